@@ -1,0 +1,215 @@
+"""The offline dataset: one folder with `card.json` and `episodes.npz`, checked on every load.
+
+`episodes.npz` holds true transitions, episode after episode: `observations` and `next_observations`
+(N, *obs) float32, `actions` (N,), `rewards` (N,) float32, `terminated` and `truncated` (N,) bool, and
+`episode_lengths` (E,). `card.json` says where they come from, and holds `environment`, `alignment`
+and the arrays' SHA-256.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from loro_jax.errors import EpisodeError
+from loro_jax.types import Transition
+
+ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+ALIGNMENTS = ("true", "released")
+SHIPPED = pathlib.Path(__file__).parent.parent / "results" / "episodes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """E episodes of N steps in all, as numpy arrays, with their card."""
+
+    transitions: Transition
+    episode_lengths: np.ndarray
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get("name", "unnamed"))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Row after each episode's last, (E,)."""
+        return np.cumsum(self.episode_lengths)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each episode, (E,)."""
+        return np.add.reduceat(self.transitions.reward, self.ends - self.episode_lengths).astype(np.float64)
+
+    def first(self, episodes: int) -> Episodes:
+        """The first `episodes` episodes; asking for more than there are is an `EpisodeError`."""
+        if episodes > len(self.episode_lengths):
+            raise EpisodeError(
+                f"{self.name}: holds {len(self.episode_lengths)} episodes, but tau asks for {episodes};"
+                " collect more or lower --tau"
+            )
+        rows = int(self.episode_lengths[:episodes].sum())
+        return Episodes(
+            Transition(*(a[:rows] for a in self.transitions)), self.episode_lengths[:episodes], self.card
+        )
+
+
+def realign(episodes: Episodes, alignment: str) -> Episodes:
+    """The same episodes read in the `true` or in the `released` alignment.
+
+    The released rows of the reference study pair an action with the observation *after* it:
+    (s[t+1], a[t], r[t]) instead of (s[t], a[t], r[t]); a reader that follows the rows' order then
+    takes s[t+2] for the next observation, and zeros after the last row of a terminated episode.
+    Back to `true` loses each episode's first row, whose observation is not there; to `released`
+    loses the last row of an episode that was cut, which has no observation after it.
+    """
+    current = episodes.card.get("alignment", "true")
+    if current == alignment:
+        return episodes
+    parts: list[Transition] = []
+    for end, length in zip(episodes.ends, episodes.episode_lengths, strict=True):
+        e = Transition(*(a[end - length : end] for a in episodes.transitions))
+        if alignment == "released":
+            after = np.concatenate([e.next_obs[1:], np.zeros_like(e.next_obs[:1])])
+            shifted = e._replace(obs=e.next_obs, next_obs=after)
+            parts.append(Transition(*(a[: length if e.terminated[-1] else length - 1] for a in shifted)))
+        else:
+            obs, next_obs = e.obs[:-1], e.next_obs[:-1]
+            parts.append(Transition(*(a[1:] for a in e))._replace(obs=obs, next_obs=next_obs))
+    lengths = np.array([len(p.action) for p in parts])
+    joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    return Episodes(joined, lengths[lengths > 0], {**episodes.card, "alignment": alignment})
+
+
+def digest(episodes: Episodes) -> str:
+    """SHA-256 over the arrays' names, shapes, types and bytes; independent of compression."""
+    h = hashlib.sha256()
+    for name, array in _arrays(episodes).items():
+        h.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
+
+
+def save(episodes: Episodes, folder: pathlib.Path) -> None:
+    """Writes `episodes.npz` and `card.json` into `folder`, each atomically, the card last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    episodes = _from_arrays(_arrays(episodes), episodes.card)
+    returns = episodes.returns
+    card = {
+        **episodes.card,
+        "episodes": len(episodes.episode_lengths),
+        "steps": int(episodes.episode_lengths.sum()),
+        "returns": {
+            "mean": float(returns.mean()),
+            "std": float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+            "min": float(returns.min()),
+            "median": float(np.median(returns)),
+            "max": float(returns.max()),
+        },
+        "arrays_sha256": digest(episodes),
+    }
+    partial = folder / "episodes.npz.partial"
+    with open(partial, "wb") as f:
+        np.savez_compressed(f, **_arrays(episodes))  # type: ignore[arg-type]
+    os.replace(partial, folder / "episodes.npz")
+    partial = folder / "card.json.partial"
+    partial.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(partial, folder / "card.json")
+
+
+def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: int) -> Episodes:
+    """The episodes in `folder`, checked; an `EpisodeError` says which file is wrong and why."""
+    card_path, path = folder / "card.json", folder / "episodes.npz"
+    for file in (card_path, path):
+        if not file.is_file():
+            raise EpisodeError(f"{file}: no such file; a dataset is a folder with card.json and episodes.npz")
+    try:
+        card = json.loads(card_path.read_text())
+    except (ValueError, OSError) as error:
+        raise EpisodeError(f"{card_path}: not readable as JSON ({error})") from None
+    if not isinstance(card, dict):
+        raise EpisodeError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    if card.get("environment") != environment:
+        raise EpisodeError(f"{card_path}: episodes of '{card.get('environment')}', not of '{environment}'")
+    if card.get("alignment", "true") not in ALIGNMENTS:
+        raise EpisodeError(f"{card_path}: alignment '{card['alignment']}' is none of {', '.join(ALIGNMENTS)}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [k for k in (*ARRAYS, "episode_lengths") if k not in archive.files]
+            if missing:
+                raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
+            arrays = {k: archive[k] for k in (*ARRAYS, "episode_lengths")}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise EpisodeError(f"{path}: damaged or not an .npz file ({error})") from None
+    _check(path, arrays, obs_shape, actions)
+    episodes = _from_arrays(arrays, {"name": folder.name, **card})
+    expected = card.get("arrays_sha256")
+    if expected is not None and expected != digest(episodes):
+        raise EpisodeError(f"{path}: its arrays are not those that {card_path.name} was written for")
+    return episodes
+
+
+def resolve(name: str, environment: str) -> pathlib.Path:
+    """A path as it is, or a shipped dataset's name as its folder; an `EpisodeError` lists the names."""
+    if pathlib.Path(name).is_dir():
+        return pathlib.Path(name)
+    if (SHIPPED / environment / name).is_dir():
+        return SHIPPED / environment / name
+    raise EpisodeError(f"no episodes at '{name}'; shipped are: {', '.join(shipped(environment)) or 'none'}")
+
+
+def shipped(environment: str) -> list[str]:
+    """Names of the datasets that come with the suite."""
+    return sorted(card.parent.name for card in (SHIPPED / environment).glob("*/card.json"))
+
+
+def _arrays(episodes: Episodes) -> dict[str, np.ndarray]:
+    t = episodes.transitions
+    columns = (t.obs, t.action, t.reward, t.next_obs, t.terminated, t.truncated)
+    return dict(zip(ARRAYS, columns, strict=True)) | {"episode_lengths": episodes.episode_lengths}
+
+
+def _from_arrays(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> Episodes:
+    """Episodes with the contract's types, which the digest is taken of."""
+    types = (np.float32, np.int32, np.float32, np.float32, np.bool_, np.bool_)
+    columns = (arrays[name].astype(kind) for name, kind in zip(ARRAYS, types, strict=True))
+    return Episodes(Transition(*columns), arrays["episode_lengths"].astype(np.int64), card)
+
+
+def _check(path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: int) -> None:
+    """Refuses arrays that cannot be transitions of this environment."""
+
+    def refuse(why: str) -> None:
+        raise EpisodeError(f"{path}: {why}")
+
+    lengths = arrays["episode_lengths"]
+    if lengths.ndim != 1 or not np.issubdtype(lengths.dtype, np.integer) or len(lengths) == 0:
+        refuse("episode_lengths must be a list of integers, one per episode")
+    if (lengths < 1).any():
+        refuse("an episode has no steps")
+    rows = int(lengths.sum())
+    shapes: dict[str, tuple[int, ...]] = {name: (rows,) for name in ARRAYS}
+    shapes["observations"] = shapes["next_observations"] = (rows, *obs_shape)
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            refuse(f"{name} has shape {arrays[name].shape}, expected {shape}")
+        if not (np.issubdtype(arrays[name].dtype, np.number) or arrays[name].dtype == np.bool_):
+            refuse(f"{name} has type {arrays[name].dtype}, expected numbers")
+        if not np.isfinite(arrays[name]).all():
+            refuse(f"{name} holds values that are not finite")
+    if not np.isin(arrays["actions"], np.arange(actions)).all():
+        refuse(f"actions must be whole numbers from 0 to {actions - 1}")
+    last = np.zeros(rows, bool)
+    last[np.cumsum(lengths) - 1] = True
+    if ((arrays["terminated"] | arrays["truncated"]).astype(bool) & ~last).any():
+        refuse("an episode goes on after it terminated or was truncated")
+    inner = np.flatnonzero(~last)
+    if not np.array_equal(arrays["next_observations"][inner], arrays["observations"][inner + 1]):
+        refuse("within an episode, next_observations is not the following row's observations")

@@ -1,0 +1,129 @@
+"""The suite's vocabulary. Everything else is written in these nouns.
+
+Shapes are given for one member of the population (one arm, one seed); the population adds a leading
+axis by `jax.vmap`. A class marked *static* holds Python values that are compiled into a program; a
+class marked *traced* is a pytree of arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol as Interface
+
+import chex
+import jax
+
+
+class Transition(NamedTuple):
+    """One step of an environment, or a batch of them. *Traced.*
+
+    Attributes:
+        obs: observation in which the action was taken, (*obs,).
+        action: the action, ().
+        reward: reward of the step, in the environment's unit, ().
+        next_obs: observation after the action, before any reset, (*obs,).
+        terminated: the episode ended by the environment's rules; the only flag that stops
+            bootstrapping, ().
+        truncated: the episode was cut by a limit; its value goes on, ().
+    """
+
+    obs: chex.Array
+    action: chex.Array
+    reward: chex.Array
+    next_obs: chex.Array
+    terminated: chex.Array
+    truncated: chex.Array
+
+
+class Replay(NamedTuple):
+    """A ring of whole transitions. *Traced.*
+
+    Attributes:
+        storage: transitions, (capacity, ...) each.
+        insertions: transitions ever written since the last `Forget`, ().
+    """
+
+    storage: Transition
+    insertions: jax.Array
+
+
+class Counters(NamedTuple):
+    """Honest x axes, each an int32 (). *Traced.*
+
+    Attributes:
+        env_steps: environment steps of learning online (`Interact`).
+        gradient_steps: gradient steps, in every phase.
+        prior_steps: environment steps spent on prior data (`Load`, `Collect`).
+        llm_queries: steps among them that a language model chose.
+        episodes: episodes begun online.
+    """
+
+    env_steps: jax.Array
+    gradient_steps: jax.Array
+    prior_steps: jax.Array
+    llm_queries: jax.Array
+    episodes: jax.Array
+
+
+class Run(NamedTuple):
+    """The whole state of one member; every phase maps a `Run` to a `Run`. *Traced.*
+
+    Attributes:
+        key: the member's own key; draws fold it with purpose and step (`loro_jax.keys`), so it
+            never changes.
+        fit_key: the key of initial weights and of `Fit`; equal to `key` unless a protocol shares
+            one pretraining among all members.
+        agent: the agent's state.
+        replay: the replay buffer.
+        game: the environment's state.
+        obs: the observation in which the next action is taken, (*obs,).
+        counters: see `Counters`.
+    """
+
+    key: chex.PRNGKey
+    fit_key: chex.PRNGKey
+    agent: Any
+    replay: Replay
+    game: Any
+    obs: jax.Array
+    counters: Counters
+
+
+class Agent(Interface):
+    """An off-policy agent: frozen hyper-parameters (*static*) and three pure functions."""
+
+    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: int) -> Any:
+        """-> the agent's state, a pytree."""
+
+    def act(self, state: Any, obs: jax.Array) -> jax.Array:
+        """Observation (*obs,) -> the greedy action, ()."""
+
+    def learn(self, state: Any, batch: Transition, key: chex.PRNGKey) -> tuple[Any, jax.Array]:
+        """A batch (B, ...) -> the state after one gradient step, and the loss, ()."""
+
+
+class Phase(Interface):
+    """One word of an arm's sentence: frozen data with a pure `Run -> Run` call (`loro_jax.phases`)."""
+
+    def __call__(self, run: Run, world: Any, data: Any) -> tuple[Run, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A method: a name, a sentence of phases, and what it says about itself. *Static.*
+
+    Attributes:
+        name: the key in every result file.
+        phases: the sentence; empty for a flat line.
+        says: one line for tables and `--help`.
+        source: where the prior data came from: "llm", "uniform", "self" or "" for none.
+    """
+
+    name: str
+    phases: tuple[Phase, ...]
+    says: str
+    source: str = ""
+
+
+ArmTable = dict[str, Callable[..., Arm]]
