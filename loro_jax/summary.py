@@ -1,0 +1,262 @@
+"""What a run found: `summary.json` for programs and `summary.md` for people, both from plain arrays.
+
+To add a metric, add a line to `METRICS`; tables, comparisons and figures follow it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loro_jax import statistics
+
+FINAL_SHARE = 0.1  # `final_return` is the mean of this last share of the evaluations
+WINDOW = 5  # evaluations over which a run has to hold the threshold
+SEED = 0  # of every bootstrap and permutation test
+EQUAL_BUDGET = "equal total budget: the environment steps of prior data are charged to the arm that uses them"
+LLM_FREE = "prior data is free: evaluations are counted from the start of online training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One number per run.
+
+    Attributes:
+        name: key in `summary.json`.
+        title: column heading, with the unit.
+        of: curves (seeds, evaluations), env_steps (evaluations,), threshold -> values (seeds,).
+        lower_is_better: a smaller value is the better one.
+        censored: values are times, inf where the run never got there within the budget.
+    """
+
+    name: str
+    title: str
+    of: Callable[[statistics.Floats, statistics.Floats, float], statistics.Floats]
+    lower_is_better: bool = False
+    censored: bool = False
+
+
+def final_return(curves: statistics.Floats) -> statistics.Floats:
+    """Mean of each run's last `FINAL_SHARE` of evaluations, at least one: (seeds,)."""
+    last = max(1, math.ceil(FINAL_SHARE * curves.shape[1]))
+    return curves[:, -last:].mean(axis=1)
+
+
+METRICS = (
+    Metric("cumulative_return", "cumulative return", lambda curves, steps, threshold: curves.sum(axis=1)),
+    Metric("final_return", "final return", lambda curves, steps, threshold: final_return(curves)),
+    Metric(
+        "steps_to_threshold",
+        "steps to threshold",
+        lambda curves, steps, threshold: statistics.steps_to_threshold(curves, steps, threshold, WINDOW),
+        lower_is_better=True,
+        censored=True,
+    ),
+)
+
+
+def summarise(
+    benchmark: str,
+    protocol: str,
+    curves: Mapping[str, npt.NDArray[Any]],
+    env_steps: npt.NDArray[Any],
+    flat: Mapping[str, npt.NDArray[Any]],
+    baseline: str,
+    threshold: float,
+    llm_free: Mapping[str, npt.NDArray[Any]],
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The contract of `summary.json`: strict JSON values only, null where a number does not exist.
+
+    Args:
+        benchmark: the benchmark's name.
+        protocol: the protocol's name.
+        curves: per learning arm, returns (seeds, evaluations) with prior data charged; row i of every
+            arm is seed i.
+        env_steps: environment steps at each evaluation, (evaluations,); the last one is the budget.
+        flat: per policy that does not learn, its episode returns, (episodes,).
+        baseline: the arm that the others are compared with; without its curves there is no comparison.
+        threshold: the return at which the task counts as solved.
+        llm_free: as `curves`, evaluations counted from the start of online training; the arms are cut
+            to their common number of evaluations.
+        notes: JSON values about the run. `model`, `prompt` and `dataset` say where the episodes come
+            from (`provenance`); `charging` says how this protocol charges prior data.
+
+    Raises:
+        ValueError: values that are not finite, or arms whose shapes differ.
+    """
+    if len({np.shape(curve) for curve in curves.values()}) > 1:
+        raise ValueError(f"arms differ in shape: { {name: np.shape(c) for name, c in curves.items()} }")
+    common = min((np.shape(c)[1] for c in llm_free.values()), default=0)
+    free = {name: np.asarray(curve)[:, :common] for name, curve in llm_free.items()}
+    equal = _reading(curves, np.asarray(env_steps, np.float64), flat, baseline, threshold)
+    other = _reading(free, np.asarray(env_steps, np.float64)[:common], flat, baseline, threshold)
+    summary = {
+        "benchmark": benchmark,
+        "protocol": protocol,
+        "seeds": len(next(iter(curves.values()))) if curves else 0,
+        "baseline": baseline,
+        "threshold": threshold,
+        **equal,
+        "readings": {
+            "equal_budget": {"says": EQUAL_BUDGET + " (the tables at the top level)"},
+            "llm_free": {"says": LLM_FREE, **other},
+        },
+        "statistics": {
+            "interval": "95 % percentile bootstrap over seeds",
+            "resamples": statistics.RESAMPLES,
+            "seed": SEED,
+            "final_return": f"mean of the last {FINAL_SHARE:.0%} of evaluations",
+            "steps_to_threshold": f"first evaluation at which the mean of the last {WINDOW} reaches the"
+            " threshold; runs that never do are censored at the budget: they count as the budget in mean,"
+            " iqm and std, and as later than any other in median and probability of improvement",
+            "probability_of_improvement": "that a run of the arm is better than a run of the baseline"
+            " (faster, for steps_to_threshold), ties counting half; its interval resamples paired seeds",
+            "difference": "arm - baseline, paired by seed (steps_to_threshold: negative is faster)",
+            "p_value": "paired sign-flip permutation test, two-sided; p_holm over all of a reading",
+            "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
+            " enter no paired comparison",
+        },
+        "notes": dict(notes),
+    }
+    return _strict(summary)
+
+
+def _reading(
+    curves: Mapping[str, npt.NDArray[Any]],
+    steps: statistics.Floats,
+    flat: Mapping[str, npt.NDArray[Any]],
+    baseline: str,
+    threshold: float,
+) -> dict[str, Any]:
+    """Arms and comparisons of one way to count environment steps."""
+    if len(steps) == 0:
+        return {"evaluations": 0, "budget": 0, "arms": {}, "comparisons": []}
+    if any(np.shape(curve)[1] != len(steps) for curve in curves.values()):
+        raise ValueError(f"curves do not have one value per entry of env_steps ({len(steps)})")
+    budget = float(steps[-1])
+    values = {
+        arm: {m.name: m.of(np.asarray(curve, np.float64), steps, threshold) for m in METRICS}
+        for arm, curve in curves.items()
+    }
+    arms: dict[str, Any] = {
+        arm: {m.name: _describe(m, of_arm[m.name], budget) for m in METRICS} for arm, of_arm in values.items()
+    }
+    for name, returns in flat.items():
+        constant = np.repeat(np.asarray(returns, np.float64)[:, None], len(steps), axis=1)
+        # One lucky episode does not make a policy that solves the task: times use the mean return.
+        level = np.full_like(constant, constant.mean())
+        arms[name] = {
+            "flat": True,
+            "episodes": len(constant),
+            **{
+                m.name: _describe(m, m.of(level if m.censored else constant, steps, threshold), budget)
+                for m in METRICS
+            },
+        }
+    comparisons = [
+        _compare(arm, baseline, m, values, budget)
+        for arm in values
+        for m in METRICS
+        if arm != baseline and baseline in values
+    ]
+    for comparison, p in zip(comparisons, statistics.holm([c["p_value"] for c in comparisons]), strict=True):
+        comparison["p_holm"] = float(p)
+    return {"evaluations": len(steps), "budget": budget, "arms": arms, "comparisons": comparisons}
+
+
+def _describe(metric: Metric, values: statistics.Floats, budget: float) -> dict[str, Any]:
+    """The five statistics of one metric of one arm; std is null with one run."""
+    finite = np.minimum(values, budget) if metric.censored else values
+    described: dict[str, Any] = {
+        "mean": float(finite.mean()),
+        "iqm": statistics.iqm(finite),
+        "iqm_ci95": statistics.interval(finite, seed=SEED),
+        "median": float(np.median(finite)),
+        "std": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
+    }
+    if metric.censored:
+        times = statistics.censored_times(values, budget, seed=SEED)
+        described |= {
+            "mean_ci95": times.restricted_mean_ci,
+            "median": times.median,
+            "median_ci95": times.median_ci,
+            "reached": times.reached,
+            "reached_ci95": times.reached_ci,
+            "censored": times.censored,
+        }
+    return described
+
+
+def _compare(
+    arm: str, baseline: str, metric: Metric, values: dict[str, dict[str, statistics.Floats]], budget: float
+) -> dict[str, Any]:
+    found = statistics.paired(
+        values[arm][metric.name],
+        values[baseline][metric.name],
+        seed=SEED,
+        lower_is_better=metric.lower_is_better,
+        budget=budget if metric.censored else math.inf,
+    )
+    return {
+        "arm": arm,
+        "baseline": baseline,
+        "metric": metric.name,
+        "difference_mean": found.difference,
+        "difference_ci95": found.difference_ci,
+        "probability_of_improvement": found.improvement,
+        "probability_of_improvement_ci95": found.improvement_ci,
+        "p_value": found.p_value,
+        "p_holm": math.nan,  # corrected once all comparisons are known
+    }
+
+
+def provenance(summary: Mapping[str, Any]) -> str:
+    """One line that says where the numbers come from, for tables and figures."""
+    notes = summary["notes"]
+    if notes.get("model"):
+        source = f"LLM episodes: {notes['model']}, prompt '{notes.get('prompt', 'unknown')}'"
+    elif notes.get("dataset"):
+        source = f"LLM episodes: {notes['dataset']}"
+    else:
+        source = "no LLM episodes"
+    return f"{source}; {summary['seeds']} seeds; protocol '{summary['protocol']}'"
+
+
+def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `summary.json` and `summary.md` into `folder`, each atomically -> their paths."""
+    from loro_jax.tables import render_markdown
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    texts = {
+        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
+        "summary.md": render_markdown(summary),
+    }
+    for name, text in texts.items():
+        partial = folder / f"{name}.partial"
+        partial.write_text(text)
+        os.replace(partial, folder / name)
+        written.append(folder / name)
+    return written
+
+
+def _strict(value: Any) -> Any:
+    """JSON values only: tuples become lists, numpy scalars numbers, what is not finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
