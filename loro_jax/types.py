@@ -93,6 +93,10 @@ class Run(NamedTuple):
 class Agent(Interface):
     """An off-policy agent: frozen hyper-parameters (*static*) and three pure functions."""
 
+    @property
+    def batch_size(self) -> int:
+        """Transitions per gradient step."""
+
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: int) -> Any:
         """-> the agent's state, a pytree."""
 

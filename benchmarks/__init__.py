@@ -1,0 +1,1 @@
+"""One module per environment: `python -m benchmarks.<name>`."""

@@ -1,0 +1,109 @@
+"""Double DQN (van Hasselt, Guez and Silver, 2016, arXiv 1509.06461) with a Huber loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from loro_jax.agents.networks import Mlp
+from loro_jax.types import Transition
+
+
+class DDQNState(NamedTuple):
+    """Parameters, target parameters, optimiser state; gradient steps since the start, ().
+
+    `target_interval` is state rather than a setting, so that a phase can change it (`Retarget`)
+    within one compiled program.
+    """
+
+    params: Any
+    target: Any
+    optimiser: optax.OptState
+    steps: jax.Array
+    target_interval: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DDQN:
+    """Hyper-parameters, all static.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        learning_rate: Adam's.
+        batch_size: transitions per gradient step.
+        discount: in [0, 1].
+        target_interval: gradient steps between copies into the target network.
+        huber_delta: where the loss turns from square to linear, in units of return.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 5e-5
+    batch_size: int = 256
+    discount: float = 0.99
+    target_interval: int = 1000
+    huber_delta: float = 1.0
+
+    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: int) -> DDQNState:
+        params = Mlp(self.hidden, actions).init(key, jnp.zeros(obs_shape))
+        return DDQNState(
+            params=params,
+            target=jax.tree.map(jnp.copy, params),
+            optimiser=optax.adam(self.learning_rate).init(params),
+            steps=jnp.int32(0),
+            target_interval=jnp.int32(self.target_interval),
+        )
+
+    def values(self, params: Any, obs: jax.Array) -> jax.Array:
+        """Observation (*obs,) -> action values, (actions,)."""
+        outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
+        return Mlp(self.hidden, outputs).apply(params, obs)  # type: ignore[return-value]
+
+    def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
+        return jnp.argmax(self.values(state.params, obs))
+
+    def loss(self, params: Any, target: Any, t: Transition) -> jax.Array:
+        """Huber loss of one transition's double Q-learning error, ()."""
+        best = jnp.argmax(self.values(params, t.next_obs))
+        error = td_error(
+            q=self.values(params, t.obs)[t.action],
+            reward=t.reward,
+            discount=self.discount * (1.0 - t.terminated.astype(jnp.float32)),
+            next_q=self.values(target, t.next_obs)[best],
+        )
+        return optax.losses.huber_loss(error, delta=self.huber_delta)
+
+    def learn(self, state: DDQNState, batch: Transition, key: chex.PRNGKey) -> tuple[DDQNState, jax.Array]:
+        """One Adam step on the mean loss of `batch` (B, ...); the key is not used.
+
+        The target network is copied after gradient steps 0, i, 2i, ..., i the target interval,
+        counted from 0, which is d3rlpy's order (`dqn_impl.py`, `inner_update`).
+        """
+        del key
+
+        def mean_loss(params: Any) -> jax.Array:
+            return jax.vmap(self.loss, (None, None, 0))(params, state.target, batch).mean()
+
+        loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+        updates, optimiser = optax.adam(self.learning_rate).update(gradient, state.optimiser)
+        params = optax.apply_updates(state.params, updates)
+        copy = state.steps % state.target_interval == 0
+        target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, state.target)
+        return DDQNState(params, target, optimiser, state.steps + 1, state.target_interval), loss
+
+
+def td_error(q: jax.Array, reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:
+    """Double Q-learning's error for one transition, equation 4 of arXiv 1509.06461, all ().
+
+    Args:
+        q: Q(s, a) of the online network.
+        reward: in the environment's unit.
+        discount: 0 where the step terminated the episode; a truncated step still bootstraps.
+        next_q: the target network's value of the action that the online network prefers in s'.
+    """
+    chex.assert_rank([q, reward, discount, next_q], 0)
+    return jax.lax.stop_gradient(reward + discount * next_q) - q

@@ -1,0 +1,58 @@
+"""Checkpoints of a running population with orbax: atomic, one step kept behind the newest."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from loro_jax.population import Progress
+from loro_jax.types import Run
+
+
+class Checkpoints:
+    """The checkpoints of one arm, in a folder of their own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, progress: Progress) -> None:
+        """Writes a step named by the pieces done; a step that is there already is left."""
+        if progress.done in self.manager.all_steps():
+            return
+        self.manager.save(
+            progress.done,
+            args=ocp.args.Composite(
+                runs=ocp.args.StandardSave(progress.runs),
+                records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+            ),
+        )
+        self.manager.wait_until_finished()
+
+    def newest(self, like: Run) -> Progress | None:
+        """The newest checkpoint that can be read, with the shapes and devices of `like`, or None."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                read: Any = self.manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        runs=ocp.args.StandardRestore(abstract), records=ocp.args.ArrayRestore()
+                    ),
+                )
+            except (ValueError, OSError, KeyError) as error:
+                print(f"checkpoint {step} in {self.folder} cannot be read ({error}); trying the one before")
+                continue
+            return Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
+        return None
+
+    def close(self, delete: bool = False) -> None:
+        self.manager.close()
+        if delete:
+            shutil.rmtree(self.folder, ignore_errors=True)

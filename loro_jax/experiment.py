@@ -1,0 +1,269 @@
+"""Runs a benchmark: from a protocol and a list of arms to a `Result`, with progress and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from loro_jax import episodes, estimate, keys, population
+from loro_jax.agents import DDQN
+from loro_jax.arms import Plan, build
+from loro_jax.benchmark import Benchmark
+from loro_jax.environments import Environment, make
+from loro_jax.population import Programs, Progress
+from loro_jax.prior import Prior, prepare
+from loro_jax.protocols import Protocol
+from loro_jax.results import Result, fingerprint
+from loro_jax.store import Store
+from loro_jax.types import Arm, Transition
+from loro_jax.world import Interaction, World, play
+
+RANDOM_EPISODES = 1000
+CHECKPOINT_SECONDS = 60.0
+
+
+class Interrupted(Exception):
+    """Training stopped at a checkpoint because the user asked for it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A benchmark with every choice made, ready to run.
+
+    Attributes:
+        identity: what ran, as JSON; a resumed run must have the same.
+    """
+
+    benchmark: Benchmark
+    protocol: Protocol
+    world: World
+    arms: tuple[Arm, ...]
+    plan: Plan
+    prior: Prior | None
+    seeds: int
+    seed: int
+    identity: dict[str, Any]
+
+
+def prepare_experiment(
+    benchmark: Benchmark, protocol: Protocol, chosen: tuple[str, ...], seeds: int, seed: int, dataset: str
+) -> Experiment:
+    """Loads what the arms need and writes their sentences; every refusal is a `UserError`."""
+    env = make(benchmark.environment)
+    sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
+    prior, card = None, None
+    plan = Plan(protocol, 1, 0, env.limit)
+    if any(arm.source in ("llm", "self") or (arm.phases and arm.source) for arm in sketch):
+        folder = episodes.resolve(dataset, env.name)
+        data = episodes.load(folder, env.name, env.observation_shape, env.actions)
+        prior = prepare(data, protocol)
+        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit)
+        card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
+        card["arrays_sha256"] = episodes.digest(data)
+    arms = build(chosen, plan)
+    identity = {
+        "benchmark": benchmark.name,
+        "protocol": dataclasses.asdict(protocol),
+        "seeds": seeds,
+        "seed": seed,
+        "episodes": card,
+        "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
+    }
+    world = World(env, _agent(protocol), _interaction(protocol, plan))
+    # A round trip through JSON types, so that what is compared is what was written.
+    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, _plain(identity))
+
+
+def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result, dict[str, float]]:
+    """Trains every arm, or what of it `store` does not hold yet.
+
+    Returns:
+        The result, and how long compiling and training took, in seconds, over all sittings.
+    """
+    e = experiment
+    layout = population.layout(e.seeds, e.protocol.hidden)
+    learning = [arm for arm in e.arms if arm.phases]
+    sentences = {arm.name: population.pieces(arm, e.protocol.eval_every) for arm in learning}
+    left = [s for name, s in sentences.items() if store.finished(name) is None]
+    console.print(
+        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
+        f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
+        f" about {estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds))} of training, and"
+        " half a minute to a minute of compiling",
+        highlight=False,
+    )
+    data = _data(e)
+    programs = Programs(e.world, layout)
+    like = population.begin(e.world, layout, e.seed, e.seeds, e.protocol.shared_pretraining)
+    distinct = list(dict.fromkeys(p for s in left for p in s))
+    with console.status(f"compiling {len(distinct)} programs, which all arms share"):
+        programs.prepare(distinct, like, data)
+    del like
+    if distinct:
+        console.print(f"compiled {len(distinct)} programs in {programs.compile_seconds:.0f} s", highlight=False)
+    raw: dict[str, dict[str, np.ndarray]] = {}
+    total = sum(_cost(p, e.protocol) for s in sentences.values() for p in s)
+    with _bar(console) as bar, _interrupts() as interrupted:
+        task = bar.add_task("training", total=total)
+        for name, sentence in sentences.items():
+            bar.update(task, description=name)
+            raw[name] = _train(e, name, sentence, programs, layout, data, store, bar, task, interrupted)
+    seconds = {
+        "compile": programs.compile_seconds,
+        "training": float(sum(float(r["seconds"]) for r in raw.values())),
+    }
+    return _result(e, raw), seconds
+
+
+def _train(
+    e: Experiment, name: str, sentence: list[Any], programs: Programs, layout: population.Layout,
+    data: Transition, store: Store, bar: Bar, task: Any, interrupted: list[bool],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """One arm, from its checkpoint if there is one: its records, counters and seconds."""
+    cost = [_cost(p, e.protocol) for p in sentence]
+    if (done := store.finished(name)) is not None:
+        bar.advance(task, sum(cost))
+        return done
+    runs = population.begin(e.world, layout, e.seed, e.seeds, e.protocol.shared_pretraining)
+    start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
+    if (found := store.restore(name, runs)) is not None:
+        start, before = found
+        bar.advance(task, sum(cost[: start.done]))
+    began = saved = time.monotonic()
+
+    def after(progress: Progress) -> None:
+        nonlocal saved
+        bar.advance(task, cost[progress.done - 1])
+        if interrupted[0] or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            store.checkpoint(name, progress, before + time.monotonic() - began)
+            saved = time.monotonic()
+        if interrupted[0]:
+            raise Interrupted
+
+    end = population.train(sentence, programs, start, data, after)
+    record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
+    counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
+    store.finish(name, record | counters)
+    return record | counters
+
+
+def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
+    """Curves in both readings from the arms' records."""
+    used = e.plan.prior // e.protocol.eval_every
+    online = e.protocol.chunks - used
+    curves, free, repeats = {}, {}, {}
+    for arm in e.arms:
+        if not arm.phases:
+            continue
+        record = raw[arm.name]["records"]
+        if arm.source == "llm":
+            assert e.prior is not None
+            if record.shape[1] > online:
+                repeats[arm.name] = record.reshape(e.seeds, -1, online)
+                record = repeats[arm.name].mean(axis=1)
+            prefix = np.broadcast_to(e.prior.curve, (e.seeds, used))
+            record = np.concatenate([prefix, record], axis=1)
+            free[arm.name] = record[:, used:]
+        else:
+            free[arm.name] = record[:, :online]
+        curves[arm.name] = record
+    flat = {}
+    for arm in e.arms:
+        if arm.name == "llm_policy":
+            assert e.prior is not None
+            flat[arm.name] = e.prior.returns
+        elif arm.name == "random_policy":
+            flat[arm.name] = random_returns(e.world.environment, e.seed)
+    counters = {
+        name: {k.removeprefix("counters/"): v for k, v in r.items() if k.startswith("counters/")}
+        for name, r in raw.items()
+    }
+    env_steps = np.arange(1, e.protocol.chunks + 1) * e.protocol.eval_every
+    return Result(curves, free, flat, repeats, env_steps, counters, e.identity)
+
+
+def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES) -> np.ndarray:
+    """Returns of a uniform policy's episodes, (episodes,)."""
+
+    def uniform(obs: jax.Array, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, (), 0, env.actions)
+
+    def episode(index: jax.Array) -> jax.Array:
+        return play(env, uniform, keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+
+    return np.asarray(jax.jit(jax.vmap(episode))(jnp.arange(episodes)))
+
+
+def _agent(p: Protocol) -> DDQN:
+    return DDQN(p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval)
+
+
+def _interaction(p: Protocol, plan: Plan) -> Interaction:
+    most = p.budget * p.chained_repeats + max(plan.rows, p.tau * plan.limit)
+    return Interaction(
+        p.epsilon, p.eval_every, p.eval_episodes, p.train_every, p.warmup, min(p.replay_capacity, most),
+        p.reset_each_chunk, p.drop_cut,
+    )  # fmt: skip
+
+
+def _data(e: Experiment) -> Transition:
+    """The prior data for the programs; one row of zeros where no arm loads any."""
+    if e.prior is None:
+        return jax.tree.map(lambda x: x[None], e.world.example)
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), e.prior.rows, e.world.example)
+
+
+def _cost(phase: Any, p: Protocol) -> float:
+    """Weight of a phase on the progress bar, in gradient steps."""
+    steps = getattr(phase, "steps", 0)
+    return steps / p.train_every + steps / 4 if hasattr(phase, "steps") and "Interact" in repr(phase) else steps
+
+
+def _plain(value: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(value))
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        TextColumn("{task.description:>13}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[bool]]:
+    """Ctrl-C (and a terminating signal) asks for a stop at the next piece; a second Ctrl-C insists."""
+    asked = [False]
+
+    def ask(number: int, frame: Any) -> None:
+        if asked[0]:
+            raise KeyboardInterrupt
+        asked[0] = True
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def identity_hash(experiment: Experiment) -> str:
+    return fingerprint(experiment.identity)
+
+
+def out_folder(benchmark: Benchmark, protocol: Protocol, out: pathlib.Path | None) -> pathlib.Path:
+    return out if out is not None else pathlib.Path("results") / benchmark.name / protocol.name

@@ -1,0 +1,35 @@
+"""Random keys by folding: a draw is named by member, purpose and step, never by its place in a chain.
+
+So no draw shifts when an arm adds another, the same seed gives every arm the same initial network and
+the same environment starts (common random numbers), and a resumed run draws what it would have drawn.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import chex
+import jax
+
+
+class Purpose(enum.IntEnum):
+    """What a key is for. Values are part of every result: append, never renumber."""
+
+    INIT = 0
+    RESET = 1
+    STEP = 2
+    EXPLORE = 3
+    SAMPLE = 4
+    EVALUATE = 5
+    FIT = 6
+    COLLECT = 7
+
+
+def member(seed: int, index: int | jax.Array) -> chex.PRNGKey:
+    """The key of the member with this seed index, independent of how many members there are."""
+    return jax.random.fold_in(jax.random.key(seed), index)
+
+
+def draw(key: chex.PRNGKey, purpose: Purpose, step: int | jax.Array = 0) -> chex.PRNGKey:
+    """The key for one draw of `purpose` at `step`, a count that the purpose never repeats."""
+    return jax.random.fold_in(jax.random.fold_in(key, int(purpose)), step)

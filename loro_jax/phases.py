@@ -1,0 +1,195 @@
+"""The words that arms are written in. Each is frozen data with a pure `Run -> Run` call.
+
+A call returns the new run and a record: the returns that stand for the phase on the learning curve,
+one for each chunk of the budget that it uses, shape (chunks,), or an empty one. A long phase is cut by
+`split` into equal pieces, so that arms share compiled programs, and progress and checkpoints come
+between pieces; `Interact(a) · Interact(b) = Interact(a + b)` and `Fit(a) · Fit(b) = Fit(a + b)` are laws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loro_jax import replay
+from loro_jax.keys import Purpose, draw
+from loro_jax.types import Phase, Run, Transition
+from loro_jax.world import World, evaluate
+
+NOTHING = np.zeros((0,), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Puts prior data into the replay.
+
+    `data` is what the program gets as its prior: transitions, (rows, ...). The rows count as
+    environment steps that a language model chose.
+    """
+
+    rows: int
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], data)
+        run = run._replace(replay=replay.add(run.replay, batch, jnp.ones(self.rows, bool)))
+        return count(run, prior_steps=self.rows, llm_queries=self.rows), NOTHING
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """`steps` gradient steps on the replay as it is."""
+
+    steps: int
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        def step(run: Run, _: None) -> tuple[Run, None]:
+            return learn(run, world, draw(run.fit_key, Purpose.FIT, run.counters.gradient_steps)), None
+
+        return jax.lax.scan(step, run, None, self.steps)[0], NOTHING
+
+
+@dataclasses.dataclass(frozen=True)
+class Forget:
+    """Empties the replay: LORO's "fresh data only". The agent keeps what it learned."""
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        return run._replace(replay=replay.empty(run.replay)), NOTHING
+
+
+@dataclasses.dataclass(frozen=True)
+class Retarget:
+    """Changes how many gradient steps lie between copies into the target network."""
+
+    interval: int
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), NOTHING
+
+
+@dataclasses.dataclass(frozen=True)
+class Collect:
+    """A uniform policy plays into the replay.
+
+    Attributes:
+        steps: environment steps at most.
+        episodes: stop after so many episodes; 0 for none, which fills all `steps`.
+        chunks: chunks of the budget that this uses, hence the length of the record. With
+            `episodes` equal to `chunks` the record holds their returns; otherwise the mean return
+            of the episodes that ended, repeated.
+        alignment: "released" stores (s[t+1], a[t], r[t], s[t+2]) as the reference study does.
+    """
+
+    steps: int
+    episodes: int
+    chunks: int
+    alignment: str = "true"
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        env = world.environment
+        obs, game = env.reset(draw(run.key, Purpose.COLLECT))
+
+        def step(carry: Any, t: jax.Array) -> tuple[Any, Any]:
+            obs, game, ended = carry
+            key = draw(run.key, Purpose.COLLECT, t + 1)
+            action = jax.random.randint(jax.random.fold_in(key, 0), (), 0, env.actions)
+            next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
+            transition = Transition(obs, action, reward, next_obs, terminated, truncated)
+            done = terminated | truncated
+            fresh = env.reset(jax.random.fold_in(key, 2))
+            obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (next_obs, game))
+            return (obs, game, ended + done), (transition, ended)
+
+        start = (obs, jax.tree.map(jnp.asarray, game), jnp.int32(0))
+        _, (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
+        wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
+        kept = wanted & ~rows.truncated if self.alignment == "released" else wanted
+        stored = misalign(rows) if self.alignment == "released" else rows
+        run = run._replace(replay=replay.add(run.replay, stored, kept))
+        bins = max(self.episodes, 1) if self.episodes == self.chunks else self.steps
+        returns = jnp.zeros(bins).at[episode].add(rows.reward, mode="drop")
+        if self.episodes != self.chunks:
+            whole = jnp.zeros(bins, bool).at[episode].max(rows.terminated | rows.truncated, mode="drop")
+            mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(), 1)
+            returns = jnp.full(self.chunks, mean)
+        return count(run, prior_steps=wanted.sum()), returns[: self.chunks]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interact:
+    """`steps` environment steps of learning online, a whole number of chunks, each then evaluated."""
+
+    steps: int
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        how = world.interaction
+        if self.steps % how.eval_every:
+            raise ValueError(f"{self.steps} steps are not a whole number of chunks of {how.eval_every}")
+
+        def block(run: Run, t: jax.Array) -> tuple[Run, None]:
+            for i in range(how.train_every):
+                run = step_environment(run, world, t * how.train_every + i == how.eval_every - 1)
+            learned = learn(run, world, draw(run.key, Purpose.SAMPLE, run.counters.env_steps))
+            ready = replay.size(run.replay) > how.warmup
+            agent, counters = jax.tree.map(
+                lambda new, old: jnp.where(ready, new, old),
+                (learned.agent, learned.counters),
+                (run.agent, run.counters),
+            )
+            return run._replace(agent=agent, counters=counters), None
+
+        def chunk(run: Run, _: None) -> tuple[Run, jax.Array]:
+            run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_every // how.train_every))
+            return run, evaluate(world, run.agent, draw(run.key, Purpose.EVALUATE, run.counters.env_steps))
+
+        return jax.lax.scan(chunk, run, None, self.steps // how.eval_every)
+
+
+def step_environment(run: Run, world: World, chunk_ends: jax.Array) -> Run:
+    """One epsilon-greedy step, stored; the next episode begins where one ended."""
+    env, how, t = world.environment, world.interaction, run.counters.env_steps
+    key = draw(run.key, Purpose.EXPLORE, t)
+    explore = jax.random.uniform(jax.random.fold_in(key, 0)) < how.epsilon
+    uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, env.actions)
+    action = jnp.where(explore, uniform, world.agent.act(run.agent, run.obs))
+    obs, game, reward, terminated, truncated = env.step(draw(run.key, Purpose.STEP, t), run.game, action)
+    truncated |= chunk_ends & how.reset_each_chunk & ~terminated
+    stored = ~truncated if how.drop_cut else jnp.bool_(True)
+    transition = Transition(run.obs, action, reward, obs, terminated, truncated)
+    done = terminated | truncated
+    fresh = env.reset(draw(run.key, Purpose.RESET, t + 1))
+    obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (obs, game))
+    run = run._replace(replay=replay.push(run.replay, transition, stored), obs=obs, game=game)
+    return count(run, env_steps=1, episodes=done)
+
+
+def learn(run: Run, world: World, key: jax.Array) -> Run:
+    """One gradient step on a batch from the replay."""
+    batch = replay.sample(run.replay, jax.random.fold_in(key, 0), world.agent.batch_size)
+    agent, _ = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
+    return count(run._replace(agent=agent), gradient_steps=1)
+
+
+def misalign(rows: Transition) -> Transition:
+    """Rows (T, ...) of whole episodes in the reference study's alignment (`loro_jax.episodes.realign`)."""
+    after = jnp.concatenate([rows.next_obs[1:], jnp.zeros_like(rows.next_obs[:1])])
+    ends = rows.terminated | rows.truncated
+    after = jnp.where(ends.reshape(-1, *[1] * (after.ndim - 1)), 0.0, after)
+    return rows._replace(obs=rows.next_obs, next_obs=after)
+
+
+def count(run: Run, **more: Any) -> Run:
+    """The run with `more` added to its counters."""
+    added = {name: getattr(run.counters, name) + jnp.int32(value) for name, value in more.items()}
+    return run._replace(counters=run.counters._replace(**added))
+
+
+def split(phase: Phase, piece: int) -> tuple[Phase, ...]:
+    """The phase as equal pieces of at most `piece` steps, and a rest; only long phases are cut."""
+    if not isinstance(phase, Interact | Fit) or phase.steps <= piece:
+        return (phase,)
+    whole, rest = divmod(phase.steps, piece)
+    return (type(phase)(piece),) * whole + ((type(phase)(rest),) if rest else ())

@@ -1,0 +1,111 @@
+"""Protocols: how every arm of a benchmark is run, and which of the reference study's departures are on.
+
+A `Protocol` is flat data, so that every field is a command-line flag and a line of `run.json`. All of
+it is static. The three protocols of an environment are in its benchmark module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from loro_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Settings shared by every arm. The reference study is arXiv 2505.10861 with its released code."""
+
+    name: Annotated[str, tyro.conf.Suppress]
+    """Name of the protocol these settings started from."""
+    budget: int = 30_000
+    """Environment steps per member, prior data included as `charge` says; a whole number of chunks."""
+    eval_every: int = 200
+    """Environment steps per chunk: training, then one evaluation."""
+    eval_episodes: int = 1
+    """Greedy episodes per evaluation."""
+    tau: int = 10
+    """Prior episodes an arm starts from."""
+    fit_steps: int = 3000
+    """K: gradient steps of pretraining on the prior data."""
+    charge: Literal["episodes", "steps"] = "episodes"
+    """What prior data costs: "episodes" one chunk for each prior episode, as the study plots it;
+    "steps" the environment steps it took, rounded up to whole chunks."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the network's hidden layers."""
+    learning_rate: float = 5e-5
+    """Adam's learning rate."""
+    batch_size: int = 256
+    """Transitions per gradient step."""
+    discount: float = 0.99
+    """Discount per environment step."""
+    target_interval: int = 1000
+    """Gradient steps between copies into the target network."""
+    epsilon: float = 0.1
+    """Probability of a uniform action while training."""
+    train_every: int = 1
+    """Environment steps per gradient step."""
+    warmup: int = 256
+    """Transitions in the replay before online gradient steps begin."""
+    replay_capacity: int = 100_000
+    """Transitions the replay holds."""
+    reset_each_chunk: bool = True
+    """A chunk begins with a fresh episode, cutting (never terminating) the one before."""
+
+    alignment: Literal["true", "released"] = "true"
+    """Departure 1: "released" pairs each action with the observation after it, in LLM and random data."""
+    chained_repeats: int = 1
+    """Departure 2: above 1 adds the arm `loro_chained`, in which so many successive repeats each start
+    from the weights that the one before ended with."""
+    pretrain_target_interval: int = 0
+    """Departure 3: target interval of the LORO arms, kept online; 0 for that of every other arm."""
+    limits_terminal: bool = False
+    """Departure 4: the last row of every prior episode terminates, also where a limit cut it."""
+    shared_pretraining: bool = False
+    """Departure 5: all members start from one initial network and one pretraining."""
+    keep_baseline_data: bool = False
+    """Departure 7: the random-data and on-policy arms keep their pretraining data online."""
+    drop_cut: bool = False
+    """The last transition of an episode that a limit cut is not stored (d3rlpy's recorder)."""
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "eval_every", "eval_episodes", "batch_size", "train_every", "replay_capacity",
+                     "target_interval", "tau", "chained_repeats"):  # fmt: skip
+            self._require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("fit_steps", "warmup", "pretrain_target_interval"):
+            self._require(getattr(self, name) >= 0, f"{name} must not be negative")
+        self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
+        self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
+        self._require(0 <= self.epsilon <= 1, "epsilon must lie in [0, 1]")
+        self._require(0 <= self.discount <= 1, "discount must lie in [0, 1]")
+        self._require(self.learning_rate > 0, "learning_rate must be positive")
+        self._require(bool(self.hidden) and min(self.hidden) > 0, "hidden must list positive widths")
+
+    def _require(self, holds: bool, message: str) -> None:
+        if not holds:
+            raise UserError(f"{message} (--{message.split()[0].replace('_', '-')})")
+
+    @property
+    def chunks(self) -> int:
+        """Evaluations on every learning curve."""
+        return self.budget // self.eval_every
+
+
+PAPER = Protocol("paper")
+"""The reference study as its paper describes the method; the defaults above are its settings."""
+
+RELEASED = dataclasses.replace(
+    PAPER,
+    name="released",
+    alignment="released",
+    chained_repeats=5,
+    pretrain_target_interval=200,
+    limits_terminal=True,
+    shared_pretraining=True,
+    keep_baseline_data=True,
+    drop_cut=True,
+)
+"""Bug-compatible with the released code: the departures that the study's README numbers, all on."""
