@@ -228,7 +228,7 @@ def provenance(summary: Mapping[str, Any]) -> str:
         source = f"LLM episodes: {notes['dataset']}"
     else:
         source = "no LLM episodes"
-    return f"{source}; {summary['seeds']} seeds; protocol '{summary['protocol']}'"
+    return f"{source}; {summary['seeds']} seed{'s' if summary['seeds'] != 1 else ''}; protocol '{summary['protocol']}'"
 
 
 def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
