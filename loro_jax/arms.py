@@ -60,7 +60,7 @@ def loro(p: Plan) -> Arm:
 
 
 def loro_chained(p: Plan) -> Arm:
-    repeats = (Forget(), Interact(p.online)) * p.protocol.chained_repeats
+    repeats: tuple[Phase, ...] = (Forget(), Interact(p.online)) * p.protocol.chained_repeats
     sentence = (*p.retarget, Load(p.rows), Fit(p.protocol.fit_steps), *repeats)
     return Arm("loro_chained", sentence, "LORO, repeats that go on from one another's weights", "llm")
 
@@ -75,12 +75,22 @@ def loro_keep(p: Plan) -> Arm:
 
 
 def random_data(p: Plan) -> Arm:
-    sentence = (p.uniform, Fit(p.protocol.fit_steps), *p.forget_baseline, Interact(p.online))
+    sentence: tuple[Phase, ...] = (
+        p.uniform,
+        Fit(p.protocol.fit_steps),
+        *p.forget_baseline,
+        Interact(p.online),
+    )
     return Arm("random_data", sentence, "LORO on a uniform policy's episodes", "uniform")
 
 
 def on_policy(p: Plan) -> Arm:
-    sentence = (Interact(p.prior), Fit(p.protocol.fit_steps), *p.forget_baseline, Interact(p.online))
+    sentence: tuple[Phase, ...] = (
+        Interact(p.prior),
+        Fit(p.protocol.fit_steps),
+        *p.forget_baseline,
+        Interact(p.online),
+    )
     return Arm("on_policy", sentence, "LORO on its own first episodes", "self")
 
 

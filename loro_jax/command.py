@@ -79,7 +79,9 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
     return 0
 
 
-def report(ready: Experiment, result: Any, seconds: dict[str, float], out: pathlib.Path, console: Console) -> None:
+def report(
+    ready: Experiment, result: Any, seconds: dict[str, float], out: pathlib.Path, console: Console
+) -> None:
     """Writes every output of a finished run, prints the table, and says where the rest is."""
     from loro_jax import figures, results, summary, tables
 
@@ -117,8 +119,8 @@ def summarise(ready: Experiment, result: Any) -> dict[str, Any]:
     card, p = result.identity["episodes"] or {}, ready.protocol
     model = card.get("model")
     charging = {
-        "episodes": f"each of the {p.tau} prior episodes uses one chunk of {p.eval_every} steps of the budget",
-        "steps": f"the steps of the {p.tau} prior episodes are charged, rounded up to whole chunks of"
+        "episodes": f"each of the {p.tau} prior episodes uses one chunk of {p.eval_every} steps",
+        "steps": f"the steps of the {p.tau} prior episodes are charged, in whole chunks of"
         f" {p.eval_every} steps: {ready.plan.prior:,} steps",
     }[p.charge]
     return summary.summarise(

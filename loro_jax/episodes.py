@@ -45,7 +45,13 @@ class Episodes:
 
     @property
     def returns(self) -> np.ndarray:
-        """Undiscounted return of each episode, (E,)."""
+        """Undiscounted return of each episode as it was played, (E,).
+
+        The card's `episode_returns` come first: a change of alignment loses rows, but not what an
+        episode was worth.
+        """
+        if (known := self.card.get("episode_returns")) is not None:
+            return np.asarray(known, np.float64)
         return np.add.reduceat(self.transitions.reward, self.ends - self.episode_lengths).astype(np.float64)
 
     def first(self, episodes: int) -> Episodes:
@@ -56,9 +62,9 @@ class Episodes:
                 " collect more or lower --tau"
             )
         rows = int(self.episode_lengths[:episodes].sum())
-        return Episodes(
-            Transition(*(a[:rows] for a in self.transitions)), self.episode_lengths[:episodes], self.card
-        )
+        card = {**self.card, "episode_returns": self.returns[:episodes].tolist()}
+        transitions = Transition(*(a[:rows] for a in self.transitions))
+        return Episodes(transitions, self.episode_lengths[:episodes], card)
 
 
 def realign(episodes: Episodes, alignment: str) -> Episodes:
@@ -85,7 +91,12 @@ def realign(episodes: Episodes, alignment: str) -> Episodes:
             parts.append(Transition(*(a[1:] for a in e))._replace(obs=obs, next_obs=next_obs))
     lengths = np.array([len(p.action) for p in parts])
     joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-    return Episodes(joined, lengths[lengths > 0], {**episodes.card, "alignment": alignment})
+    card = {
+        **episodes.card,
+        "alignment": alignment,
+        "episode_returns": episodes.returns[lengths > 0].tolist(),
+    }
+    return Episodes(joined, lengths[lengths > 0], card)
 
 
 def digest(episodes: Episodes) -> str:
@@ -149,6 +160,9 @@ def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], act
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
         raise EpisodeError(f"{path}: damaged or not an .npz file ({error})") from None
     _check(path, arrays, obs_shape, actions)
+    known = card.get("episode_returns")
+    if known is not None and np.shape(known) != arrays["episode_lengths"].shape:
+        raise EpisodeError(f"{card_path}: episode_returns does not have one number for each episode")
     episodes = _from_arrays(arrays, {"name": folder.name, **card})
     expected = card.get("arrays_sha256")
     if expected is not None and expected != digest(episodes):
@@ -179,11 +193,13 @@ def _arrays(episodes: Episodes) -> dict[str, np.ndarray]:
 def _from_arrays(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> Episodes:
     """Episodes with the contract's types, which the digest is taken of."""
     types = (np.float32, np.int32, np.float32, np.float32, np.bool_, np.bool_)
-    columns = (arrays[name].astype(kind) for name, kind in zip(ARRAYS, types, strict=True))
+    columns: list[np.ndarray] = [arrays[name].astype(kind) for name, kind in zip(ARRAYS, types, strict=True)]
     return Episodes(Transition(*columns), arrays["episode_lengths"].astype(np.int64), card)
 
 
-def _check(path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: int) -> None:
+def _check(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: int
+) -> None:
     """Refuses arrays that cannot be transitions of this environment."""
 
     def refuse(why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import jax
@@ -19,7 +20,7 @@ OVERHEAD_FLOPS = 6e5
 def seconds(sentences: list[list[Phase]], protocol: Protocol, layout: Layout, members: int) -> float:
     """Estimated seconds of training, without compilation; right within a factor of about two."""
     widths = (4, *protocol.hidden, 2)
-    weights = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    weights = sum(a * b for a, b in itertools.pairwise(widths))
     # One forward pass is 2 weights B flops; three of them, and a backward pass that costs two more.
     step = 10.0 * weights * protocol.batch_size + OVERHEAD_FLOPS
     gradient_steps = environment_steps = 0

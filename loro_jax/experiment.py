@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -14,19 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from loro_jax import episodes, estimate, keys, population
 from loro_jax.agents import DDQN
 from loro_jax.arms import Plan, build
 from loro_jax.benchmark import Benchmark
 from loro_jax.environments import Environment, make
+from loro_jax.phases import Fit, Interact
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
 from loro_jax.protocols import Protocol
-from loro_jax.results import Result, fingerprint
+from loro_jax.results import Result
 from loro_jax.store import Store
-from loro_jax.types import Arm, Transition
+from loro_jax.types import Arm, Phase, Transition
 from loro_jax.world import Interaction, World, play
 
 RANDOM_EPISODES = 1000
@@ -81,8 +83,8 @@ def prepare_experiment(
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
     }
     world = World(env, _agent(protocol), _interaction(protocol, plan))
-    # A round trip through JSON types, so that what is compared is what was written.
-    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, _plain(identity))
+    identity = json.loads(json.dumps(identity))  # JSON's types, so that it equals what is read back
+    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity)
 
 
 def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result, dict[str, float]]:
@@ -100,10 +102,9 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
         f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
         f" about {estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds))} of training, and"
-        " half a minute to a minute of compiling",
-        highlight=False,
+        " half a minute to a minute of compiling"
     )
-    data = _data(e)
+    data = prior_data(e)
     programs = Programs(e.world, layout)
     like = population.begin(e.world, layout, e.seed, e.seeds, e.protocol.shared_pretraining)
     distinct = list(dict.fromkeys(p for s in left for p in s))
@@ -111,7 +112,7 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
         programs.prepare(distinct, like, data)
     del like
     if distinct:
-        console.print(f"compiled {len(distinct)} programs in {programs.compile_seconds:.0f} s", highlight=False)
+        console.print(f"compiled {len(distinct)} programs in {programs.compile_seconds:.0f} s")
     raw: dict[str, dict[str, np.ndarray]] = {}
     total = sum(_cost(p, e.protocol) for s in sentences.values() for p in s)
     with _bar(console) as bar, _interrupts() as interrupted:
@@ -127,7 +128,7 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
 
 
 def _train(
-    e: Experiment, name: str, sentence: list[Any], programs: Programs, layout: population.Layout,
+    e: Experiment, name: str, sentence: list[Phase], programs: Programs, layout: population.Layout,
     data: Transition, store: Store, bar: Bar, task: Any, interrupted: list[bool],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""
@@ -217,23 +218,18 @@ def _interaction(p: Protocol, plan: Plan) -> Interaction:
     )  # fmt: skip
 
 
-def _data(e: Experiment) -> Transition:
+def prior_data(e: Experiment) -> Transition:
     """The prior data for the programs; one row of zeros where no arm loads any."""
     if e.prior is None:
         return jax.tree.map(lambda x: x[None], e.world.example)
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), e.prior.rows, e.world.example)
 
 
-def _cost(phase: Any, p: Protocol) -> float:
+def _cost(phase: Phase, p: Protocol) -> float:
     """Weight of a phase on the progress bar, in gradient steps."""
-    steps = getattr(phase, "steps", 0)
-    return steps / p.train_every + steps / 4 if hasattr(phase, "steps") and "Interact" in repr(phase) else steps
-
-
-def _plain(value: Any) -> Any:
-    import json
-
-    return json.loads(json.dumps(value))
+    if isinstance(phase, Interact):
+        return phase.steps / p.train_every + phase.steps / 4
+    return phase.steps if isinstance(phase, Fit) else 0
 
 
 def _bar(console: Console) -> Bar:
@@ -259,11 +255,3 @@ def _interrupts() -> Iterator[list[bool]]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-
-
-def identity_hash(experiment: Experiment) -> str:
-    return fingerprint(experiment.identity)
-
-
-def out_folder(benchmark: Benchmark, protocol: Protocol, out: pathlib.Path | None) -> pathlib.Path:
-    return out if out is not None else pathlib.Path("results") / benchmark.name / protocol.name

@@ -20,6 +20,7 @@ from loro_jax.keys import Purpose, draw
 from loro_jax.types import Phase, Run, Transition
 from loro_jax.world import World, evaluate
 
+Record = jax.Array | np.ndarray
 NOTHING = np.zeros((0,), np.float32)
 
 
@@ -33,7 +34,7 @@ class Load:
 
     rows: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], data)
         run = run._replace(replay=replay.add(run.replay, batch, jnp.ones(self.rows, bool)))
         return count(run, prior_steps=self.rows, llm_queries=self.rows), NOTHING
@@ -45,7 +46,7 @@ class Fit:
 
     steps: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         def step(run: Run, _: None) -> tuple[Run, None]:
             return learn(run, world, draw(run.fit_key, Purpose.FIT, run.counters.gradient_steps)), None
 
@@ -56,7 +57,7 @@ class Fit:
 class Forget:
     """Empties the replay: LORO's "fresh data only". The agent keeps what it learned."""
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         return run._replace(replay=replay.empty(run.replay)), NOTHING
 
 
@@ -66,7 +67,7 @@ class Retarget:
 
     interval: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), NOTHING
 
 
@@ -88,7 +89,7 @@ class Collect:
     chunks: int
     alignment: str = "true"
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         env = world.environment
         obs, game = env.reset(draw(run.key, Purpose.COLLECT))
 
@@ -124,7 +125,7 @@ class Interact:
 
     steps: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
         how = world.interaction
         if self.steps % how.eval_every:
             raise ValueError(f"{self.steps} steps are not a whole number of chunks of {how.eval_every}")

@@ -73,9 +73,7 @@ def begin(world: World, layout: Layout, seed: int, members: int, shared_pretrain
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def advance(
-    phase: Phase, world: World, layout: Layout, runs: Run, data: Transition
-) -> tuple[Run, jax.Array]:
+def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> tuple[Run, jax.Array]:
     """One phase for every member: -> the runs, and the records (members, chunks)."""
 
     def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
@@ -113,7 +111,9 @@ class Programs:
 def pieces(arm: Arm, chunk: int, fit_piece: int = 200) -> list[Phase]:
     """The arm's sentence, cut so that arms share programs and a piece takes seconds."""
     return [
-        part for phase in arm.phases for part in split(phase, chunk if isinstance(phase, Interact) else fit_piece)
+        part
+        for phase in arm.phases
+        for part in split(phase, chunk if isinstance(phase, Interact) else fit_piece)
     ]
 
 

@@ -34,7 +34,9 @@ def prepare(episodes: Episodes, protocol: Protocol) -> Prior:
     used = episodes.first(protocol.tau)
     rows = realign(used, protocol.alignment).transitions
     if protocol.limits_terminal:
-        rows = rows._replace(terminated=rows.terminated | rows.truncated, truncated=np.zeros_like(rows.truncated))
+        rows = rows._replace(
+            terminated=rows.terminated | rows.truncated, truncated=np.zeros_like(rows.truncated)
+        )
     if protocol.charge == "episodes":
         curve = used.returns
     else:

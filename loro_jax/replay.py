@@ -34,7 +34,9 @@ def add(replay: Replay, batch: Transition, valid: jax.Array) -> Replay:
         raise ValueError(f"{valid.shape[0]} rows do not fit a replay of {capacity(replay)}")
     place = (replay.insertions + jnp.cumsum(valid) - 1) % capacity(replay)
     place = jnp.where(valid, place, capacity(replay))  # out of range: dropped
-    storage = jax.tree.map(lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"), replay.storage, batch)
+    storage = jax.tree.map(
+        lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"), replay.storage, batch
+    )
     return Replay(storage, replay.insertions + valid.sum(dtype=jnp.int32))
 
 

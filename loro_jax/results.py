@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("loro_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "scipy")
+PACKAGES = (
+    "loro_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "scipy",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +70,6 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def fingerprint(identity: dict[str, Any]) -> str:
-    """A short hash of what ran; a resumed run must have the same."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def provenance() -> dict[str, Any]:
     """Versions, device and commit, for `run.json`."""
     import jax
@@ -108,6 +104,8 @@ def _commit() -> str | None:
         return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout
 
     try:
-        return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "--", ".").strip() else "")
+        return git("rev-parse", "HEAD").strip() + (
+            "+" if git("status", "--porcelain", "--", ".").strip() else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -35,7 +35,9 @@ class Store:
                 " options, or choose another --out"
             )
         if not resume and (self.folder / "identity.json").exists():
-            raise UserError(f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}")
+            raise UserError(
+                f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "identity.json", identity)
@@ -94,5 +96,9 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
         return rows
 
     a, b = flatten(there), flatten(here)
-    rows = [f"{k} {a.get(k)} there, {b.get(k)} here" for k in [*a, *(k for k in b if k not in a)] if a.get(k) != b.get(k)]
+    rows = [
+        f"{k} {a.get(k)} there, {b.get(k)} here"
+        for k in [*a, *(k for k in b if k not in a)]
+        if a.get(k) != b.get(k)
+    ]
     return "; ".join(rows[:2]) + ("; ..." if len(rows) > 2 else "")

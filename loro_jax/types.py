@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol as Interface
+from typing import Any, NamedTuple
+from typing import Protocol as Interface
 
 import chex
 import jax
