@@ -1,0 +1,260 @@
+"""Converts the reference study's files of LLM episodes into a dataset folder.
+
+    python -m loro_jax.interchange.released PATH.npz --environment cartpole --alignment true --out DIR
+
+The study's rows are (s[t+1], a[t], r[t]): the observation *after* the action. Two readings of them:
+
+- `true` pairs each observation with the action that was taken in it, (obs[t], actions[t+1],
+  rewards[t+1], obs[t+1]): L - 1 transitions from an episode of L rows. The first action is lost, since
+  the observation it was taken in was never stored; the last row's observation is the episode's last
+  state. How an episode ended is asked of the simulator, not of the file: terminated by the rules,
+  truncated at the time limit, or neither, where it was cut earlier.
+- `released` keeps the rows as d3rlpy's `BasicTransitionPicker` reads them, (obs[t], actions[t],
+  rewards[t], obs[t+1]): zeros follow the last row of an episode flagged as terminated, and the last row
+  of any other episode is dropped. The file's flags are kept.
+
+Both are checked by stepping the simulator from obs[t] with the action that the reading gives.
+`loro_jax.episodes.realign` turns `released` into `true` in memory, but has only the file's flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+import sys
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from loro_jax import episodes as dataset
+from loro_jax import errors
+from loro_jax.environments import Environment, make
+from loro_jax.errors import EpisodeError, UserError
+from loro_jax.types import Transition
+
+KEYS = ("observations", "actions", "rewards", "episode_lengths", "terminated")
+TOLERANCE = 1e-4  # largest error of a float32 observation that one simulator step may leave
+FOREIGN = 0.9  # below this share under both readings the file is not of this environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A file as it is: E episodes of N rows, `actions` whole numbers (N,), flags (E,)."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    episode_lengths: np.ndarray
+    terminated: np.ndarray
+
+    @property
+    def spans(self) -> list[slice]:
+        """Each episode's rows."""
+        ends = np.cumsum(self.episode_lengths)
+        return [slice(int(end - n), int(end)) for end, n in zip(ends, self.episode_lengths, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What the simulator says about the rows.
+
+    Attributes:
+        shares: per reading, the share of rows whose next observation one step reproduces.
+        terminated: by the simulator's rules, each episode ended in its last row, (E,).
+        truncated: it was cut there by the time limit, (E,).
+    """
+
+    shares: dict[str, float]
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+def read(path: pathlib.Path, environment: Environment) -> Rows:
+    """The rows of an `.npz` or a pickled `MDPDataset` (`.pkl`), checked; an `EpisodeError` says why not."""
+    if not path.is_file():
+        raise EpisodeError(f"{path}: no such file")
+    if path.suffix == ".pkl":
+        from loro_jax.interchange.pickles import read_mdp_dataset
+
+        arrays = read_mdp_dataset(path)
+    else:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                missing = [key for key in KEYS if key not in archive.files]
+                if missing:
+                    raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
+                arrays = {key: archive[key] for key in KEYS}
+        except EpisodeError:
+            raise
+        except Exception as error:  # a damaged archive fails in too many ways to list
+            why = " ".join(str(error).split())
+            raise EpisodeError(f"{path}: damaged or not an .npz file ({why})") from None
+    return _checked(path, arrays, environment)
+
+
+def _checked(path: pathlib.Path, arrays: dict[str, np.ndarray], environment: Environment) -> Rows:
+    def refuse(why: str) -> None:
+        raise EpisodeError(f"{path}: {why}")
+
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            refuse(f"{name} has type {array.dtype}, expected numbers")
+        if not np.isfinite(array).all():
+            refuse(f"{name} holds values that are not finite")
+    observations, actions, rewards, lengths, terminated = (arrays[key] for key in KEYS)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or len(lengths) == 0 or (lengths < 1).any():
+        refuse("episode_lengths must list a positive whole number per episode")
+    if (lengths < 2).all():
+        refuse("no episode has two rows: there is nothing to check against the simulator")
+    rows = sum(int(n) for n in lengths)
+    if observations.shape != (rows, *environment.observation_shape):
+        expected = (rows, *environment.observation_shape)
+        refuse(f"observations have shape {observations.shape}; {environment.name} needs {expected}")
+    if actions.shape not in ((rows,), (rows, 1)):
+        refuse(f"actions have shape {actions.shape}, expected {(rows, 1)}")
+    if rewards.shape not in ((rows,), (rows, 1)):
+        refuse(f"rewards have shape {rewards.shape}, expected {(rows,)}")
+    if terminated.shape != lengths.shape:
+        refuse(f"terminated has shape {terminated.shape}, expected {lengths.shape}")
+    if not np.isin(actions, np.arange(environment.actions)).all():
+        refuse(f"actions must be whole numbers from 0 to {environment.actions - 1} for {environment.name}")
+    return Rows(
+        observations.astype(np.float32),
+        actions.reshape(-1).astype(np.int32),
+        rewards.reshape(-1).astype(np.float32),
+        lengths.astype(np.int64),
+        terminated.astype(bool),
+    )
+
+
+def check(rows: Rows, environment: Environment) -> Check:
+    """Steps the simulator from every row that has a row after it, once per reading."""
+    from loro_jax.interchange.states import step_from
+
+    # Row t of an episode holds s[t+1]; `t` and `t + 1` index rows that belong to one episode.
+    now = np.concatenate([np.arange(span.start, span.stop - 1) for span in rows.spans])
+    time = np.concatenate([np.arange(1, span.stop - span.start) for span in rows.spans])
+    shares, flags = {}, np.zeros((2, len(rows.observations)), bool)
+    for reading, actions in (("true", rows.actions[now + 1]), ("released", rows.actions[now])):
+        after, terminated, truncated = step_from(environment, rows.observations[now], time, actions)
+        error = np.abs(after - rows.observations[now + 1]).reshape(len(now), -1).max(axis=1)
+        shares[reading] = float((error < TOLERANCE).mean())
+        if reading == "true":
+            flags[:, now + 1] = terminated, truncated
+    last = np.cumsum(rows.episode_lengths) - 1
+    return Check(shares, flags[0, last], flags[1, last])
+
+
+def convert(rows: Rows, alignment: str, found: Check, card: dict[str, Any]) -> dataset.Episodes:
+    """The rows as a dataset in one of the two readings (see the module's text)."""
+    parts: list[Transition] = []
+    for index, span in enumerate(rows.spans):
+        obs, action, reward = rows.observations[span], rows.actions[span], rows.rewards[span]
+        terminated, truncated = np.zeros(len(action), bool), np.zeros(len(action), bool)
+        if alignment == "true":
+            terminated[-1], truncated[-1] = found.terminated[index], found.truncated[index]
+            part = Transition(obs[:-1], action[1:], reward[1:], obs[1:], terminated[1:], truncated[1:])
+        else:
+            after = np.concatenate([obs[1:], np.zeros_like(obs[:1])])
+            terminated[-1] = rows.terminated[index]
+            part = Transition(obs, action, reward, after, terminated, truncated)
+            if not rows.terminated[index]:
+                part = Transition(*(array[:-1] for array in part))
+        if len(part.action):
+            parts.append(part)
+    joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    return dataset.Episodes(joined, np.array([len(part.action) for part in parts]), card)
+
+
+def convert_file(
+    path: pathlib.Path, environment_name: str, alignment: str, out: pathlib.Path
+) -> dict[str, Any]:
+    """Reads, checks, converts and saves -> the card; a `UserError` leaves `out` as it was."""
+    environment = make(environment_name)
+    rows = read(path, environment)
+    found = check(rows, environment)
+    if max(found.shares.values()) < FOREIGN:
+        shares = " and ".join(f"{share:.1%} ({name})" for name, share in found.shares.items())
+        raise EpisodeError(
+            f"{path}: the simulator of {environment_name} reproduces only {shares} of its rows"
+        )
+    model = re.sub(r"_Neps_.*$", "", path.stem.split("_", 1)[-1])
+    card = {
+        "name": f"{model.lower()}-study",
+        "environment": environment_name,
+        "alignment": alignment,
+        "model": model,
+        "prompt": "study",
+        "source": path.name,
+        "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "share_reproduced": found.shares,
+        # As played, the first step of each episode included, which the `true` reading has to drop.
+        "returns_in_file": [float(rows.rewards[span].sum()) for span in rows.spans],
+        "flags": {
+            "rule": "by the simulator's rules" if alignment == "true" else "as in the file",
+            "terminated_in_file": int(rows.terminated.sum()),
+            "terminated_by_rules": int(found.terminated.sum()),
+            "truncated_by_limit": int(found.truncated.sum()),
+            "episodes_that_differ": int((rows.terminated != found.terminated).sum()),
+        },
+    }
+    converted = convert(rows, alignment, found, card)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not _holds(out, converted):
+            raise UserError(f"{out}: exists and holds something else; give --out a new folder")
+        return card
+    try:
+        dataset.save(converted, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from None
+    return card
+
+
+def _holds(out: pathlib.Path, converted: dataset.Episodes) -> bool:
+    """`out` is already this very dataset."""
+    try:
+        card = json.loads((out / "card.json").read_text())
+        present = dataset.load(out, card["environment"], converted.transitions.obs.shape[1:], 1 << 16)
+    except (OSError, ValueError, KeyError, TypeError, EpisodeError):
+        return False
+    wanted = json.loads(json.dumps(converted.card))
+    same = dataset.digest(present) == card.get("arrays_sha256")
+    return same and all(card.get(key) == value for key, value in wanted.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Converts the reference study's files of LLM episodes into a dataset folder."""
+
+    path: tyro.conf.Positional[pathlib.Path]
+    """The study's file: .npz as released, or a pickled d3rlpy MDPDataset (.pkl)."""
+    out: pathlib.Path
+    """Folder to write card.json and episodes.npz into; must be new or empty."""
+    environment: str = "cartpole"
+    """Environment that the episodes were played in."""
+    alignment: Literal["true", "released"] = "true"
+    """How rows are read: as the transitions that happened, or as the released pipeline read them."""
+
+
+def main() -> int:
+    """The command."""
+    options = tyro.cli(Options, prog="python -m loro_jax.interchange.released")
+    card = convert_file(options.path, options.environment, options.alignment, options.out)
+    for reading, share in card["share_reproduced"].items():
+        print(f"reading '{reading}': the simulator reproduces {share:.1%} of the rows")
+    flags = card["flags"]
+    print(
+        f"ends: {flags['terminated_in_file']} flagged terminated in the file, {flags['terminated_by_rules']}"
+        f" by the rules, {flags['truncated_by_limit']} cut by the time limit;"
+        f" {flags['episodes_that_differ']} episodes differ"
+    )
+    print(f"wrote {options.out} with alignment '{options.alignment}', flags {flags['rule']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(errors.command(main))
