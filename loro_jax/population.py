@@ -77,7 +77,10 @@ def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transit
     """One phase for every member: -> the runs, and the records (members, chunks)."""
 
     def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
-        return jax.lax.map(lambda run: phase(run, world, data), runs, batch_size=layout.block)
+        blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
+        outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, data)), blocks)
+        # `map`'s own `batch_size` cannot flatten a record without chunks: its rows cannot be inferred.
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
 
     spec = PartitionSpec(AXIS)
     return jax.shard_map(
