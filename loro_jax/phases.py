@@ -102,7 +102,7 @@ class Collect:
             done = terminated | truncated
             fresh = env.reset(jax.random.fold_in(key, 2))
             obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (next_obs, game))
-            return (obs, game, ended + done), (transition, ended)
+            return (obs, game, ended + done.astype(jnp.int32)), (transition, ended)
 
         start = (obs, jax.tree.map(jnp.asarray, game), jnp.int32(0))
         _, (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
@@ -114,7 +114,7 @@ class Collect:
         returns = jnp.zeros(bins).at[episode].add(rows.reward, mode="drop")
         if self.episodes != self.chunks:
             whole = jnp.zeros(bins, bool).at[episode].max(rows.terminated | rows.truncated, mode="drop")
-            mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(), 1)
+            mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(dtype=jnp.float32), 1)
             returns = jnp.full(self.chunks, mean)
         return count(run, prior_steps=wanted.sum()), returns[: self.chunks]
 
