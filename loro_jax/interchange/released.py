@@ -83,7 +83,7 @@ def read(path: pathlib.Path, environment: Environment) -> Rows:
         arrays = read_mdp_dataset(path)
     else:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 missing = [key for key in KEYS if key not in archive.files]
                 if missing:
                     raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
@@ -152,6 +152,7 @@ def check(rows: Rows, environment: Environment) -> Check:
 def convert(rows: Rows, alignment: str, found: Check, card: dict[str, Any]) -> dataset.Episodes:
     """The rows as a dataset in one of the two readings (see the module's text)."""
     parts: list[Transition] = []
+    returns: list[float] = []  # as played, with the first step that the `true` reading has to drop
     for index, span in enumerate(rows.spans):
         obs, action, reward = rows.observations[span], rows.actions[span], rows.rewards[span]
         terminated, truncated = np.zeros(len(action), bool), np.zeros(len(action), bool)
@@ -166,8 +167,10 @@ def convert(rows: Rows, alignment: str, found: Check, card: dict[str, Any]) -> d
                 part = Transition(*(array[:-1] for array in part))
         if len(part.action):
             parts.append(part)
+            returns.append(float(reward.sum()))
     joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-    return dataset.Episodes(joined, np.array([len(part.action) for part in parts]), card)
+    lengths = np.array([len(part.action) for part in parts])
+    return dataset.Episodes(joined, lengths, {**card, "episode_returns": returns})
 
 
 def convert_file(
@@ -192,8 +195,6 @@ def convert_file(
         "source": path.name,
         "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "share_reproduced": found.shares,
-        # As played, the first step of each episode included, which the `true` reading has to drop.
-        "returns_in_file": [float(rows.rewards[span].sum()) for span in rows.spans],
         "flags": {
             "rule": "by the simulator's rules" if alignment == "true" else "as in the file",
             "terminated_in_file": int(rows.terminated.sum()),
