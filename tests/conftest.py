@@ -1,0 +1,41 @@
+"""Two CPU devices, strict dtype promotion, and warnings as errors, for every test."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)  # before gymnax, whose import starts the backend
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import optax.tree  # noqa: E402
+from gymnax.environments.classic_control.cartpole import CartPole  # noqa: E402
+
+WARNINGS = (
+    "error",
+    "ignore::DeprecationWarning:tensorflow_probability.*",  # which rlax imports
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+# Two places that are not ours mix types, and they alone are promoted as usual: gymnax multiplies its
+# force by the integer action, and optax raises a decay to the power of the integer step count.
+CartPole.step_env = _with_standard_promotion(CartPole.step_env)
+optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
