@@ -209,21 +209,29 @@ def test_five_seeds_cannot_reach_significance_after_correction() -> None:
 
 
 def test_what_five_seeds_cannot_show() -> None:
-    # docs/statistics.md: a true effect of half a standard deviation, seen by 5 and by 256 pairs. The
-    # bounds are four standard errors (200 experiments) around what was found when the page was written.
+    # The table of docs/statistics.md; `pytest -k what_five_seeds -s` prints it. 300 experiments with a
+    # true effect of half a standard deviation. The bounds are four standard errors around the table.
     rng = np.random.default_rng(0)
-    widths, power = {}, {}
-    for seeds in (5, 256):
+    table = {}
+    for seeds in (5, 20, 64, 256):
+        arm, baseline = rng.normal(0.5, 1, (300, seeds)), rng.normal(0, 1, (300, seeds))
         found = [
-            s.paired(
-                rng.normal(0.5, 1, seeds), rng.normal(0, 1, seeds), seed=0, resamples=300, permutations=499
-            )
-            for _ in range(200)
+            s.paired(x, y, seed=0, resamples=300, permutations=499)
+            for x, y in zip(arm, baseline, strict=True)
         ]
-        widths[seeds] = np.mean([f.improvement_ci[1] - f.improvement_ci[0] for f in found])
-        power[seeds] = np.mean([f.p_value < 0.05 for f in found])
-    assert 0.45 < widths[5] < 0.85 and 0.06 < widths[256] < 0.12
-    assert power[5] == 0 and power[256] > 0.98
+        covered = [low <= 0.5 <= high for low, high in (s.interval(x, seed=0, resamples=300) for x in arm)]
+        table[seeds] = (
+            np.mean([f.improvement_ci[1] - f.improvement_ci[0] for f in found]),
+            np.mean([f.difference < 0 for f in found]),
+            np.mean([f.p_value < 0.05 for f in found]),
+            np.mean(covered),
+        )
+        print(f"| {seeds} |", " | ".join(f"{value:.2f}" for value in table[seeds]), "|")
+    width, wrong, power, coverage = np.array(list(table.values())).T
+    assert np.allclose(width, [0.64, 0.34, 0.19, 0.09], atol=0.05)
+    assert 0.10 < wrong[0] < 0.30 and wrong[3] == 0
+    assert power[0] == 0 and 0.18 < power[1] < 0.46 and 0.67 < power[2] < 0.90 and power[3] > 0.98
+    assert coverage[0] < 0.95 and coverage[3] > 0.89
 
 
 def test_holm_by_hand() -> None:
