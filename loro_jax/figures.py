@@ -123,9 +123,8 @@ def learning_curves(
     """Curves (seeds, evaluations) over x (evaluations,) with bands; flat lines; prior phase shaded."""
     if prior > 0:
         axes.axvspan(0, prior, color="#f0f0f0", lw=0, zorder=0)
-        axes.text(
-            prior, 1.0, " prior data", transform=axes.get_xaxis_transform(), size=6, va="top", c="#666666"
-        )
+        where = {"transform": axes.get_xaxis_transform(), "va": "bottom", "size": 6, "c": "#666666"}
+        axes.text(0, 1.01, "prior data", **where)
     for index, (arm, curve) in enumerate(curves.items()):
         style = look(arm, index)
         centre, low, high = statistics.band(curve, statistic, seed=SEED)
@@ -193,8 +192,8 @@ def _figure(
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.add_subplot()
-        footer = textwrap.fill(provenance(summary), 84)
-        figure.supxlabel(footer, size=5.6, color="#555555", x=0.02, ha="left")
+        footer = textwrap.fill(provenance(summary), 88)
+        figure.supxlabel(footer, size=5.3, color="#555555", x=0.02, ha="left")
         for suffix in (".png", ".pdf"):
             path = stem.with_suffix(suffix)
             # Without a creation date the same results give the same file.
