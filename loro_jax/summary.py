@@ -228,7 +228,8 @@ def provenance(summary: Mapping[str, Any]) -> str:
         source = f"LLM episodes: {notes['dataset']}"
     else:
         source = "no LLM episodes"
-    return f"{source}; {summary['seeds']} seed{'s' if summary['seeds'] != 1 else ''}; protocol '{summary['protocol']}'"
+    seeds = f"{summary['seeds']} seed{'' if summary['seeds'] == 1 else 's'}"
+    return f"{source}; {seeds}; protocol '{summary['protocol']}'"
 
 
 def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
