@@ -24,12 +24,12 @@ from loro_jax.errors import UserError, command
 from loro_jax.protocols import Protocol
 
 SPACE: dict[str, tuple[Any, ...]] = {
-    "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
-    "target_interval": (25, 50, 100, 200, 400),
-    "epsilon": (0.02, 0.05, 0.1, 0.2),
-    "discount": (0.97, 0.98, 0.99),
-    "batch_size": (32, 64),
-    "hidden": ((32, 32), (64, 64), (128,)),
+    "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
+    "target_interval": (100, 200, 400, 800),
+    "epsilon": (0.05, 0.1, 0.2, 0.3),
+    "discount": (0.95, 0.97, 0.98, 0.99),
+    "batch_size": (32, 64, 128),
+    "hidden": ((64, 64), (128,), (256,)),
     "warmup": (100, 500),
 }
 

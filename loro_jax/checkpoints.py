@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import shutil
 from typing import Any
@@ -18,6 +19,7 @@ class Checkpoints:
     """The checkpoints of one arm, in a folder of their own."""
 
     def __init__(self, folder: pathlib.Path) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of its own internals at every save
         self.folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self.manager = ocp.CheckpointManager(self.folder, options=options)

@@ -9,6 +9,7 @@ many members there are.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -56,9 +57,10 @@ def layout(members: int, hidden: tuple[int, ...]) -> Layout:
     On a CPU blocks of 2 to 8 members give the same bits, which one member alone or 16 do not.
     """
     devices = max(1, min(jax.local_device_count(), members))
+    small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-members // devices))
-    return Layout(devices, max(2, min(8 if max(hidden) <= 64 else 2, -(-members // devices))))
+    return Layout(devices, max(2, min(8 if small else 2, -(-members // devices))))
 
 
 def begin(world: World, layout: Layout, seed: int, members: int, shared_pretraining: bool) -> Run:
