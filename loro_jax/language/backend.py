@@ -1,0 +1,70 @@
+"""What a policy asks of a language model, whoever runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How answers are sampled; the temperature and top-p are the reference study's.
+
+    Attributes:
+        temperature: of the softmax; 0 takes the likeliest token.
+        top_p: share of the probability kept, after the temperature as in the study's library.
+        max_tokens: longest reasoning, in tokens.
+        mark: what stands before the action; an answer ends with the line that holds it.
+        mark_tokens: most tokens drawn after the mark.
+        ask: an answer that ends, or reaches `max_tokens`, without the mark is given the mark as the
+            beginning of a new line, and goes on from there (the answer-extraction step of zero-shot
+            chain of thought, Kojima et al., 2022).
+    """
+
+    temperature: float = 0.9
+    top_p: float = 0.6
+    max_tokens: int = 32
+    mark: str = "Action:"
+    mark_tokens: int = 6
+    ask: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """One question: a user message and the seed its answer is sampled with.
+
+    Attributes:
+        head: the message's beginning, the same for a whole collection; a backend may keep it evaluated.
+        tail: the rest of the message.
+        start: the answer's first words, given to the model; the completion's text repeats them.
+        seed: from 0 to 2**31 - 1.
+    """
+
+    head: str
+    tail: str
+    start: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """An answer's text and what it cost, in tokens; `asked` if it had to be given the mark."""
+
+    text: str
+    prompt_tokens: int
+    answer_tokens: int
+    asked: bool
+
+
+class Backend(Protocol):
+    """Answers questions, each in a conversation of its own.
+
+    `versions` goes into the card. `complete` may answer queries side by side; an answer depends on
+    its own query alone, up to floating-point noise.
+    """
+
+    @property
+    def versions(self) -> dict[str, Any]: ...
+
+    def complete(self, queries: Sequence[Query]) -> list[Completion]: ...

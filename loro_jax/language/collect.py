@@ -1,0 +1,243 @@
+"""Lets a language model play, and keeps the episodes.
+
+    python -m loro_jax.language.collect --environment cartpole --model smollm2-135m-instruct --prompt hint
+
+Writes a dataset folder (card.json, episodes.npz) with a transcript of every answer. Interrupted, it
+goes on where it stopped; finished, it asks nothing more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import jax
+import rich.progress
+import tyro
+
+from loro_jax import environments
+from loro_jax.episodes import SHIPPED
+from loro_jax.errors import UserError, command
+from loro_jax.language import describe, journal, llamacpp, models, play, policy, prompts, session
+from loro_jax.language.backend import Backend, Decoding, Query
+
+RANDOM_EPISODES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Lets a language model play an environment and keeps the episodes."""
+
+    model: str
+    """a .gguf file; or smollm2-135m-instruct, qwen2.5-coder-0.5b-instruct or qwen2.5-coder-1.5b-instruct,
+    looked up in $LORO_JAX_MODELS or ~/.cache/loro_jax/models; or hf:owner/repository/file.gguf"""
+    environment: str = "cartpole"
+    """what to play"""
+    prompt: str = "plain"
+    """a file of prompts/ENVIRONMENT/ without its suffix"""
+    episodes: int = 30
+    """episodes wanted; more than there are in --out adds the missing ones"""
+    out: pathlib.Path | None = None
+    """dataset folder; default results/episodes/ENVIRONMENT/MODEL-PROMPT"""
+    seed: int = 0
+    """of the start states and of every answer"""
+    threads: int = 1
+    """CPU threads for llama.cpp"""
+    parallel: int = 8
+    """episodes played side by side; changes answers by floating-point noise only"""
+    retries: int = 2
+    """further samples after an answer without a readable action; then a uniformly random action"""
+    samples: int = 0
+    """0 asks anew at every step; n > 0 asks n times about the same state, and reuses these answers"""
+    context: int = 1024
+    """room for one prompt and its answer, in tokens"""
+    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
+
+
+def check(settings: Settings) -> None:
+    """Refuses settings that cannot mean anything, in one line."""
+    d = settings.decoding
+    wrong = {
+        "--episodes must be at least 1": settings.episodes < 1,
+        "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
+        "--threads must be at least 1": settings.threads < 1,
+        "--parallel must be from 1 to 256": not 1 <= settings.parallel <= 256,
+        "--samples must be at least 0": settings.samples < 0,
+        "--retries must be at least 0": settings.retries < 0,
+        "--context must be at least 64": settings.context < 64,
+        "--temperature must be 0 or more": not (d.temperature >= 0 and math.isfinite(d.temperature)),
+        "--top-p must be above 0 and at most 1": not 0 < d.top_p <= 1,
+        "--max-tokens and --mark-tokens must be at least 1": min(d.max_tokens, d.mark_tokens) < 1,
+        "--mark must be the prompts' own 'Action:'": d.mark.lower() != "action:",
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise UserError(message)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    settings = tyro.cli(
+        Settings, args=arguments, description=__doc__, prog="python -m loro_jax.language.collect"
+    )
+    check(settings)
+    words = describe.description(settings.environment)
+    prompt = prompts.load(settings.environment, settings.prompt, words.names)
+    environment = environments.make(settings.environment)
+    model = models.find(settings.model)
+    name = f"{model.name}-{prompt.name}"
+    out = settings.out or SHIPPED / settings.environment / name
+    identity = identify(settings, model, prompt)
+    on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0])  # one tiny step at a time
+    with on_cpu, contextlib.closing(journal.Journal(out, identity)) as record:
+        simulator = play.Simulator(environment, settings.seed)
+        card = {"name": name, "alignment": "true", **identity}
+        plan = session.Collection(simulator, words, settings.episodes, settings.parallel, out, card)
+        games = plan.replay(record.steps)
+        if record.finished and all(game.done for game in games):
+            print(f"{out}: all {settings.episodes} episodes are there; the model was not asked")
+            return 0
+        record.begin()
+        return _play(settings, plan, record, prompt, model, games)
+
+
+def _play(
+    settings: Settings,
+    plan: session.Collection,
+    record: journal.Journal,
+    prompt: prompts.Prompt,
+    model: models.ModelFile,
+    games: list[play.Episode],
+) -> int:
+    """Loads the model and plays what is missing."""
+    returns, lengths = play.random_policy(plan.simulator.environment, RANDOM_EPISODES, settings.seed)
+    with llamacpp.LlamaCpp(
+        model,
+        settings.decoding,
+        threads=settings.threads,
+        parallel=settings.parallel,
+        context=settings.context,
+    ) as backend:
+        player = policy.LanguagePolicy(
+            backend, prompt, plan.description.actions, settings.seed, settings.retries, settings.samples
+        )
+        card = plan.card | {
+            "unreadable_answers": (
+                f"asked again up to {settings.retries} times with another sampling seed,"
+                " then an action drawn uniformly from a key of its own"
+            ),
+            "random_policy": {
+                "episodes": RANDOM_EPISODES,
+                "mean": float(returns.mean()),
+                "std": float(returns.std(ddof=1)),
+            },
+            "versions": {"loro_jax": loro_jax_version(), "jax": jax.__version__, **backend.versions},
+            "command": "python -m loro_jax.language.collect " + shlex.join(sys.argv[1:]),
+        }
+        plan = dataclasses.replace(plan, card=card)
+        _estimate(settings, plan, backend, prompt, games, float(lengths.mean()))
+        try:
+            with _bar(settings, sum(g.done for g in games)) as report:
+                plan.run(record, player, report)
+        except KeyboardInterrupt:
+            print(f"stopped; the same command goes on from step {len(record.steps)}", file=sys.stderr)
+            return 130
+    _summary(plan.out)
+    return 0
+
+
+def loro_jax_version() -> str:
+    """The installed version, or "unknown" where the package runs from a bare folder."""
+    try:
+        return importlib.metadata.version("loro_jax")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _estimate(
+    settings: Settings,
+    plan: session.Collection,
+    backend: Backend,
+    prompt: prompts.Prompt,
+    games: list[play.Episode],
+    length: float,
+) -> None:
+    """Times one answer that is not kept, and says how long the collection may take."""
+    missing = [g for g in games if not g.done]
+    fields = plan.description.fields(missing[0].observations)
+    query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.draw("warm-up", settings.seed))
+    backend.complete([query])  # evaluates the prompt's head
+    began = time.monotonic()
+    backend.complete([query])
+    seconds = time.monotonic() - began
+    limit = plan.simulator.environment.limit
+    short, long_ = (len(missing) * steps * seconds / 60 for steps in (length, limit))
+    print(
+        f"{settings.model} plays {settings.environment}: {len(missing)} episodes to go,"
+        f" {seconds:.2f} s a step at first sight; about {short:.0f} min if they last as long as"
+        f" a random policy's ({length:.0f} steps), {long_:.0f} min if all reach the limit ({limit})",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def _bar(settings: Settings, finished: int) -> Iterator[Callable[[session.Progress], None]]:
+    """A progress bar, as a function to call after every round."""
+    columns = (
+        rich.progress.TextColumn("{task.completed:.0f}/{task.total} episodes"),
+        rich.progress.BarColumn(),
+        rich.progress.TextColumn("{task.fields[figures]}"),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("{task.fields[left]}"),
+    )
+    with rich.progress.Progress(*columns) as bar:
+        task = bar.add_task("", total=settings.episodes, completed=finished, figures="", left="")
+
+        def report(p: session.Progress) -> None:
+            rate = p.run_steps / p.run_seconds
+            left = "time left unknown"
+            if p.finished:
+                missing = p.finished_steps / p.finished * settings.episodes - p.steps
+                left = f"about {max(missing, 0) / rate / 60:.1f} min left"
+            speed = f"{p.run_tokens / p.run_seconds:.0f} tokens/s"
+            figures = f"{p.steps} steps, mean return {p.mean_return:.1f}, {speed}"
+            bar.update(task, completed=p.finished, figures=figures, left=left)
+
+        yield report
+
+
+def _summary(out: pathlib.Path) -> None:
+    card = json.loads((out / "card.json").read_text())
+    answers, mean, random = card["answers"], card["returns"]["mean"], card["random_policy"]["mean"]
+    print(
+        f"{out}: {card['episodes']} episodes, {card['steps']} steps; mean return {mean:.1f}"
+        f" (random policy {random:.1f}); {answers['unparsable_share']:.1%} of the answers unreadable,"
+        f" {answers['random_action_share']:.1%} of the actions drawn at random"
+    )
+
+
+def identify(settings: Settings, model: models.ModelFile, prompt: prompts.Prompt) -> dict[str, Any]:
+    """Everything that decides which episodes come out, beside their number."""
+    return {
+        "environment": settings.environment,
+        "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
+        "prompt": {"name": prompt.name, "sha256": prompt.sha256, "text": prompt.text},
+        "decoding": dataclasses.asdict(settings.decoding),
+        "seed": settings.seed,
+        "retries": settings.retries,
+        "samples": settings.samples,
+        "parallel": settings.parallel,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

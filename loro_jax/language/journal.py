@@ -1,0 +1,151 @@
+"""The record of a collection: append-only while it runs, a compressed transcript when it is done.
+
+The journal's first line is the collection's identity; every further line is one round: the steps that
+were decided together, in one write, flushed to the disk. A run that is killed loses at most the round
+it was in. The transcript has the same identity and steps, one step a line, sorted by episode.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import io
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from loro_jax.errors import UserError
+
+Step = dict[str, Any]
+"""A decided step: `episode`, `step`, `state` (fields), `action`, `random`, `attempts`, `seconds`."""
+
+JOURNAL, TRANSCRIPT = "journal.jsonl", "transcript.jsonl.gz"
+
+
+class Journal:
+    """The steps recorded in a folder so far, and the only writer to it (`close` lets others in).
+
+    Nothing is written before the first `append`.
+    """
+
+    def __init__(self, folder: pathlib.Path, identity: dict[str, Any]) -> None:
+        """Reads the record in `folder`, if there is one.
+
+        A `UserError` if the record is damaged, in use, or another collection's.
+        """
+        self.folder, self._identity = folder, identity
+        self.steps: list[Step] = []
+        self._file: io.BufferedRandom | None = None
+        transcript = folder / TRANSCRIPT
+        try:
+            self.finished = transcript.exists() and not (folder / JOURNAL).exists()
+            if (folder / JOURNAL).exists():
+                self._open()
+            elif self.finished:
+                found, self.steps = read_transcript(transcript)
+                _check_identity(transcript, found, identity)
+            elif (folder / "card.json").exists() or (folder / "episodes.npz").exists():
+                raise UserError(f"{folder}: holds episodes without a {TRANSCRIPT}; choose another --out")
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+
+    def close(self) -> None:
+        """Closes the file; its lock goes with it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def begin(self) -> None:
+        """Makes sure that steps can be recorded, before any is asked for."""
+        if self._file is not None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            recorded = self.steps
+            self._open()
+            if recorded and not self.steps:
+                self.append(recorded)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+
+    def append(self, steps: Sequence[Step]) -> None:
+        """Records one round, for good."""
+        self.begin()
+        self._write(list(steps))
+        self.steps = [*self.steps, *steps]
+        self.finished = False
+
+    def finish(self) -> None:
+        """Writes the transcript and removes the journal."""
+        partial = self.folder / f"{TRANSCRIPT}.partial"
+        with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as out:
+            for line in (self._identity, *sorted(self.steps, key=lambda s: (s["episode"], s["step"]))):
+                out.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+        os.replace(partial, self.folder / TRANSCRIPT)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        self.close()
+        self.finished = True
+
+    def _open(self) -> None:
+        """Opens and locks the journal, reads it, and cuts off a last line that was not written whole."""
+        path = self.folder / JOURNAL
+        self._file = open(path, "a+b")  # noqa: SIM115  (open, and locked, until close)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            current = False  # another holds the lock, or has just finished and removed the file
+        if not current:
+            self.close()
+            raise UserError(
+                f"{self.folder}: another collection is writing here; wait, or choose another --out"
+            )
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._file.truncate(len(whole))
+        if not whole:
+            self.steps = []
+            self._write(self._identity)
+            return
+        try:
+            found, *rounds = [json.loads(line) for line in whole.splitlines()]
+            self.steps = [step for round_ in rounds for step in round_]
+        except (ValueError, TypeError):
+            self.close()
+            raise UserError(f"{path}: damaged; remove it to begin anew") from None
+        _check_identity(path, found, self._identity)
+
+    def _write(self, value: Any) -> None:
+        assert self._file is not None
+        self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:
+    """-> the identity and the steps in a transcript; a `UserError` if it is damaged."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            identity, *steps = [json.loads(line) for line in lines]
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged ({error}); restore it, or choose another --out") from None
+    return identity, steps
+
+
+def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})")
+
+
+def _check_identity(path: pathlib.Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses to mix two collections in one folder."""
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: not a collection's record; choose another --out")
+    different = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+    if different:
+        raise UserError(
+            f"{path}: begun with another {', '.join(different)}; choose another --out or the same settings"
+        )

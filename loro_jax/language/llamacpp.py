@@ -1,0 +1,257 @@
+"""llama.cpp in this process: several answers decoded side by side, the shared prompt evaluated once.
+
+llama-cpp-python's own classes decode one sequence at a time, so this speaks to llama.cpp's C
+interface, through the same package. The prompt's head lies in sequence 0 of a unified KV cache; each
+question copies it (a copy of references), evaluates its own tail, and all answers grow together, one
+token per pass. Samplers are per answer and seeded by the query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from loro_jax.errors import UserError
+from loro_jax.language.backend import Completion, Decoding, Query
+from loro_jax.language.models import MISSING_EXTRA, ModelFile
+
+MARK = "\x00"  # stands for the user's message while the chat template is rendered; in no prompt
+
+
+def library() -> Any:
+    """llama_cpp, silenced; a `UserError` names the extra where it is not installed."""
+    try:
+        import llama_cpp
+    except ImportError:
+        raise UserError(MISSING_EXTRA) from None
+    llama_cpp.llama_log_set(_mute(llama_cpp), ctypes.c_void_p(0))
+    return llama_cpp
+
+
+_muted: list[Any] = []  # llama.cpp keeps the callback's address, so Python has to keep the callback
+
+
+def _mute(llama_cpp: Any) -> Any:
+    if not _muted:
+        _muted.append(llama_cpp.llama_log_callback(lambda level, text, data: None))
+    return _muted[0]
+
+
+@dataclasses.dataclass
+class _Answer:
+    """An answer as it grows in sequence `seq`; `output` is its row among the last pass's logits."""
+
+    seq: int
+    sampler: Any
+    position: int
+    prompt_tokens: int
+    output: int = -1
+    text: bytes = b""
+    pending: list[int] = dataclasses.field(default_factory=list)
+    sampled: int = 0
+    room: int = 0
+    marked: bool = False
+    asked: bool = False
+    ended: bool = False
+
+
+class LlamaCpp:
+    """A loaded model. Not thread-safe; `close` frees it (also used as a context manager)."""
+
+    def __init__(
+        self, model: ModelFile, decoding: Decoding, *, threads: int, parallel: int, context: int = 2048
+    ) -> None:
+        """Loads `model`, to answer up to `parallel` queries side by side.
+
+        `context` is the room for one prompt and its answer, in tokens. A `UserError` if llama.cpp
+        cannot load the file.
+        """
+        self._c = c = library()
+        self._decoding, self._parallel, self._context_tokens = decoding, parallel, context
+        self._cleanup = contextlib.ExitStack()
+        self._model = c.llama_model_load_from_file(str(model.path).encode(), c.llama_model_default_params())
+        if not self._model:
+            raise UserError(
+                f"{model.path}: llama.cpp cannot load it; the file is damaged or of an unknown kind"
+            )
+        self._cleanup.callback(c.llama_model_free, self._model)
+        params = c.llama_context_default_params()
+        params.n_ctx = context + parallel * context // 2
+        params.n_batch = params.n_ubatch = 512
+        params.n_seq_max = parallel + 1
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = threads
+        self._context = c.llama_init_from_model(self._model, params)
+        if not self._context:
+            self.close()
+            raise UserError(
+                f"{model.path}: llama.cpp cannot make room for {params.n_ctx} tokens; lower --parallel"
+            )
+        self._cleanup.callback(c.llama_free, self._context)
+        self._batch = c.llama_batch_init(params.n_batch, 0, 1)
+        self._cleanup.callback(c.llama_batch_free, self._batch)
+        self._batch_size = params.n_batch
+        self._memory = c.llama_get_memory(self._context)
+        self._vocab = c.llama_model_get_vocab(self._model)
+        self._head: tuple[str, int] | None = None  # text and tokens of what sequence 0 holds
+        try:
+            self._before, self._after = self._chat_frame()
+        except UserError as error:
+            self.close()
+            raise UserError(f"{model.path}: {error}") from None
+
+    def __enter__(self) -> LlamaCpp:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the model; the object is of no use afterwards."""
+        self._cleanup.close()
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        return {"llama_cpp_python": self._c.__version__}
+
+    def complete(self, queries: Sequence[Query]) -> list[Completion]:
+        """The answers, `parallel` at a time, in the order of the queries."""
+        groups = [queries[i : i + self._parallel] for i in range(0, len(queries), self._parallel)]
+        return [completion for group in groups for completion in self._complete(group)]
+
+    def _complete(self, queries: Sequence[Query]) -> list[Completion]:
+        c, (head,) = self._c, {q.head for q in queries}  # one collection has one head
+        start = self._evaluate_head(head)
+        answers: list[_Answer] = []
+        try:
+            for seq, query in enumerate(queries, start=1):
+                tail = self._tokenize(query.tail + self._after + query.start)
+                self._check_room(start + len(tail))
+                c.llama_memory_seq_cp(self._memory, 0, seq, -1, -1)
+                answers.append(
+                    _Answer(seq, self._sampler(query.seed), start, start + len(tail), pending=tail)
+                )
+                answers[-1].room, answers[-1].text = self._decoding.max_tokens, query.start.encode()
+                self._evaluate(answers[-1:])
+                self._sample(answers[-1])
+            while live := [a for a in answers if not a.ended]:
+                self._evaluate(live)
+                for answer in live:
+                    self._sample(answer)
+        finally:
+            for answer in answers:
+                c.llama_sampler_free(answer.sampler)
+                c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
+        return [
+            Completion(a.text.decode("utf-8", errors="replace"), a.prompt_tokens, a.sampled, a.asked)
+            for a in answers
+        ]
+
+    def _evaluate_head(self, head: str) -> int:
+        """Puts the head in sequence 0, unless it is there; -> its length in tokens."""
+        if self._head is None or self._head[0] != head:
+            self._head = None
+            self._c.llama_memory_clear(self._memory, True)
+            tokens = self._tokenize(self._before + head)
+            self._check_room(len(tokens))
+            self._evaluate([_Answer(0, None, 0, 0, pending=tokens)])
+            self._head = (head, len(tokens))
+        return self._head[1]
+
+    def _evaluate(self, answers: Sequence[_Answer]) -> None:
+        """Appends each answer's pending tokens to its sequence; logits are kept for the last of each."""
+        queue = [
+            (answer, token, i == len(answer.pending) - 1)
+            for answer in answers
+            for i, token in enumerate(answer.pending)
+        ]
+        for first in range(0, len(queue), self._batch_size):
+            batch, part = self._batch, queue[first : first + self._batch_size]
+            batch.n_tokens = len(part)
+            for row, (answer, token, last) in enumerate(part):
+                batch.token[row], batch.pos[row] = token, answer.position
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, answer.seq
+                batch.logits[row] = last
+                answer.position += 1
+                answer.output = row
+            if status := self._c.llama_decode(self._context, batch):
+                raise RuntimeError(f"llama_decode failed with status {status}")
+
+    def _sample(self, answer: _Answer) -> None:
+        """Draws an answer's next token, and decides whether it goes on (see `Decoding`)."""
+        d = self._decoding
+        token = self._c.llama_sampler_sample(answer.sampler, self._context, answer.output)
+        answer.sampled += 1
+        answer.room -= 1
+        closed = bool(self._c.llama_vocab_is_eog(self._vocab, token))
+        if not closed:
+            answer.text += self._piece(token)
+        answer.pending = [token]
+        _, mark, after = answer.text.rpartition(d.mark.encode())
+        if mark and not answer.marked:
+            answer.marked, answer.room = True, min(answer.room, d.mark_tokens)
+        if not (closed or answer.room <= 0 or (answer.marked and b"\n" in after.lstrip())):
+            return
+        if answer.marked or not d.ask:
+            answer.ended = True
+            return
+        ask = f"\n{d.mark}"
+        answer.asked = answer.marked = True
+        answer.text = answer.text.rstrip() + ask.encode()
+        answer.pending = ([] if closed else [token]) + self._tokenize(ask)
+        answer.room = d.mark_tokens
+
+    def _sampler(self, seed: int) -> Any:
+        """Temperature, then top-p, then a draw: the order of the study's library (transformers)."""
+        c, d = self._c, self._decoding
+        chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        if d.temperature <= 0:
+            c.llama_sampler_chain_add(chain, c.llama_sampler_init_greedy())
+            return chain
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_temp(d.temperature))
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_p(d.top_p, 1))
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_dist(seed))
+        return chain
+
+    def _check_room(self, prompt_tokens: int) -> None:
+        needed = prompt_tokens + self._decoding.max_tokens + 2 * self._decoding.mark_tokens
+        if needed > self._context_tokens:
+            raise UserError(
+                f"a prompt of {prompt_tokens} tokens and an answer of up to {self._decoding.max_tokens} need"
+                f" more than {self._context_tokens} tokens; shorten the prompt or raise --context"
+            )
+
+    def _chat_frame(self) -> tuple[str, str]:
+        """What the model's own chat template puts before and after a user's message."""
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        template = self._c.llama_model_chat_template(self._model, None)
+        if not template:
+            raise UserError("has no chat template; use an instruction-tuned model")
+        bos, eos = self._c.llama_vocab_bos(self._vocab), self._c.llama_vocab_eos(self._vocab)
+        formatter = Jinja2ChatFormatter(
+            template.decode(),
+            bos_token=self._piece(bos).decode() if bos >= 0 else "",
+            eos_token=self._piece(eos).decode() if eos >= 0 else "",
+        )
+        text = formatter(messages=[{"role": "user", "content": MARK}]).prompt
+        if text.count(MARK) != 1:
+            raise UserError("its chat template does not show the user's message exactly once")
+        before, after = text.split(MARK)
+        return before, after
+
+    def _tokenize(self, text: str) -> list[int]:
+        raw = text.encode()
+        room = (self._c.llama_token * (len(raw) + 8))()
+        count = self._c.llama_tokenize(self._vocab, raw, len(raw), room, len(room), False, True)
+        if count < 0:
+            raise RuntimeError(f"llama_tokenize failed on {len(raw)} bytes")
+        return list(room[:count])
+
+    def _piece(self, token: int) -> bytes:
+        room = ctypes.create_string_buffer(512)
+        count = self._c.llama_token_to_piece(self._vocab, token, room, len(room), 0, True)
+        return room.raw[: max(count, 0)]

@@ -1,0 +1,103 @@
+"""Prompts: text files under `prompts/<environment>/`, with `{field}` where the state goes.
+
+A file is the user message. Everything before the line of the first placeholder is the same at every
+step, and llama.cpp evaluates it once: keep the rules first and the state last. What stands below a
+line `---`, if there is one, begins the model's answer: small models keep to a form that was begun.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import string
+from collections.abc import Collection, Mapping
+
+from loro_jax.errors import UserError
+
+FOLDER = pathlib.Path(__file__).parent.parent.parent / "prompts"
+SUFFIX = ".txt"
+SEPARATOR = "---"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A template, split where the changing part begins.
+
+    Attributes:
+        name: its file's name without the suffix.
+        text: the template as it stands in the file, without blank lines at its ends.
+        head: the part before the first line with a placeholder; braces already unescaped.
+        tail_template: the rest of the message.
+        start: how the answer begins, without placeholders; may be empty.
+    """
+
+    name: str
+    text: str
+    head: str
+    tail_template: str
+    start: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def tail(self, fields: Mapping[str, str]) -> str:
+        """The changing part, with the state's fields filled in."""
+        return self.tail_template.format_map(fields)
+
+
+def available(environment: str, folder: pathlib.Path = FOLDER) -> list[str]:
+    """Names of the prompts there are for `environment`."""
+    return sorted(path.stem for path in (folder / environment).glob(f"*{SUFFIX}"))
+
+
+def load(environment: str, name: str, fields: Collection[str], folder: pathlib.Path = FOLDER) -> Prompt:
+    """The prompt called `name`, checked to use `fields` only; a `UserError` says what to mend."""
+    path = folder / environment / f"{name}{SUFFIX}"
+    if pathlib.Path(name).name != name or not path.is_file():
+        names = ", ".join(available(environment, folder)) or "none"
+        raise UserError(f"no prompt '{name}' for {environment}; there are: {names}")
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error})") from None
+    return parse(text, name, fields, str(path))
+
+
+def parse(text: str, name: str, fields: Collection[str], where: str) -> Prompt:
+    """Splits and checks a template; `where` names it in messages."""
+    if "\x00" in text:
+        raise UserError(f"{where}: holds a NUL character, which no prompt may")
+    message, _, start = (part.strip() for part in text.partition(f"\n{SEPARATOR}\n"))
+    try:
+        parts = list(string.Formatter().parse(message))
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {error}; write {{{{ and }}}} for braces that are not a placeholder"
+        ) from None
+    head = ""
+    used: list[str] = []
+    for literal, field, spec, conversion in parts:
+        if not used:
+            head += literal
+        if field is None:
+            continue
+        if field not in fields or spec or conversion:
+            raise UserError(
+                f"{where}: unknown placeholder {{{field}}}; there are: {', '.join(sorted(fields))}"
+            )
+        used.append(field)
+    if not used:
+        raise UserError(f"{where}: names no placeholder, so it would ask the same at every step")
+    head = head[: head.rfind("\n") + 1]
+    return Prompt(name, text, head, message[_source_length(message, head) :], start)
+
+
+def _source_length(text: str, head: str) -> int:
+    """Length in the file of a head whose doubled braces were read as single ones."""
+    length = 0
+    for character in head:
+        length += 2 if character in "{}" else 1
+    assert text[:length].replace("{{", "{").replace("}}", "}") == head
+    return length

@@ -1,0 +1,169 @@
+"""One collection from beginning to end: play, record, save; the same whether it was interrupted or not.
+
+Episodes are decided in rounds: the first `parallel` unfinished episodes, one step each. What a round
+asks is a function of the record so far, so a run that resumes asks what it would have asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from loro_jax import episodes as dataset
+from loro_jax.errors import UserError
+from loro_jax.language import play
+from loro_jax.language.describe import Description
+from loro_jax.language.journal import Journal, Step
+from loro_jax.language.policy import Decision, Policy, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a collection stands: all of it, and this run's share for speeds."""
+
+    finished: int
+    finished_steps: int
+    steps: int
+    mean_return: float
+    run_steps: int
+    run_tokens: int
+    run_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """What to collect, and where.
+
+    Attributes:
+        simulator: the game, with the collection's seed.
+        description: puts its states into words.
+        episodes: number wanted.
+        parallel: episodes played side by side.
+        out: the dataset's folder.
+        card: what the card says beside what is measured; `name` and `environment` among it.
+    """
+
+    simulator: play.Simulator
+    description: Description
+    episodes: int
+    parallel: int
+    out: pathlib.Path
+    card: dict[str, Any]
+
+    def run(
+        self, journal: Journal, policy: Policy, report: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        """Plays what the journal lacks, saving the dataset whenever an episode ends.
+
+        `report` is called after every round. Interrupt it at any point: the journal stays whole.
+        """
+        games = self.replay(journal.steps)
+        if journal.finished and all(g.done for g in games):
+            return
+        journal.begin()
+        policy.recall(journal.steps)
+        began, old_steps, old_tokens = time.monotonic(), len(journal.steps), tokens(journal.steps)
+        ended = sum(g.done for g in games)
+        while True:
+            active = [g for g in games if not g.done][: self.parallel]
+            finished = [g for g in games if g.done]
+            if finished and (len(finished) > ended or not active):
+                self.save(finished, journal.steps)
+                ended = len(finished)
+            if not active:
+                break
+            journal.append(self._round(policy, active))
+            returns = [g.total for g in games if g.done]
+            report(
+                Progress(
+                    len(returns),
+                    sum(g.step for g in games if g.done),
+                    len(journal.steps),
+                    float(np.mean(returns)) if returns else float("nan"),
+                    len(journal.steps) - old_steps,
+                    tokens(journal.steps) - old_tokens,
+                    time.monotonic() - began,
+                )
+            )
+        journal.finish()
+
+    def replay(self, steps: Sequence[Step]) -> list[play.Episode]:
+        """The wanted episodes, advanced as recorded; a `UserError` if the record is not of this game."""
+        games = [self.simulator.begin(i) for i in range(self.episodes)]
+        for step in steps:
+            index = step["episode"]
+            if index >= len(games):
+                continue
+            game = games[index]
+            fields = self.description.fields(game.observations)
+            if game.done or game.step != step["step"] or fields != step["state"]:
+                raise UserError(
+                    f"{self.out}: the record does not fit the game at episode {index}, step {step['step']};"
+                    " it was made with another simulator: choose another --out"
+                )
+            self.simulator.advance(game, step["action"])
+        return games
+
+    def save(self, finished: list[play.Episode], steps: Sequence[Step]) -> None:
+        """Writes episodes.npz and card.json from the finished episodes."""
+        card = {
+            **self.card,
+            "complete": len(finished) == self.episodes,
+            "answers": statistics([s for s in steps if s["episode"] in {g.index for g in finished}]),
+        }
+        dataset.save(play.gather(finished, card), self.out)
+
+    def _round(self, policy: Policy, active: Sequence[play.Episode]) -> list[Step]:
+        began = time.monotonic()
+        requests = [Request(g.index, g.step, self.description.fields(g.observations)) for g in active]
+        decisions = policy.decide(requests)
+        seconds = round((time.monotonic() - began) / len(active), 4)
+        for game, decision in zip(active, decisions, strict=True):
+            self.simulator.advance(game, decision.action)
+        return [_step(r, d, seconds) for r, d in zip(requests, decisions, strict=True)]
+
+
+def _step(request: Request, decision: Decision, seconds: float) -> Step:
+    return {
+        "episode": request.episode,
+        "step": request.step,
+        "state": request.fields,
+        "action": decision.action,
+        "random": decision.random,
+        "sample": decision.sample,
+        "reused": decision.reused,
+        "attempts": [dataclasses.asdict(attempt) for attempt in decision.attempts],
+        "seconds": seconds,
+    }
+
+
+def tokens(steps: Sequence[Step]) -> int:
+    """Tokens sampled by the model."""
+    return sum(attempt["answer_tokens"] for step in steps for attempt in step["attempts"])
+
+
+def statistics(steps: Sequence[Step]) -> dict[str, Any]:
+    """What the answers cost and how many could be read, for the card."""
+    attempts = [attempt for step in steps for attempt in step["attempts"]]
+    unreadable = sum(attempt["action"] is None for attempt in attempts)
+    random = sum(step["random"] for step in steps)
+    seconds = sum(step["seconds"] for step in steps)
+    return {
+        "steps": len(steps),
+        "steps_with_a_reused_answer": sum(step["reused"] for step in steps),
+        "answers": len(attempts),
+        "unparsable_answers": unreadable,
+        "unparsable_share": unreadable / max(len(attempts), 1),
+        "asked_for_the_action_share": sum(a["asked"] for a in attempts) / max(len(attempts), 1),
+        "random_actions": random,
+        "random_action_share": random / max(len(steps), 1),
+        "answer_tokens": tokens(steps),
+        "prompt_tokens": sum(attempt["prompt_tokens"] for attempt in attempts),
+        "seconds": round(seconds, 1),
+        "answer_tokens_per_second": round(tokens(steps) / max(seconds, 1e-9), 1),
+    }
