@@ -13,6 +13,7 @@ jax.config.update("jax_num_cpu_devices", 2)  # before gymnax, whose import start
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 import optax.tree  # noqa: E402
+import populations  # noqa: E402
 from gymnax.environments.classic_control.cartpole import CartPole  # noqa: E402
 
 WARNINGS = (
@@ -39,3 +40,9 @@ def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]
 # force by the integer action, and optax raises a decay to the power of the integer step count.
 CartPole.step_env = _with_standard_promotion(CartPole.step_env)
 optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
+
+
+@pytest.fixture(scope="session")
+def population() -> populations.Population:
+    """Shared by all tests, so that each phase is compiled once."""
+    return populations.small()
