@@ -1,15 +1,16 @@
 """Tunes a benchmark's `standard` protocol for pure RL: `python -m benchmarks.tune --help`.
 
-A random search over settings that pure RL learns with, scored by its mean cumulative return, on seeds
-that no benchmark run uses. The best by a first round go into a second with more seeds and other keys,
-whose winner is written down. LORO's own settings (tau, K) are not searched, so the baseline is tuned
-harder than what is compared with it.
+Three rounds, scored by pure RL's mean cumulative return on seeds that no benchmark run uses: a random
+search; its best with more seeds and other keys; and the winner with one setting changed at a time, also
+beyond the search's range. LORO's own settings (tau, K) are not searched, so the baseline is tuned harder
+than what is compared with it. Rows are saved as they come, and a second call reuses them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import pathlib
 import sys
 from typing import Any
@@ -24,13 +25,21 @@ from loro_jax.errors import UserError, command
 from loro_jax.protocols import Protocol
 
 SPACE: dict[str, tuple[Any, ...]] = {
-    "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
-    "target_interval": (100, 200, 400, 800),
-    "epsilon": (0.05, 0.1, 0.2, 0.3),
-    "discount": (0.95, 0.97, 0.98, 0.99),
-    "batch_size": (32, 64, 128),
-    "hidden": ((64, 64), (128,), (256,)),
+    "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
+    "target_interval": (25, 50, 100, 200, 400),
+    "epsilon": (0.02, 0.05, 0.1, 0.2),
+    "discount": (0.97, 0.98, 0.99),
+    "batch_size": (32, 64),
+    "hidden": ((32, 32), (64, 64), (128,)),
     "warmup": (100, 500),
+}
+NEARBY: dict[str, tuple[Any, ...]] = {
+    "learning_rate": (1e-3, 4e-3),
+    "target_interval": (200, 800),
+    "epsilon": (0.1, 0.3),
+    "discount": (0.95, 0.98),
+    "batch_size": (64,),
+    "hidden": ((64, 64), (256,)),
 }
 
 
@@ -68,39 +77,57 @@ def main() -> int:
         dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in SPACE.items()})
         for _ in range(options.configurations)
     ]
-    first = [_row(benchmark, p, options.seeds, 101) for p in _bar([standard, *drawn], "first round")]
-    first.sort(key=lambda row: -row["cumulative_return_mean"])
-    best = [_protocol(standard, row) for row in first[: options.finalists]]
-    second = [_row(benchmark, p, options.final_seeds, 102) for p in _bar(best, "second round")]
-    second.sort(key=lambda row: -row["cumulative_return_mean"])
+    path = options.out / f"{benchmark.name}.json"
     options.out.mkdir(parents=True, exist_ok=True)
-    record = {
+    record: dict[str, Any] = {
         "benchmark": benchmark.name,
         "arm": "pure_rl",
         "score": "mean cumulative return, with its standard error",
         "space": SPACE,
+        "nearby": NEARBY,
         "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
-        "first_round": first,
-        "second_round": second,
+        "rows": json.loads(path.read_text())["rows"] if path.exists() else [],
         **results.provenance(),
     }
-    path = options.out / f"{benchmark.name}.json"
-    results.write_json(path, record)
-    console = Console(highlight=False)
-    for row in second:
-        console.print(
-            f"{row['cumulative_return_mean']:8.0f} +- {row['standard_error']:4.0f}  {row['settings']}"
-        )
-    console.print(f"both rounds: {path}")
+
+    def round_of(protocols: list[Protocol], seeds: int, seed: int, title: str) -> list[Protocol]:
+        """The protocols, best first; rows that the file has already are not trained again."""
+        known = {_key(r): r for r in record["rows"]}
+        for protocol in track(protocols, description=title, console=Console(stderr=True)):
+            row = {"settings": _settings(protocol), "seeds": seeds, "seed": seed}
+            if _key(row) not in known:
+                known[_key(row)] = row | _score(benchmark, protocol, seeds, seed)
+                record["rows"].append(known[_key(row)])
+                results.write_json(path, record)
+        found = [known[_key({"settings": _settings(p), "seeds": seeds, "seed": seed})] for p in protocols]
+        order = np.argsort([-row["cumulative_return_mean"] for row in found])
+        for i in order[:3]:
+            row = found[i]
+            score = f"{row['cumulative_return_mean']:8.0f} +- {row['standard_error']:3.0f}"
+            print(f"{title}: {score}  {json.dumps(row['settings'])}", flush=True)
+        return [protocols[i] for i in order]
+
+    best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
+    best = round_of(best, options.final_seeds, 102, "finalists")
+    nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in NEARBY.items() for v in values]
+    winner = round_of([best[0], *nearby], options.final_seeds, 102, "nearby")[0]
+    results.write_json(path, record | {"winner": _settings(winner)})
+    print(f"winner and all rows: {path}")
     return 0
 
 
-def _bar(items: list[Protocol], description: str) -> Any:
-    return track(items, description=description, console=Console(stderr=True))
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    """The searched settings, as JSON gives them back."""
+    values = {k: getattr(protocol, k) for k in SPACE}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _row(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, Any]:
-    """Trains pure RL -> its score, with the settings that were searched."""
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps([row["settings"], row["seeds"], row["seed"]], sort_keys=True)
+
+
+def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
+    """Trains pure RL and scores it."""
     from loro_jax import experiment, population
 
     ready = experiment.prepare_experiment(benchmark, protocol, ("pure_rl",), seeds, seed, benchmark.episodes)
@@ -112,17 +139,10 @@ def _row(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dic
     curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
     totals = curves.sum(axis=1)
     return {
-        "settings": {k: getattr(protocol, k) for k in SPACE},
         "cumulative_return_mean": float(totals.mean()),
         "standard_error": float(totals.std(ddof=1) / seeds**0.5),
         "final_return_mean": float(curves[:, -5:].mean()),
-        "seeds": seeds,
-        "seed": seed,
     }
-
-
-def _protocol(standard: Protocol, row: dict[str, Any]) -> Protocol:
-    return dataclasses.replace(standard, **row["settings"])
 
 
 if __name__ == "__main__":
