@@ -54,9 +54,10 @@ class Layout:
 def layout(members: int, hidden: tuple[int, ...]) -> Layout:
     """Blocks that fit a core's cache on a CPU; all members at once on an accelerator.
 
-    On a CPU blocks of 2 to 8 members give the same bits, which one member alone or 16 do not.
+    On a CPU blocks of 2 to 8 members give the same bits, which one member alone or 16 do not. One device
+    alone does not give those of several either, so all are used, however few the members are.
     """
-    devices = max(1, min(jax.local_device_count(), members))
+    devices = jax.local_device_count()
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-members // devices))

@@ -46,7 +46,7 @@ class Environment:
 
     def reset(self, key: chex.PRNGKey) -> tuple[jax.Array, Any]:
         """-> observation, state of a fresh episode."""
-        return self.game.reset_env(key, self.params)
+        return _rounded(self.game.reset_env(key, self.params))
 
     def step(
         self, key: chex.PRNGKey, state: Any, action: jax.Array
@@ -59,4 +59,19 @@ class Environment:
         obs, state, reward, terminated, _ = self.game.step_env(key, state, action, self.params)
         terminated = jnp.asarray(terminated, bool)
         truncated = self.game.is_truncated(state, self.params) & ~terminated
-        return obs, state, jnp.asarray(reward, jnp.float32), terminated, truncated
+        return _rounded((obs, state, jnp.asarray(reward, jnp.float32), terminated, truncated))
+
+
+def _rounded(tree: Any) -> Any:
+    """The tree with its floats rounded to their own precision, once.
+
+    XLA may compute one value in two places, with a fused multiply-add in one of them, so that a stored
+    observation differs from the one before it in the last bit, and does so by how many members run side
+    by side. Rounding on purpose leaves one value.
+    """
+
+    def leaf(x: Any) -> Any:
+        single = isinstance(x, jax.Array) and x.dtype == jnp.float32
+        return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=23) if single else x
+
+    return jax.tree.map(leaf, tree)
