@@ -48,11 +48,20 @@ class Checkpoints:
                         runs=ocp.args.StandardRestore(abstract), records=ocp.args.ArrayRestore()
                     ),
                 )
-            except (ValueError, OSError, KeyError) as error:
-                print(f"checkpoint {step} in {self.folder} cannot be read ({error}); trying the one before")
+            except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
+                self._set_aside(step)
+                why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+                print(f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it")
                 continue
             return Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
         return None
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a step out of orbax's sight, which else would write no step before it."""
+        aside = self.folder.with_name(f"{self.folder.name}.{step}.unreadable")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.move(self.folder / str(step), aside)
+        self.manager.reload()
 
     def close(self, delete: bool = False) -> None:
         self.manager.close()
