@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import math
 import pathlib
@@ -24,6 +23,7 @@ import jax
 import rich.progress
 import tyro
 
+import loro_jax
 from loro_jax import environments
 from loro_jax.episodes import SHIPPED
 from loro_jax.errors import UserError, command
@@ -70,7 +70,7 @@ def check(settings: Settings) -> None:
         "--episodes must be at least 1": settings.episodes < 1,
         "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
         "--threads must be at least 1": settings.threads < 1,
-        "--parallel must be from 1 to 256": not 1 <= settings.parallel <= 256,
+        "--parallel must be from 1 to 64": not 1 <= settings.parallel <= 64,
         "--samples must be at least 0": settings.samples < 0,
         "--retries must be at least 0": settings.retries < 0,
         "--context must be at least 64": settings.context < 64,
@@ -106,8 +106,15 @@ def main(arguments: list[str] | None = None) -> int:
         if record.finished and all(game.done for game in games):
             print(f"{out}: all {settings.episodes} episodes are there; the model was not asked")
             return 0
-        record.begin()
-        return _play(settings, plan, record, prompt, model, games)
+        record.check_writable()
+        try:
+            return _play(settings, plan, record, prompt, model, games)
+        except KeyboardInterrupt:
+            print(
+                f"stopped after {len(record.steps)} steps; the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 130
 
 
 def _play(
@@ -140,27 +147,15 @@ def _play(
                 "mean": float(returns.mean()),
                 "std": float(returns.std(ddof=1)),
             },
-            "versions": {"loro_jax": loro_jax_version(), "jax": jax.__version__, **backend.versions},
+            "versions": {"loro_jax": loro_jax.__version__, "jax": jax.__version__, **backend.versions},
             "command": "python -m loro_jax.language.collect " + shlex.join(sys.argv[1:]),
         }
         plan = dataclasses.replace(plan, card=card)
         _estimate(settings, plan, backend, prompt, games, float(lengths.mean()))
-        try:
-            with _bar(settings, sum(g.done for g in games)) as report:
-                plan.run(record, player, report)
-        except KeyboardInterrupt:
-            print(f"stopped; the same command goes on from step {len(record.steps)}", file=sys.stderr)
-            return 130
+        with _bar(settings, sum(g.done for g in games)) as report:
+            plan.run(record, player, report)
     _summary(plan.out)
     return 0
-
-
-def loro_jax_version() -> str:
-    """The installed version, or "unknown" where the package runs from a bare folder."""
-    try:
-        return importlib.metadata.version("loro_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _estimate(

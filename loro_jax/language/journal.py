@@ -58,6 +58,14 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def check_writable(self) -> None:
+        """A `UserError` if the folder could not be made or written to; makes nothing."""
+        nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest}: cannot be written to; it is not a folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(f"{nearest}: cannot be written to; permission denied")
+
     def begin(self) -> None:
         """Makes sure that steps can be recorded, before any is asked for."""
         if self._file is not None:

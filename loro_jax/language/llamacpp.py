@@ -64,7 +64,7 @@ class LlamaCpp:
     def __init__(
         self, model: ModelFile, decoding: Decoding, *, threads: int, parallel: int, context: int = 2048
     ) -> None:
-        """Loads `model`, to answer up to `parallel` queries side by side.
+        """Loads `model`, to answer up to `parallel` (at most 64) queries side by side.
 
         `context` is the room for one prompt and its answer, in tokens. A `UserError` if llama.cpp
         cannot load the file.
@@ -79,7 +79,7 @@ class LlamaCpp:
             )
         self._cleanup.callback(c.llama_model_free, self._model)
         params = c.llama_context_default_params()
-        params.n_ctx = context + parallel * context // 2
+        params.n_ctx = context * (parallel + 1)
         params.n_batch = params.n_ubatch = 512
         params.n_seq_max = parallel + 1
         params.kv_unified = True

@@ -1,0 +1,147 @@
+"""The command: bad input is one line and exit status 2, and nothing is written."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import sys
+from typing import Any
+
+import pytest
+
+from loro_jax.errors import UserError, command
+from loro_jax.language import collect, llamacpp, models
+from loro_jax.language.backend import Decoding
+
+
+@pytest.fixture
+def gguf(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A file that begins as a model does, and is none."""
+    path = tmp_path / "Tiny.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    return path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command; -> the one line that it refused with."""
+    assert command(lambda: collect.main(list(arguments))) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--environment", "cartpol"],
+            "no words for an environment 'cartpol'; language models play: cartpole",
+        ),
+        (["--prompt", "plane"], "no prompt 'plane' for cartpole; there are: hint, plain"),
+        (["--episodes", "-3"], "--episodes must be at least 1"),
+        (["--episodes", "0"], "--episodes must be at least 1"),
+        (["--threads", "0"], "--threads"),
+        (["--parallel", "65"], "--parallel"),
+        (["--seed", "-1"], "--seed"),
+        (["--temperature", "-0.1"], "--temperature"),
+        (["--temperature", "nan"], "--temperature"),
+        (["--top-p", "0"], "--top-p"),
+        (["--max-tokens", "0"], "--max-tokens"),
+        (["--retries", "-1"], "--retries"),
+        (["--samples", "-1"], "--samples"),
+    ],
+)
+def test_bad_settings(
+    capsys: pytest.CaptureFixture[str], gguf: pathlib.Path, arguments: list[str], says: str
+) -> None:
+    out = gguf.parent / "out"
+    assert says in refused(capsys, "--model", str(gguf), "--out", str(out), *arguments)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("no-such-model", "no model file at 'no-such-model'"),
+        ("smollm2-135m-instruct", "does not exist; put the file there"),
+        ("hf:owner/repository", "write hf:owner/repository/file.gguf"),
+        ("{text}", "not a GGUF file"),
+    ],
+)
+def test_bad_models(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    model: str,
+    says: str,
+) -> None:
+    monkeypatch.setenv("LORO_JAX_MODELS", str(tmp_path / "empty"))
+    text = tmp_path / "model.gguf"
+    text.write_text("not a model")
+    out = tmp_path / "out"
+    assert says in refused(capsys, "--model", model.format(text=text), "--out", str(out))
+    assert not out.exists()
+
+
+def test_a_known_name_is_a_known_file(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("LORO_JAX_MODELS", str(tmp_path))
+    (tmp_path / models.KNOWN["smollm2-135m-instruct"].file).write_bytes(b"GGUF, but of another model")
+    with pytest.raises(UserError, match="SHA-256 is not that of smollm2-135m-instruct"):
+        models.find("smollm2-135m-instruct")
+
+
+def test_a_file_is_named_after_itself(gguf: pathlib.Path) -> None:
+    found = models.find(str(gguf))
+    assert (found.name, found.sha256) == ("tiny", hashlib.sha256(gguf.read_bytes()).hexdigest())
+
+
+def test_downloads_are_huggingface_hubs(monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path) -> None:
+    asked: list[Any] = []
+
+    class Hub:
+        @staticmethod
+        def hf_hub_download(repository: str, file: str) -> str:
+            asked.append((repository, file))
+            if file == "gone.gguf":
+                raise OSError("404: not there\nmore lines")
+            return str(gguf)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
+    assert models.find("hf:owner/repository/folder/file.gguf").path == gguf
+    assert asked == [("owner/repository", "folder/file.gguf")]
+    with pytest.raises(UserError, match=r"^hf:o/r/gone.gguf: could not be fetched \(404: not there\)$"):
+        models.find("hf:o/r/gone.gguf")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'loro_jax\[llm\]'"):
+        models.find("hf:o/r/file.gguf")
+
+
+def test_the_missing_extra_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    out = gguf.parent / "out"
+    assert "pip install 'loro_jax[llm]'" in refused(capsys, "--model", str(gguf), "--out", str(out))
+    assert not out.exists()
+
+
+def test_a_damaged_model_is_refused(capsys: pytest.CaptureFixture[str], gguf: pathlib.Path) -> None:
+    pytest.importorskip("llama_cpp", reason="the extra `llm` is not installed")
+    out = gguf.parent / "out"
+    assert "llama.cpp cannot load it" in refused(capsys, "--model", str(gguf), "--out", str(out))
+    assert not out.exists()
+
+
+def test_an_out_that_cannot_be_written(capsys: pytest.CaptureFixture[str], gguf: pathlib.Path) -> None:
+    pytest.importorskip("llama_cpp", reason="the extra `llm` is not installed")
+    for out in (gguf, gguf / "below"):
+        assert "cannot be written to; it is not a folder" in refused(
+            capsys, "--model", str(gguf), "--out", str(out)
+        )
+    assert gguf.read_bytes() == b"GGUF" + bytes(100)
+
+
+def test_the_package_imports_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(UserError, match="llm"):
+        llamacpp.LlamaCpp(models.ModelFile("x", pathlib.Path("x"), ""), Decoding(), threads=1, parallel=1)

@@ -1,0 +1,97 @@
+"""Prompts: the shipped ones are whole, and a faulty one is refused in one line."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from loro_jax.environments import REGISTRY
+from loro_jax.errors import UserError
+from loro_jax.language import describe, prompts
+
+FIELDS = ("angle", "side")
+SHIPPED = [(name, prompt) for name in describe.DESCRIPTIONS for prompt in prompts.available(name)]
+
+
+@pytest.mark.parametrize(("environment", "name"), SHIPPED)
+def test_shipped_prompts(environment: str, name: str) -> None:
+    words = describe.description(environment)
+    prompt = prompts.load(environment, name, words.names)
+    message, _, start = prompt.text.partition("\n---\n")
+    values = {field: f"<{field}>" for field in words.names}
+    assert prompt.head + prompt.tail(values) == message.format(**values)
+    assert prompt.start == start
+    assert len(prompt.head) > len(prompt.tail(values))  # most of it is evaluated once
+    assert all(f"Action: {word}" in prompt.head for word in words.actions)
+
+
+def test_each_description_is_of_a_registered_environment() -> None:
+    assert set(describe.DESCRIPTIONS) <= set(REGISTRY)
+    assert {("cartpole", "plain"), ("cartpole", "hint")} <= set(SHIPPED)
+
+
+def test_only_the_hint_states_a_rule() -> None:
+    names = describe.description("cartpole").names
+    assert "Rule of thumb" in prompts.load("cartpole", "hint", names).head
+    assert "ule of thumb" not in prompts.load("cartpole", "plain", names).text
+
+
+def test_cartpole_in_words() -> None:
+    fields = describe.cartpole([np.zeros(4), np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)])])
+    assert fields == {
+        "cart_side": "left",
+        "cart_distance": "0.12",
+        "cart_direction": "right",
+        "cart_speed": "1.50",
+        "pole_side": "right",
+        "pole_angle": "3",
+        "pole_direction": "left",
+        "pole_speed": "21",
+    }
+    assert set(fields) == set(describe.description("cartpole").names)
+
+
+def test_splits_at_the_line_of_the_first_placeholder() -> None:
+    prompt = prompts.parse("Rules {{x}}.\n\nLeans {angle} to the {side}.\n---\nSo", "p", FIELDS, "p.txt")
+    assert prompt.head == "Rules {x}.\n\n"
+    assert prompt.tail({"angle": "3", "side": "left"}) == "Leans 3 to the left."
+    assert prompt.start == "So"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Leans {angel}.", "unknown placeholder {angel}; there are: angle, side"),
+        ("Leans {}.", "unknown placeholder {}"),
+        ("Leans {angle.__class__}.", "unknown placeholder"),
+        ("Leans {angle[0]}.", "unknown placeholder"),
+        ("Leans {angle!r}.", "unknown placeholder"),
+        ("Leans {angle:>9}.", "unknown placeholder"),
+        ("Leans {angle.", "p.txt:"),
+        ("Leans angle}.", "p.txt:"),
+        ("Nothing changes.", "names no placeholder"),
+        ("\x00{angle}", "NUL"),
+    ],
+)
+def test_faulty_templates(text: str, says: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        prompts.parse(text, "p", FIELDS, "p.txt")
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_missing_and_unreadable_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "cartpole").mkdir()
+    (tmp_path / "cartpole" / "mine.txt").write_bytes(b"\xff\xfe{angle}")
+    with pytest.raises(UserError, match="there are: mine"):
+        prompts.load("cartpole", "yours", FIELDS, tmp_path)
+    with pytest.raises(UserError, match="no prompt"):
+        prompts.load("cartpole", "../cartpole/mine", FIELDS, tmp_path)
+    with pytest.raises(UserError, match="cannot be read as text"):
+        prompts.load("cartpole", "mine", FIELDS, tmp_path)
+
+
+def test_an_edited_prompt_has_another_hash(tmp_path: pathlib.Path) -> None:
+    one, other = (prompts.parse(text, "p", FIELDS, "p") for text in ("a {angle}", "a  {angle}"))
+    assert one.sha256 != other.sha256

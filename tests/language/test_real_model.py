@@ -1,0 +1,130 @@
+"""The collector with a real model of 135 M parameters, through llama.cpp."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from loro_jax import episodes as dataset
+from loro_jax.errors import UserError
+from loro_jax.language import journal, models
+from loro_jax.language.backend import Decoding, Query
+from loro_jax.language.llamacpp import LlamaCpp
+
+pytestmark = [pytest.mark.llm, pytest.mark.slow]
+
+NAME = "smollm2-135m-instruct"
+ROOT = pathlib.Path(__file__).parent.parent.parent
+FETCH = ROOT.parent / "shared" / "tools" / "get_models.py"
+HEAD = "You are asked about colours and animals. Answer in a few words.\n\n"
+
+
+@pytest.fixture(scope="module")
+def model() -> models.ModelFile:
+    pytest.importorskip("llama_cpp", reason="the extra `llm` is not installed")
+    if not (models.cache() / models.KNOWN[NAME].file).is_file() and FETCH.is_file():
+        subprocess.run([sys.executable, FETCH, NAME, "--out", models.cache()], check=False)
+    try:
+        return models.find(NAME)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def llama(model: models.ModelFile) -> Iterator[LlamaCpp]:
+    with LlamaCpp(model, Decoding(max_tokens=12), threads=1, parallel=3, context=256) as loaded:
+        yield loaded
+
+
+def queries(seed: int) -> list[Query]:
+    tails = ("Name a colour.", "Name an animal that can fly.", "Which colour has grass?", "Name a fish.")
+    return [Query(HEAD, tail, "", seed + i) for i, tail in enumerate(tails)]
+
+
+def test_seeds_decide_answers(llama: LlamaCpp) -> None:
+    first, again, other = (llama.complete(queries(seed)) for seed in (1, 1, 1000))
+    assert first == again
+    assert [c.text for c in first] != [c.text for c in other]
+
+
+def test_answers_do_not_depend_on_their_neighbours(llama: LlamaCpp) -> None:
+    together = [c.text for c in llama.complete(queries(5))]
+    assert together == [llama.complete([q])[0].text for q in queries(5)]
+
+
+def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Query(HEAD * 5, "Name a colour.", "", 1)
+    (first,) = llama.complete([long])
+    evaluated: list[int] = []
+    evaluate = llama._evaluate
+    monkeypatch.setattr(
+        llama,
+        "_evaluate",
+        lambda answers: (evaluated.extend(len(a.pending) for a in answers), evaluate(answers)),
+    )
+    assert llama.complete([long]) == [first]
+    assert sum(evaluated) < first.prompt_tokens / 2 + first.answer_tokens
+
+
+def test_every_answer_reaches_its_mark(llama: LlamaCpp) -> None:
+    for completion in llama.complete(queries(9)):
+        assert "Action:" in completion.text
+        assert completion.answer_tokens <= 12 + 2 * 6
+
+
+def test_the_beginning_of_an_answer_is_kept(llama: LlamaCpp) -> None:
+    (completion,) = llama.complete([Query(HEAD, "Name a colour.", "My favourite colour is", 3)])
+    assert completion.text.startswith("My favourite colour is")
+
+
+def test_a_prompt_that_does_not_fit_is_refused(llama: LlamaCpp) -> None:
+    with pytest.raises(UserError, match="raise --context"):
+        llama.complete([Query(HEAD, "word " * 300, "", 1)])
+    assert llama.complete(queries(1)) == llama.complete(queries(1))
+
+
+def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_path: pathlib.Path) -> None:
+    def start(out: pathlib.Path) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "loro_jax.language.collect",
+            "--model",
+            str(model.path),
+            "--out",
+            str(out),
+        ]
+        command += ["--episodes", "3", "--parallel", "2", "--max-tokens", "4", "--seed", "1"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def finish(out: pathlib.Path) -> str:
+        process = start(out)
+        printed, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        assert errors == ""  # llama.cpp keeps quiet
+        return printed
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(whole)
+    process = start(killed)
+    record, deadline = killed / journal.JOURNAL, time.monotonic() + 300
+    while not (record.exists() and record.read_bytes().count(b"\n") >= 4):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert record.exists() and not (killed / journal.TRANSCRIPT).exists()
+    finish(killed)
+    one, other = (dataset.load(out, "cartpole", (4,), 2) for out in (whole, killed))
+    assert dataset.digest(one) == dataset.digest(other)
+    assert one.card["complete"] and one.card["model"]["sha256"] == model.sha256
+    assert "the model was not asked" in finish(killed)
