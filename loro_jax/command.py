@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from loro_jax.benchmark import Benchmark
-from loro_jax.errors import UserError, command
+from loro_jax.errors import UserError, arguments, command
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
     options = parse(benchmark, argv)
     if options.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {options.seeds}")
+    if options.devices < 0:
+        raise UserError(f"--devices must not be negative, got {options.devices}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     import jax  # after the arguments are known to be good: --help and mistakes answer at once
 
@@ -149,13 +151,15 @@ def parse(benchmark: Benchmark, argv: list[str]) -> Options:
     if name not in benchmark.protocols:
         raise UserError(f"no protocol is called '{name}'; there are: {', '.join(benchmark.protocols)}")
     start = Options(protocol=name, episodes=benchmark.episodes, settings=benchmark.protocols[name])  # type: ignore[arg-type]
-    return tyro.cli(
-        Options,
-        prog=f"python -m benchmarks.{benchmark.name}",
-        description=_description(benchmark),
-        args=argv,
-        default=start,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    return arguments(
+        lambda: tyro.cli(
+            Options,
+            prog=f"python -m benchmarks.{benchmark.name}",
+            description=_description(benchmark),
+            args=argv,
+            default=start,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
     )
 
 

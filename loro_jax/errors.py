@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -21,3 +26,25 @@ def command(main: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def arguments(parse: Callable[[], T]) -> T:
+    """What `parse` returns; the box that tyro draws about a mistake becomes a `UserError` of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return parse()
+    except SystemExit as error:
+        if error.code != 2:
+            raise
+        raise UserError(_first_paragraph(said.getvalue())) from None
+
+
+def _first_paragraph(box: str) -> str:
+    """The words between a box's title and its first rule, and the flag that it suggests, if it does."""
+    lines = [line.strip(" │|") for line in box.splitlines()][1:]
+    blank = [i for i, line in enumerate(lines) if not line.strip("─-╰╯+")]
+    words = " ".join(lines[: blank[0]] if blank else lines)
+    if "Perhaps you meant:" in lines:
+        words += f"; perhaps you meant {lines[lines.index('Perhaps you meant:') + 1]}"
+    return f"{words} (--help lists the options)"
