@@ -13,7 +13,7 @@ from loro_jax.population import Layout
 from loro_jax.protocols import Protocol
 from loro_jax.types import Phase
 
-OVERHEAD_FLOPS = 6e5
+OVERHEAD_FLOPS = 1.5e6
 """Cost of a gradient step and of an environment step beside the matrix products: sampling, Adam, keys."""
 
 
