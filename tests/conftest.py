@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,12 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)  # before gymnax, whose import starts the backend
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# A program that two tests share is compiled once, in whichever comes first.
+_CACHE = tempfile.TemporaryDirectory(prefix="loro_jax-tests-")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 import optax.tree  # noqa: E402
 import populations  # noqa: E402
