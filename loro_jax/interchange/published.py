@@ -1,0 +1,93 @@
+"""Compares a run's learning curves with curves that the reference study published.
+
+    python -m loro_jax.interchange.published RESULTS CartPole_Neps_10.npz --arm pure_rl --key online
+
+Prints the mean of the evaluations in blocks of ten, ours and theirs, with standard errors over seeds and
+over published runs. Where several files are given, their runs are taken together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+import zipfile
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from loro_jax.errors import UserError, command
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    results: Annotated[pathlib.Path, tyro.conf.Positional]
+    """Folder of a run, with curves.npz."""
+    published: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
+    """The study's files of curves: an array (runs, chunks) under each key."""
+    arm: str = "pure_rl"
+    """Arm of the run."""
+    key: str = "online"
+    """Key in the study's files."""
+    run: int | None = None
+    """One published run, counted from 0; all when not given."""
+    block: int = 10
+    """Evaluations in a block."""
+
+
+def blocks(curves: np.ndarray, block: int) -> np.ndarray:
+    """Curves (runs, evaluations) -> means of whole blocks, (runs, evaluations // block)."""
+    whole = curves.shape[1] // block * block
+    return curves[:, :whole].reshape(len(curves), -1, block).mean(axis=2)
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, block: int = 10) -> list[dict[str, float]]:
+    """A row for each block of (runs, evaluations): means, standard errors, and their difference in them.
+
+    A curve that starts later (a study's LORO curve begins after its prior episodes) is compared over the
+    evaluations that both end with. A standard error of a single run is NaN.
+    """
+    common = min(ours.shape[1], theirs.shape[1])
+    rows = []
+    a, b = (blocks(c[:, -common:], block) for c in (ours, theirs))
+    for i in range(a.shape[1]):
+        x, y = a[:, i], b[:, i]
+        ex, ey = (v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else float("nan") for v in (x, y))
+        # One published run is one draw from the population whose spread our seeds show.
+        spread = float(np.hypot(ex, ey)) if len(y) > 1 else float(x.std(ddof=1) * (1 + 1 / len(x)) ** 0.5)
+        z = (x.mean() - y.mean()) / spread if spread else 0.0
+        rows.append({"ours": x.mean(), "ours_se": ex, "published": y.mean(), "published_se": ey, "z": z})
+    return rows
+
+
+def main() -> int:
+    o = tyro.cli(Options, prog="python -m loro_jax.interchange.published", description=__doc__)
+    ours = _read(o.results / "curves.npz", o.arm)
+    theirs = np.concatenate([_read(path, o.key) for path in o.published])
+    if o.run is not None:
+        if not 0 <= o.run < len(theirs):
+            raise UserError(f"--run {o.run}: there are {len(theirs)} published runs, counted from 0")
+        theirs = theirs[o.run : o.run + 1]
+    print(
+        f"{o.arm}: {len(ours)} seeds; published {o.key}: {len(theirs)} runs; blocks of {o.block} evaluations"
+    )
+    print(f"{'block':>5}  {'ours':>15}  {'published':>15}  {'difference / error':>18}")
+    for i, r in enumerate(compare(ours, theirs, o.block), 1):
+        cells = (f"{r[k]:6.1f} +- {r[k + '_se']:5.1f}" for k in ("ours", "published"))
+        print(f"{i:>5}  {'  '.join(f'{c:>15}' for c in cells)}  {r['z']:>18.1f}")
+    return 0
+
+
+def _read(path: pathlib.Path, key: str) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if key not in archive.files:
+                raise UserError(f"{path}: has no curve '{key}'; there are: {', '.join(archive.files)}")
+            return np.asarray(archive[key], np.float64)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not readable as curves ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
