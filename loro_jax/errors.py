@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -41,10 +42,11 @@ def arguments(parse: Callable[[], T]) -> T:
 
 
 def _first_paragraph(box: str) -> str:
-    """The words between a box's title and its first rule, and the flag that it suggests, if it does."""
-    lines = [line.strip(" │|") for line in box.splitlines()][1:]
-    blank = [i for i, line in enumerate(lines) if not line.strip("─-╰╯+")]
-    words = " ".join(lines[: blank[0]] if blank else lines)
-    if "Perhaps you meant:" in lines:
-        words += f"; perhaps you meant {lines[lines.index('Perhaps you meant:') + 1]}"
-    return f"{words} (--help lists the options)"
+    """The words between a box's title and its next rule, and the flag that it suggests, if it does."""
+    lines = [line.strip(" │|") for line in box.splitlines()[1:]]  # without the title
+    paragraphs = [list(group) for words, group in groupby(lines, lambda x: bool(x.strip("─-╰╯+ "))) if words]
+    said = " ".join(paragraphs[0])
+    for first, *others in paragraphs[1:]:
+        if first == "Perhaps you meant:" and others:
+            said += f"; perhaps you meant {others[0]}"
+    return f"{said} (--help lists the options)"
