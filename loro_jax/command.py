@@ -71,10 +71,16 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
     out = options.out or pathlib.Path("results") / benchmark.name / protocol.name
     console = Console(stderr=True, highlight=False)
     store = Store(out, ready.identity, options.resume)
+    if store.complete:
+        print(f"{out} holds this run already, complete; without --resume it runs anew")
+        return 0
     try:
         result, seconds = experiment.run(ready, store, console)
     except experiment.Interrupted:
-        console.print(f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on")
+        console.print(
+            f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on",
+            soft_wrap=True,
+        )
         return 130
     report(ready, result, seconds, out, console)
     store.clear()

@@ -102,7 +102,8 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
         f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
         f" about {estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds))} of training, and"
-        " half a minute to a minute of compiling"
+        " half a minute to a minute of compiling",
+        soft_wrap=True,
     )
     data = prior_data(e)
     programs = Programs(e.world, layout)

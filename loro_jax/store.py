@@ -22,13 +22,18 @@ class Store:
     Raises:
         UserError: the folder cannot be written, holds an interrupted run that is not to be resumed, or
             a run of another configuration that is.
+
+    Attributes:
+        complete: the folder holds this very run, finished, and it is to be resumed: nothing is left.
     """
 
     def __init__(self, folder: pathlib.Path, identity: dict[str, Any], resume: bool) -> None:
         self.folder = folder / "checkpoints"
         there = _read(self.folder / "identity.json")
+        self.complete = False
         if there is None and resume and (finished := _read(folder / "run.json")) is not None:
             there = finished.get("identity")
+            self.complete = there == identity
         if resume and there is not None and there != identity:
             raise UserError(
                 f"{folder} holds another configuration ({_difference(there, identity)}); resume with the same"
@@ -38,6 +43,8 @@ class Store:
             raise UserError(
                 f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}"
             )
+        if self.complete:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "identity.json", identity)

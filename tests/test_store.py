@@ -217,3 +217,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: pathlib.Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"cannot write to .*file/run: .*; choose another --out"):
         Store(tmp_path / "file" / "run", IDENTITY, resume=False)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: pathlib.Path) -> None:
+    write_json(tmp_path / "run.json", {"identity": IDENTITY})
+    assert Store(tmp_path, IDENTITY, resume=True).complete
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    assert not Store(tmp_path, IDENTITY, resume=False).complete
