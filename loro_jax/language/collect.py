@@ -177,7 +177,7 @@ def _estimate(
     limit = plan.simulator.environment.limit
     short, long_ = (len(missing) * steps * seconds / 60 for steps in (length, limit))
     print(
-        f"{settings.model} plays {settings.environment}: {len(missing)} episodes to go,"
+        f"{plan.card['model']['name']} plays {settings.environment}: {len(missing)} episodes to go,"
         f" {seconds:.2f} s a step at first sight; about {short:.0f} min if they last as long as"
         f" a random policy's ({length:.0f} steps), {long_:.0f} min if all reach the limit ({limit})",
         flush=True,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from loro_jax import episodes as dataset
 from loro_jax.errors import UserError, command
 from loro_jax.language import collect, llamacpp, models
-from loro_jax.language.backend import Decoding
+from loro_jax.language.backend import Completion, Decoding, Query
 
 
 @pytest.fixture
@@ -145,3 +147,63 @@ def test_the_package_imports_without_the_extra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(UserError, match="llm"):
         llamacpp.LlamaCpp(models.ModelFile("x", pathlib.Path("x"), ""), Decoding(), threads=1, parallel=1)
+
+
+class Parrot:
+    """Stands in for llama.cpp: always answers the same, and is interrupted at a given question."""
+
+    versions: dict[str, str] = {"parrot": "1"}  # noqa: RUF012
+    asked = 0
+    interrupted_at = -1
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __enter__(self) -> Parrot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def complete(self, queries: Sequence[Query]) -> list[Completion]:
+        Parrot.asked += 1
+        if Parrot.asked == Parrot.interrupted_at:
+            raise KeyboardInterrupt
+        return [Completion("Action: left", 9, 3, False) for _ in queries]
+
+
+def test_from_the_command_to_the_dataset(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    """Interrupted with Ctrl-C, resumed, and then finished: one line each, and the right exit status."""
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    monkeypatch.setattr(Parrot, "asked", 0)
+    monkeypatch.setattr(Parrot, "interrupted_at", 6)
+    out = gguf.parent / "out"
+    arguments = ["--model", str(gguf), "--out", str(out), "--episodes", "3", "--prompt", "hint"]
+    assert command(lambda: collect.main(arguments)) == 130
+    printed = capsys.readouterr()
+    assert "tiny plays cartpole: 3 episodes to go" in printed.out.replace("\n", " ")
+    assert printed.err == "stopped after 9 steps; the same command goes on from there\n"
+
+    assert command(lambda: collect.main(arguments)) == 0
+    printed = capsys.readouterr()
+    episodes = dataset.load(out, "cartpole", (4,), 2)
+    assert not episodes.transitions.action.any() and len(episodes.episode_lengths) == 3
+    assert f"mean return {episodes.returns.mean():.1f} (random policy" in printed.out
+    card = episodes.card
+    assert (card["name"], card["complete"]) == ("tiny-hint", True)
+    assert card["model"] == {"name": "tiny", "file": "Tiny.gguf", "sha256": models.find(str(gguf)).sha256}
+    assert card["prompt"]["name"] == "hint" and "{pole_angle}" in card["prompt"]["text"]
+    assert card["decoding"]["temperature"] == 0.9 and card["decoding"]["top_p"] == 0.6
+    assert card["versions"]["parrot"] == "1" and card["random_policy"]["mean"] > card["returns"]["mean"]
+
+    asked = Parrot.asked
+    assert command(lambda: collect.main(arguments)) == 0
+    assert "the model was not asked" in capsys.readouterr().out.replace("\n", " ")
+    assert Parrot.asked == asked
+    for other, differs in (("--seed", "seed"), ("--temperature", "decoding")):
+        said = refused(capsys, *arguments, other, "1")
+        assert f"begun with another {differs}; choose another --out" in said
+    assert "begun with another prompt" in refused(capsys, *arguments[:-1], "plain")
+    assert dataset.digest(dataset.load(out, "cartpole", (4,), 2)) == dataset.digest(episodes)
