@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from loro_jax.benchmark import Benchmark
-from loro_jax.errors import UserError, command
+from loro_jax.errors import UserError, arguments, command
 from loro_jax.protocols import Protocol
 
 SPACE: dict[str, tuple[Any, ...]] = {
@@ -60,7 +60,7 @@ class Options:
 
 
 def main() -> int:
-    options = tyro.cli(Options, prog="python -m benchmarks.tune", description=__doc__)
+    options = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.tune", description=__doc__))
     import jax
 
     jax.config.update("jax_num_cpu_devices", 2)

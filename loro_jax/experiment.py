@@ -79,6 +79,7 @@ def prepare_experiment(
         "protocol": dataclasses.asdict(protocol),
         "seeds": seeds,
         "seed": seed,
+        "devices": jax.local_device_count(),  # another number rounds differently
         "episodes": card,
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
     }

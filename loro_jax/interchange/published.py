@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from loro_jax.errors import UserError, command
+from loro_jax.errors import UserError, arguments, command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,8 @@ def compare(ours: np.ndarray, theirs: np.ndarray, block: int = 10) -> list[dict[
 
 
 def main() -> int:
-    o = tyro.cli(Options, prog="python -m loro_jax.interchange.published", description=__doc__)
+    prog = "python -m loro_jax.interchange.published"
+    o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__))
     ours = _read(o.results / "curves.npz", o.arm)
     theirs = np.concatenate([_read(path, o.key) for path in o.published])
     if o.run is not None:

@@ -243,7 +243,7 @@ class Options:
 
 def main() -> int:
     """The command."""
-    options = tyro.cli(Options, prog="python -m loro_jax.interchange.released")
+    options = errors.arguments(lambda: tyro.cli(Options, prog="python -m loro_jax.interchange.released"))
     card = convert_file(options.path, options.environment, options.alignment, options.out)
     for reading, share in card["share_reproduced"].items():
         print(f"reading '{reading}': the simulator reproduces {share:.1%} of the rows")

@@ -24,7 +24,7 @@ import rich.progress
 import tyro
 
 import loro_jax
-from loro_jax import environments
+from loro_jax import environments, errors
 from loro_jax.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, llamacpp, models, play, policy, prompts, session
@@ -86,9 +86,8 @@ def check(settings: Settings) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; -> its exit status."""
-    settings = tyro.cli(
-        Settings, args=arguments, description=__doc__, prog="python -m loro_jax.language.collect"
-    )
+    prog = "python -m loro_jax.language.collect"
+    settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
     check(settings)
     words = describe.description(settings.environment)
     prompt = prompts.load(settings.environment, settings.prompt, words.names)
