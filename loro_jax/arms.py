@@ -116,6 +116,14 @@ ARMS: dict[str, Callable[[Plan], Arm]] = {
 BASELINE = "pure_rl"
 
 
+def shares_pretraining(arm: Arm, protocol: Protocol) -> bool:
+    """Whether all members of `arm` start from one network and one pretraining (departure 5).
+
+    Only arms that pretrain on LLM episodes do: the study's other repeats start afresh.
+    """
+    return protocol.shared_pretraining and arm.source == "llm" and any(isinstance(p, Fit) for p in arm.phases)
+
+
 def names(protocol: Protocol) -> tuple[str, ...]:
     """The arms that run when none are named: all, but the chained one only where the protocol chains."""
     return tuple(n for n in ARMS if n != "loro_chained" or protocol.chained_repeats > 1)

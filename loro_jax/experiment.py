@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 
 from loro_jax import episodes, estimate, keys, population
 from loro_jax.agents import DDQN
-from loro_jax.arms import Plan, build
+from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
 from loro_jax.environments import Environment, make
 from loro_jax.phases import Fit, Interact
@@ -108,7 +108,7 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     )
     data = prior_data(e)
     programs = Programs(e.world, layout)
-    like = population.begin(e.world, layout, e.seed, e.seeds, e.protocol.shared_pretraining)
+    like = population.begin(e.world, layout, e.seed, e.seeds, False)
     distinct = list(dict.fromkeys(p for s in left for p in s))
     with console.status(f"compiling {len(distinct)} programs, which all arms share"):
         programs.prepare(distinct, like, data)
@@ -119,9 +119,10 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     total = sum(_cost(p, e.protocol) for s in sentences.values() for p in s)
     with _bar(console) as bar, _interrupts() as interrupted:
         task = bar.add_task("training", total=total)
-        for name, sentence in sentences.items():
-            bar.update(task, description=name)
-            raw[name] = _train(e, name, sentence, programs, layout, data, store, bar, task, interrupted)
+        for arm in learning:
+            bar.update(task, description=arm.name)
+            sentence = sentences[arm.name]
+            raw[arm.name] = _train(e, arm, sentence, programs, layout, data, store, bar, task, interrupted)
     seconds = {
         "compile": programs.compile_seconds,
         "training": float(sum(float(r["seconds"]) for r in raw.values())),
@@ -130,17 +131,17 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
 
 
 def _train(
-    e: Experiment, name: str, sentence: list[Phase], programs: Programs, layout: population.Layout,
+    e: Experiment, arm: Arm, sentence: list[Phase], programs: Programs, layout: population.Layout,
     data: Transition, store: Store, bar: Bar, task: Any, interrupted: list[bool],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""
     cost = [_cost(p, e.protocol) for p in sentence]
-    if (done := store.finished(name)) is not None:
+    if (done := store.finished(arm.name)) is not None:
         bar.advance(task, sum(cost))
         return done
-    runs = population.begin(e.world, layout, e.seed, e.seeds, e.protocol.shared_pretraining)
+    runs = population.begin(e.world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))
     start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
-    if (found := store.restore(name, runs)) is not None:
+    if (found := store.restore(arm.name, runs)) is not None:
         start, before = found
         bar.advance(task, sum(cost[: start.done]))
     began = saved = time.monotonic()
@@ -149,7 +150,7 @@ def _train(
         nonlocal saved
         bar.advance(task, cost[progress.done - 1])
         if interrupted[0] or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            store.checkpoint(name, progress, before + time.monotonic() - began)
+            store.checkpoint(arm.name, progress, before + time.monotonic() - began)
             saved = time.monotonic()
         if interrupted[0]:
             raise Interrupted
@@ -157,7 +158,7 @@ def _train(
     end = population.train(sentence, programs, start, data, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
     counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
-    store.finish(name, record | counters)
+    store.finish(arm.name, record | counters)
     return record | counters
 
 

@@ -65,7 +65,8 @@ class Protocol:
     limits_terminal: bool = False
     """Departure 4: the last row of every prior episode terminates, also where a limit cut it."""
     shared_pretraining: bool = False
-    """Departure 5: all members start from one initial network and one pretraining."""
+    """Departure 5: all members of an arm that pretrains on LLM episodes start from one initial network
+    and one pretraining; the other arms' start afresh."""
     keep_baseline_data: bool = False
     """Departure 7: the random-data and on-policy arms keep their pretraining data online."""
     drop_cut: bool = False

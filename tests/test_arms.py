@@ -130,3 +130,11 @@ def test_settings_that_cannot_be_are_refused_by_their_flag(field: str, value: ob
         dataclasses.replace(PAPER, **{field: value})
     flags = {"budget": ("--budget",), "train_every": ("--train-every",)}
     assert any(flag in str(refusal.value) for flag in flags.get(field, (f"--{field.replace('_', '-')}",)))
+
+
+def test_only_arms_that_pretrain_on_llm_episodes_share_a_pretraining() -> None:
+    released = build(tuple(ARMS), Plan(RELEASED, ROWS, PRIOR, LIMIT))
+    shared = [arm.name for arm in released if arms.shares_pretraining(arm, RELEASED)]
+    assert shared == ["loro", "loro_keep", "loro_chained"]
+    described = build(tuple(ARMS), Plan(PAPER, ROWS, PRIOR, LIMIT))
+    assert not any(arms.shares_pretraining(arm, PAPER) for arm in described)
