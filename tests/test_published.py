@@ -12,8 +12,8 @@ def test_blocks_are_means_of_whole_blocks() -> None:
     assert blocks(np.arange(7.0)[None], 3).tolist() == [[1.0, 4.0]]
 
 
-def test_compare_aligns_curves_at_their_ends_and_counts_in_standard_errors() -> None:
-    ours = np.array([[0.0, 9.0, 1.0, 1.0], [0.0, 9.0, 3.0, 3.0]])
+def test_compare_takes_what_both_have_and_counts_in_standard_errors() -> None:
+    ours = np.array([[1.0, 1.0, 0.0, 9.0], [3.0, 3.0, 0.0, 9.0]])
     theirs = np.array([[4.0, 4.0], [6.0, 6.0]])
     (row,) = compare(ours, theirs, block=2)
     # means 2 and 5; each standard error is sqrt(2) / sqrt(2) = 1, so the difference has sqrt(2)

@@ -32,6 +32,9 @@ class Options:
     """Key in the study's files."""
     run: int | None = None
     """One published run, counted from 0; all when not given."""
+    skip: int = 0
+    """Evaluations of the run to leave out first: tau, where the study's curve starts after the prior
+    episodes."""
     block: int = 10
     """Evaluations in a block."""
 
@@ -45,12 +48,11 @@ def blocks(curves: np.ndarray, block: int) -> np.ndarray:
 def compare(ours: np.ndarray, theirs: np.ndarray, block: int = 10) -> list[dict[str, float]]:
     """A row for each block of (runs, evaluations): means, standard errors, and their difference in them.
 
-    A curve that starts later (a study's LORO curve begins after its prior episodes) is compared over the
-    evaluations that both end with. A standard error of a single run is NaN.
+    Compared over the evaluations that both have. A standard error of a single run is NaN.
     """
     common = min(ours.shape[1], theirs.shape[1])
     rows = []
-    a, b = (blocks(c[:, -common:], block) for c in (ours, theirs))
+    a, b = (blocks(c[:, :common], block) for c in (ours, theirs))
     for i in range(a.shape[1]):
         x, y = a[:, i], b[:, i]
         ex, ey = (v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else float("nan") for v in (x, y))
@@ -64,7 +66,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, block: int = 10) -> list[dict[
 def main() -> int:
     prog = "python -m loro_jax.interchange.published"
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__))
-    ours = _read(o.results / "curves.npz", o.arm)
+    ours = _read(o.results / "curves.npz", o.arm)[:, o.skip :]
     theirs = np.concatenate([_read(path, o.key) for path in o.published])
     if o.run is not None:
         if not 0 <= o.run < len(theirs):
