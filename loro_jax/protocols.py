@@ -66,7 +66,7 @@ class Protocol:
     """Departure 4: the last row of every prior episode terminates, also where a limit cut it."""
     shared_pretraining: bool = False
     """Departure 5: all members of an arm that pretrains on LLM episodes start from one initial network
-    and one pretraining; the other arms' start afresh."""
+    and one pretraining, as if all seeds were repeats of one study; the other arms' start afresh."""
     keep_baseline_data: bool = False
     """Departure 7: the random-data and on-policy arms keep their pretraining data online."""
     drop_cut: bool = False
@@ -105,8 +105,9 @@ RELEASED = dataclasses.replace(
     chained_repeats=5,
     pretrain_target_interval=200,
     limits_terminal=True,
-    shared_pretraining=True,
     keep_baseline_data=True,
     drop_cut=True,
 )
-"""Bug-compatible with the released code: the departures that the study's README numbers, all on."""
+"""Bug-compatible with the released code. A seed stands for one replicate of the whole study: its own
+pretraining, which the repeats of `loro_chained` share and go on from (departures 2 and 5), and of which
+`loro` is run 0. `shared_pretraining` would give all replicates one draw of it, and stays off."""

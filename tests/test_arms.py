@@ -77,7 +77,7 @@ def test_released_is_paper_with_the_departures_and_nothing_else() -> None:
     paper, released = dataclasses.asdict(PAPER), dataclasses.asdict(RELEASED)
     assert {k for k in paper if paper[k] != released[k]} == {
         "name", "alignment", "chained_repeats", "pretrain_target_interval", "limits_terminal",
-        "shared_pretraining", "keep_baseline_data", "drop_cut",
+        "keep_baseline_data", "drop_cut",
     }  # fmt: skip
 
 
@@ -133,8 +133,8 @@ def test_settings_that_cannot_be_are_refused_by_their_flag(field: str, value: ob
 
 
 def test_only_arms_that_pretrain_on_llm_episodes_share_a_pretraining() -> None:
-    released = build(tuple(ARMS), Plan(RELEASED, ROWS, PRIOR, LIMIT))
-    shared = [arm.name for arm in released if arms.shares_pretraining(arm, RELEASED)]
+    sharing = dataclasses.replace(RELEASED, shared_pretraining=True)
+    built = build(tuple(ARMS), Plan(sharing, ROWS, PRIOR, LIMIT))
+    shared = [arm.name for arm in built if arms.shares_pretraining(arm, sharing)]
     assert shared == ["loro", "loro_keep", "loro_chained"]
-    described = build(tuple(ARMS), Plan(PAPER, ROWS, PRIOR, LIMIT))
-    assert not any(arms.shares_pretraining(arm, PAPER) for arm in described)
+    assert not any(arms.shares_pretraining(arm, RELEASED) for arm in built)
