@@ -66,7 +66,7 @@ def prepare_experiment(
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
     prior, card = None, None
     plan = Plan(protocol, 1, 0, env.limit)
-    if any(arm.source in ("llm", "self") or (arm.phases and arm.source) for arm in sketch):
+    if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
         folder = episodes.resolve(dataset, env.name)
         data = episodes.load(folder, env.name, env.observation_shape, env.actions)
         prior = prepare(data, protocol)

@@ -107,8 +107,10 @@ class Collect:
         start = (obs, jax.tree.map(jnp.asarray, game), jnp.int32(0))
         _, (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
         wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
-        kept = wanted & ~rows.truncated if self.alignment == "released" else wanted
-        stored = misalign(rows) if self.alignment == "released" else rows
+        kept, stored = wanted, rows
+        if self.alignment == "released":  # a row with no observation after it is kept only where terminated
+            followed = ~rows.truncated & (jnp.arange(self.steps) < self.steps - 1)
+            kept, stored = wanted & (rows.terminated | followed), misalign(rows)
         run = run._replace(replay=replay.add(run.replay, stored, kept))
         bins = max(self.episodes, 1) if self.episodes == self.chunks else self.steps
         returns = jnp.zeros(bins).at[episode].add(rows.reward, mode="drop")
