@@ -1,9 +1,9 @@
 """The offline dataset: one folder with `card.json` and `episodes.npz`, checked on every load.
 
 `episodes.npz` holds true transitions, episode after episode: `observations` and `next_observations`
-(N, *obs) float32, `actions` (N,), `rewards` (N,) float32, `terminated` and `truncated` (N,) bool, and
-`episode_lengths` (E,). `card.json` says where they come from, and holds `environment`, `alignment`
-and the arrays' SHA-256.
+(N, *obs) float32, `actions` (N,) int32 or (N, k) float32, `rewards` (N,) float32, `terminated` and
+`truncated` (N,) bool, and `episode_lengths` (E,). `card.json` says where they come from, and holds
+`environment`, `alignment` and the arrays' SHA-256.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from loro_jax.errors import EpisodeError
+from loro_jax.spaces import Space
 from loro_jax.types import Transition
 
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
@@ -135,7 +136,7 @@ def save(episodes: Episodes, folder: pathlib.Path) -> None:
     os.replace(partial, folder / "card.json")
 
 
-def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: int) -> Episodes:
+def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: Space) -> Episodes:
     """The episodes in `folder`, checked; an `EpisodeError` says which file is wrong and why."""
     card_path, path = folder / "card.json", folder / "episodes.npz"
     for file in (card_path, path):
@@ -195,7 +196,8 @@ def _arrays(episodes: Episodes) -> dict[str, np.ndarray]:
 
 def _from_arrays(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> Episodes:
     """Episodes with the contract's types, which the digest is taken of."""
-    types = (np.float32, np.int32, np.float32, np.float32, np.bool_, np.bool_)
+    kind = np.int32 if arrays["actions"].ndim == 1 else np.float32  # vectors are continuous actions
+    types = (np.float32, kind, np.float32, np.float32, np.bool_, np.bool_)
     columns: list[np.ndarray] = [arrays[name].astype(kind) for name, kind in zip(ARRAYS, types, strict=True)]
     return Episodes(Transition(*columns), arrays["episode_lengths"].astype(np.int64), card)
 
@@ -208,7 +210,7 @@ def _numbers(values: Any, count: int) -> bool:
 
 
 def _check(
-    path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: int
+    path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: Space
 ) -> None:
     """Refuses arrays that cannot be transitions of this environment."""
 
@@ -223,6 +225,7 @@ def _check(
     rows = sum(int(n) for n in lengths)  # numpy's own sum can wrap around
     shapes: dict[str, tuple[int, ...]] = {name: (rows,) for name in ARRAYS}
     shapes["observations"] = shapes["next_observations"] = (rows, *obs_shape)
+    shapes["actions"] = (rows, *actions.shape)
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             refuse(f"{name} has shape {arrays[name].shape}, expected {shape}")
@@ -234,8 +237,8 @@ def _check(
     for name in ("terminated", "truncated"):
         if not np.isin(arrays[name], (0, 1)).all():
             refuse(f"{name} must hold flags, true or false")
-    if not np.isin(arrays["actions"], np.arange(actions)).all():
-        refuse(f"actions must be whole numbers from 0 to {actions - 1}")
+    if why := actions.refuses(arrays["actions"]):
+        refuse(why)
     last = np.zeros(rows, bool)
     last[np.cumsum(lengths) - 1] = True
     if ((arrays["terminated"].astype(bool) | arrays["truncated"].astype(bool)) & ~last).any():

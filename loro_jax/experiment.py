@@ -68,7 +68,7 @@ def prepare_experiment(
     plan = Plan(protocol, 1, 0, env.limit)
     if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
         folder = episodes.resolve(dataset, env.name)
-        data = episodes.load(folder, env.name, env.observation_shape, env.actions)
+        data = episodes.load(folder, env.name, env.observation_shape, env.action_space)
         prior = prepare(data, protocol)
         plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit)
         card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
@@ -201,7 +201,7 @@ def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES)
     """Returns of a uniform policy's episodes, (episodes,)."""
 
     def uniform(obs: jax.Array, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (), 0, env.actions)
+        return env.action_space.sample(key)
 
     def episode(index: jax.Array) -> jax.Array:
         return play(env, uniform, keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))

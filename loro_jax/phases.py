@@ -96,7 +96,7 @@ class Collect:
         def step(carry: Any, t: jax.Array) -> tuple[Any, Any]:
             obs, game, ended = carry
             key = draw(run.key, Purpose.COLLECT, t + 1)
-            action = jax.random.randint(jax.random.fold_in(key, 0), (), 0, env.actions)
+            action = env.action_space.sample(jax.random.fold_in(key, 0))
             next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
             done = terminated | truncated
@@ -152,12 +152,9 @@ class Interact:
 
 
 def step_environment(run: Run, world: World, chunk_ends: jax.Array) -> Run:
-    """One epsilon-greedy step, stored; the next episode begins where one ended."""
+    """One exploring step, stored; the next episode begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
-    key = draw(run.key, Purpose.EXPLORE, t)
-    explore = jax.random.uniform(jax.random.fold_in(key, 0)) < how.epsilon
-    uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, env.actions)
-    action = jnp.where(explore, uniform, world.agent.act(run.agent, run.obs))
+    action = world.agent.explore(run.agent, run.obs, draw(run.key, Purpose.EXPLORE, t), how.epsilon)
     obs, game, reward, terminated, truncated = env.step(draw(run.key, Purpose.STEP, t), run.game, action)
     truncated |= chunk_ends & how.reset_each_chunk & ~terminated
     stored = ~truncated if how.drop_cut else jnp.bool_(True)

@@ -15,13 +15,15 @@ from typing import Protocol as Interface
 import chex
 import jax
 
+from loro_jax.spaces import Space
+
 
 class Transition(NamedTuple):
     """One step of an environment, or a batch of them. *Traced.*
 
     Attributes:
         obs: observation in which the action was taken, (*obs,).
-        action: the action, ().
+        action: the action: an int32 () of a discrete space, a float32 (k,) of a continuous one.
         reward: reward of the step, in the environment's unit, ().
         next_obs: observation after the action, before any reset, (*obs,).
         terminated: the episode ended by the environment's rules; the only flag that stops
@@ -92,17 +94,20 @@ class Run(NamedTuple):
 
 
 class Agent(Interface):
-    """An off-policy agent: frozen hyper-parameters (*static*) and three pure functions."""
+    """An off-policy agent: frozen hyper-parameters (*static*) and four pure functions."""
 
     @property
     def batch_size(self) -> int:
         """Transitions per gradient step."""
 
-    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: int) -> Any:
+    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> Any:
         """-> the agent's state, a pytree."""
 
     def act(self, state: Any, obs: jax.Array) -> jax.Array:
-        """Observation (*obs,) -> the greedy action, ()."""
+        """Observation (*obs,) -> the greedy action, (*action,)."""
+
+    def explore(self, state: Any, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+        """Observation (*obs,) -> the action taken while training, (*action,)."""
 
     def learn(self, state: Any, batch: Transition, key: chex.PRNGKey) -> tuple[Any, jax.Array]:
         """A batch (B, ...) -> the state after one gradient step, and the loss, ()."""

@@ -20,7 +20,7 @@ class Interaction:
     """How an agent meets its environment online.
 
     Attributes:
-        epsilon: probability that a uniform action replaces the greedy one.
+        epsilon: probability that an agent which explores by epsilon replaces its greedy action.
         eval_every: environment steps between evaluations; one such block is a *chunk*.
         eval_episodes: greedy episodes per evaluation, in an environment of their own.
         train_every: environment steps per gradient step; divides `eval_every`.
@@ -56,7 +56,7 @@ class World:
         return Run(
             key=key,
             fit_key=fit_key,
-            agent=self.agent.init(draw(fit_key, Purpose.INIT), env.observation_shape, env.actions),
+            agent=self.agent.init(draw(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
             replay=replay.create(self.interaction.capacity, self.example),
             game=game,
             obs=obs,
@@ -67,7 +67,9 @@ class World:
     def example(self) -> Transition:
         """A transition of zeros with this environment's shapes and types."""
         obs = jnp.zeros(self.environment.observation_shape, jnp.float32)
-        return Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
+        space = self.environment.action_space
+        action = jnp.zeros(space.shape, space.dtype)
+        return Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
 
 
 def evaluate(world: World, agent: Any, key: chex.PRNGKey) -> jax.Array:

@@ -34,6 +34,9 @@ class Probe(Game):
     def num_actions(self) -> int:
         return 2
 
+    def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
+        return spaces.Discrete(2)
+
     def observation_space(self, params: EnvParams) -> spaces.Box:
         return spaces.Box(0.0, 1.0, (self.width,), jnp.float32)
 

@@ -18,6 +18,7 @@ from benchmarks.cartpole import CARTPOLE
 from loro_jax import episodes, experiment
 from loro_jax.command import main
 from loro_jax.episodes import Episodes
+from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
 
 SEEDS, BUDGET, CHUNK, TAU, GAMES = 4, 1000, 200, 2, 4
@@ -192,7 +193,7 @@ def test_curves_are_seeds_by_evaluations(finished: pathlib.Path) -> None:
 def test_prior_data_is_charged_to_the_first_evaluations(
     finished: pathlib.Path, dataset: pathlib.Path
 ) -> None:
-    data = episodes.load(dataset, "cartpole", (4,), 2)
+    data = episodes.load(dataset, "cartpole", (4,), Discrete(2))
     arrays = curves(finished)
     for arm in ("loro", "mix", "loro_keep"):
         np.testing.assert_allclose(arrays[arm][:, 0], data.returns[:TAU].mean(), rtol=1e-6)
@@ -297,7 +298,7 @@ def test_paper_plots_the_prior_episodes_first(dataset: pathlib.Path, tmp_path: p
     arms = "pure_rl,loro,random_data"
     argv = (*SMALL, "--protocol", "paper", "--arms", arms, "--episodes", str(dataset), "--out", str(tmp_path))
     assert run(*argv) == 0
-    arrays, data = curves(tmp_path), episodes.load(dataset, "cartpole", (4,), 2)
+    arrays, data = curves(tmp_path), episodes.load(dataset, "cartpole", (4,), Discrete(2))
     np.testing.assert_array_equal(arrays["loro"][:, :TAU], np.tile(data.returns[:TAU], (SEEDS, 1)))
     played = arrays["random_data"][:, :TAU]
     assert len(np.unique(played, axis=0)) > 1 and (played >= 8).all()  # each member's own uniform episodes

@@ -16,6 +16,7 @@ from environments import Endless, OneStep, Probe, TwoSteps, probe
 from loro_jax.agents import DDQN
 from loro_jax.agents.ddqn import DDQNState, td_error
 from loro_jax.phases import Fit, Interact, Load
+from loro_jax.spaces import Discrete
 from loro_jax.types import Run, Transition
 from loro_jax.world import Interaction, World
 
@@ -44,8 +45,8 @@ def batch(seed: int = 0) -> Transition:
 
 def state(seed: int = 0) -> DDQNState:
     """A state whose target network differs from its online network."""
-    s = AGENT.init(jax.random.key(seed), (OBS,), ACTIONS)
-    return s._replace(target=AGENT.init(jax.random.key(seed + 100), (OBS,), ACTIONS).params)
+    s = AGENT.init(jax.random.key(seed), (OBS,), Discrete(ACTIONS))
+    return s._replace(target=AGENT.init(jax.random.key(seed + 100), (OBS,), Discrete(ACTIONS)).params)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -217,7 +218,7 @@ def test_a_batch_is_averaged_not_summed() -> None:
 
 def test_initial_weights_are_uniform_in_pytorchs_bounds() -> None:
     agent = DDQN(hidden=(256, 64))
-    s = agent.init(jax.random.key(0), (4,), 2)
+    s = agent.init(jax.random.key(0), (4,), Discrete(2))
     for layer, fan_in in (("Dense_0", 4), ("Dense_1", 256), ("Dense_2", 64)):
         for kind in ("kernel", "bias"):
             weights = np.asarray(s.params["params"][layer][kind]).ravel()

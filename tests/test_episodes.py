@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from loro_jax import episodes as dataset
 from loro_jax.errors import EpisodeError
+from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
 
 LENGTHS = (5, 1, 8, 3)
@@ -49,7 +50,7 @@ def sentinel(lengths: tuple[int, ...] = LENGTHS, cut: tuple[int, ...] = (2,)) ->
 
 
 def load(folder: pathlib.Path) -> dataset.Episodes:
-    return dataset.load(folder, "cartpole", (4,), 2)
+    return dataset.load(folder, "cartpole", (4,), Discrete(2))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from loro_jax.errors import EpisodeError, UserError, command
 from loro_jax.interchange import released
 from loro_jax.interchange.pickles import read_mdp_dataset
 from loro_jax.interchange.states import step_from
+from loro_jax.spaces import Discrete
 
 PAPER = pathlib.Path(__file__).parent.parent.parent / "shared" / "paper"
 CARTPOLE = make("cartpole")
@@ -66,7 +67,7 @@ def file(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def load(folder: pathlib.Path) -> dataset.Episodes:
-    return dataset.load(folder, "cartpole", (4,), 2)
+    return dataset.load(folder, "cartpole", (4,), Discrete(2))
 
 
 def test_true_reading_recovers_the_transitions(file: pathlib.Path, tmp_path: pathlib.Path) -> None:

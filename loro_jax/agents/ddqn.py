@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from loro_jax.agents.networks import Mlp
+from loro_jax.spaces import Discrete, Space
 from loro_jax.types import Transition
 
 
@@ -48,8 +49,9 @@ class DDQN:
     target_interval: int = 1000
     huber_delta: float = 1.0
 
-    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: int) -> DDQNState:
-        params = Mlp(self.hidden, actions).init(key, jnp.zeros(obs_shape))
+    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> DDQNState:
+        assert isinstance(actions, Discrete), "Double DQN chooses among discrete actions"
+        params = Mlp(self.hidden, actions.n).init(key, jnp.zeros(obs_shape))
         return DDQNState(
             params=params,
             target=jax.tree.map(jnp.copy, params),
@@ -65,6 +67,13 @@ class DDQN:
 
     def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
         return jnp.argmax(self.values(state.params, obs))
+
+    def explore(self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+        """Epsilon-greedy: a uniform action with probability `epsilon`."""
+        values = self.values(state.params, obs)
+        uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, values.shape[0])
+        random = jax.random.uniform(jax.random.fold_in(key, 0)) < epsilon
+        return jnp.where(random, uniform, jnp.argmax(values))
 
     def loss(self, params: Any, target: Any, t: Transition) -> jax.Array:
         """Huber loss of one transition's double Q-learning error, ()."""

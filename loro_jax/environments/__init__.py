@@ -8,19 +8,30 @@ benchmark needs beside them. To add one, add a short file next to this one and a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from loro_jax.environments.base import Environment
 from loro_jax.environments.cartpole import cartpole
+from loro_jax.environments.cliff_walking import cliff_walking
+from loro_jax.environments.frozen_lake import frozen_lake
+from loro_jax.environments.mountain_car import mountain_car
+from loro_jax.environments.pendulum import pendulum
 from loro_jax.errors import UserError
 
-REGISTRY: dict[str, Callable[[], Environment]] = {"cartpole": cartpole}
+REGISTRY: dict[str, Callable[..., Environment]] = {
+    "cartpole": cartpole,
+    "cliff_walking": cliff_walking,
+    "frozen_lake": frozen_lake,
+    "mountain_car": mountain_car,
+    "pendulum": pendulum,
+}
 
 
-def make(name: str) -> Environment:
-    """The environment called `name`; a `UserError` lists the names there are."""
+def make(name: str, **parameters: Any) -> Environment:
+    """The environment called `name`, with parameters of its own; a `UserError` lists the names there are."""
     if name not in REGISTRY:
         raise UserError(f"no environment is called '{name}'; there are: {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[name]()
+    return REGISTRY[name](**parameters)
 
 
 __all__ = ["REGISTRY", "Environment", "make"]

@@ -8,6 +8,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from loro_jax.spaces import Box, Discrete, Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Environment:
         params: the game's parameters; `max_steps_in_episode` is the time limit.
         solved: the return at which the field calls the task solved, in the reward's unit.
         best: the best known return.
+        states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Environment:
     params: Any
     solved: float
     best: float
+    states: int = 0
 
     @property
     def limit(self) -> int:
@@ -37,16 +42,21 @@ class Environment:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        return tuple(self.game.observation_space(self.params).shape)
+        return (self.states,) if self.states else tuple(self.game.observation_space(self.params).shape)
 
     @property
-    def actions(self) -> int:
-        """Number of discrete actions."""
-        return int(self.game.num_actions)
+    def action_space(self) -> Space:
+        space = self.game.action_space(self.params)
+        if hasattr(space, "n"):
+            return Discrete(int(space.n))
+        low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
+        return Box(tuple(map(float, low)), tuple(map(float, high)))
 
     def reset(self, key: chex.PRNGKey) -> tuple[jax.Array, Any]:
         """-> observation, state of a fresh episode."""
-        return _rounded(self.game.reset_env(key, self.params))
+        with jax.numpy_dtype_promotion("standard"):  # which gymnax's games rely on
+            obs, state = self.game.reset_env(key, self.params)
+        return _rounded((self._observed(obs), state))
 
     def step(
         self, key: chex.PRNGKey, state: Any, action: jax.Array
@@ -56,10 +66,18 @@ class Environment:
         An episode that ends by the rules on the limit's very step is terminated and not truncated,
         so that exactly one flag says why it ended.
         """
-        obs, state, reward, terminated, _ = self.game.step_env(key, state, action, self.params)
+        with jax.numpy_dtype_promotion("standard"):
+            obs, state, reward, terminated, _ = self.game.step_env(key, state, action, self.params)
         terminated = jnp.asarray(terminated, bool)
         truncated = self.game.is_truncated(state, self.params) & ~terminated
-        return _rounded((obs, state, jnp.asarray(reward, jnp.float32), terminated, truncated))
+        reward = jnp.asarray(reward, jnp.float32)
+        return _rounded((self._observed(obs), state, reward, terminated, truncated))
+
+    def _observed(self, obs: jax.Array) -> jax.Array:
+        """The game's observation as agents and datasets see it, float32."""
+        if self.states:
+            return jax.nn.one_hot(obs, self.states, dtype=jnp.float32)
+        return jnp.asarray(obs, jnp.float32)
 
 
 def _rounded(tree: Any) -> Any:

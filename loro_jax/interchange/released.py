@@ -120,8 +120,8 @@ def _checked(path: pathlib.Path, arrays: dict[str, np.ndarray], environment: Env
         refuse(f"rewards have shape {rewards.shape}, expected {(rows,)}")
     if terminated.shape != lengths.shape:
         refuse(f"terminated has shape {terminated.shape}, expected {lengths.shape}")
-    if not np.isin(actions, np.arange(environment.actions)).all():
-        refuse(f"actions must be whole numbers from 0 to {environment.actions - 1} for {environment.name}")
+    if why := environment.action_space.refuses(actions.reshape(rows, *environment.action_space.shape)):
+        refuse(f"{why} for {environment.name}")
     return Rows(
         observations.astype(np.float32),
         actions.reshape(-1).astype(np.int32),
@@ -205,7 +205,7 @@ def convert_file(
     }
     converted = convert(rows, alignment, found, card)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not _holds(out, converted):
+        if not _holds(out, converted, environment):
             raise UserError(f"{out}: exists and holds something else; give --out a new folder")
         return card
     try:
@@ -215,11 +215,11 @@ def convert_file(
     return card
 
 
-def _holds(out: pathlib.Path, converted: dataset.Episodes) -> bool:
+def _holds(out: pathlib.Path, converted: dataset.Episodes, environment: Environment) -> bool:
     """`out` is already this very dataset."""
     try:
         card = json.loads((out / "card.json").read_text())
-        present = dataset.load(out, card["environment"], converted.transitions.obs.shape[1:], 1 << 16)
+        present = dataset.load(out, card["environment"], converted.transitions.obs.shape[1:], environment.action_space)
     except (OSError, ValueError, KeyError, TypeError, EpisodeError):
         return False
     wanted = json.loads(json.dumps(converted.card))

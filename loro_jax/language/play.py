@@ -82,7 +82,7 @@ def random_policy(environment: Environment, episodes: int, seed: int) -> tuple[n
         def step(carry: Any, t: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             game, alive = carry
             act, move = jax.random.split(jax.random.fold_in(key, 1 + t))
-            action = jax.random.randint(act, (), 0, environment.actions)
+            action = environment.action_space.sample(act)
             _, game, reward, terminated, truncated = environment.step(move, game, action)
             return (game, alive & ~terminated & ~truncated), (jnp.where(alive, reward, 0.0), alive)
 

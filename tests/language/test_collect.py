@@ -14,6 +14,7 @@ from loro_jax import episodes as dataset
 from loro_jax.errors import UserError, command
 from loro_jax.language import collect, llamacpp, models
 from loro_jax.language.backend import Completion, Decoding, Query
+from loro_jax.spaces import Discrete
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_from_the_command_to_the_dataset(
 
     assert command(lambda: collect.main(arguments)) == 0
     printed = capsys.readouterr()
-    episodes = dataset.load(out, "cartpole", (4,), 2)
+    episodes = dataset.load(out, "cartpole", (4,), Discrete(2))
     assert not episodes.transitions.action.any() and len(episodes.episode_lengths) == 3
     assert f"mean return {episodes.returns.mean():.1f} (random policy" in printed.out
     card = episodes.card
@@ -206,4 +207,4 @@ def test_from_the_command_to_the_dataset(
         said = refused(capsys, *arguments, other, "1")
         assert f"begun with another {differs}; choose another --out" in said
     assert "begun with another prompt" in refused(capsys, *arguments[:-1], "plain")
-    assert dataset.digest(dataset.load(out, "cartpole", (4,), 2)) == dataset.digest(episodes)
+    assert dataset.digest(dataset.load(out, "cartpole", (4,), Discrete(2))) == dataset.digest(episodes)

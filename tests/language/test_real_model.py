@@ -16,6 +16,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import journal, models
 from loro_jax.language.backend import Decoding, Query
 from loro_jax.language.llamacpp import LlamaCpp
+from loro_jax.spaces import Discrete
 
 pytestmark = [pytest.mark.llm, pytest.mark.slow]
 
@@ -124,7 +125,7 @@ def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_pa
     process.communicate()
     assert record.exists() and not (killed / journal.TRANSCRIPT).exists()
     finish(killed)
-    one, other = (dataset.load(out, "cartpole", (4,), 2) for out in (whole, killed))
+    one, other = (dataset.load(out, "cartpole", (4,), Discrete(2)) for out in (whole, killed))
     assert dataset.digest(one) == dataset.digest(other)
     assert one.card["complete"] and one.card["model"]["sha256"] == model.sha256
     assert "the model was not asked" in finish(killed)

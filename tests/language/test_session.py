@@ -18,6 +18,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import describe, journal, play, session
 from loro_jax.language.journal import Journal
 from loro_jax.language.policy import Attempt, Decision, Request, draw
+from loro_jax.spaces import Discrete
 
 IDENTITY: dict[str, Any] = {"environment": "cartpole", "seed": 3}
 
@@ -63,7 +64,7 @@ def collect(collection: session.Collection, policy: Scripted) -> None:
 
 
 def load(out: pathlib.Path) -> dataset.Episodes:
-    return dataset.load(out, "cartpole", (4,), 2)
+    return dataset.load(out, "cartpole", (4,), Discrete(2))
 
 
 def transcript(out: pathlib.Path) -> list[dict[str, Any]]:
