@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from loro_jax.language.parse import Reader
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
@@ -39,12 +41,16 @@ class Query:
         tail: the rest of the message.
         start: the answer's first words, given to the model; the completion's text repeats them.
         seed: from 0 to 2**31 - 1.
+        mark: what stands before what is asked for, if it is another than the decoding's.
+        reader: what follows the mark is held to this reader's grammar; free if None.
     """
 
     head: str
     tail: str
     start: str
     seed: int
+    mark: str = ""
+    reader: Reader | None = None
 
 
 @dataclasses.dataclass(frozen=True)

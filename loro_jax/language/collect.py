@@ -29,6 +29,8 @@ from loro_jax.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, llamacpp, models, play, policy, prompts, session
 from loro_jax.language.backend import Backend, Decoding, Query
+from loro_jax.language.parse import MARK
+from loro_jax.language.policy import Mode, ModeName
 
 RANDOM_EPISODES = 1000
 
@@ -42,8 +44,11 @@ class Settings:
     looked up in $LORO_JAX_MODELS or ~/.cache/loro_jax/models; or hf:owner/repository/file.gguf"""
     environment: str = "cartpole"
     """what to play"""
-    prompt: str = "plain"
-    """a file of prompts/ENVIRONMENT/ without its suffix"""
+    mode: ModeName = "cot"
+    """direct: the action alone; cot: a thought, then the action; vote: the majority of --candidates answers;
+    best: the one of --candidates answers that the model itself prefers"""
+    prompt: str = ""
+    """a file of prompts/ENVIRONMENT/ without its suffix; by default direct in mode direct, else cot"""
     episodes: int = 30
     """episodes wanted; more than there are in --out adds the missing ones"""
     out: pathlib.Path | None = None
@@ -56,8 +61,13 @@ class Settings:
     """episodes played side by side; changes answers by floating-point noise only"""
     retries: int = 2
     """further samples after an answer without a readable action; then a uniformly random action"""
-    samples: int = 0
-    """0 asks anew at every step; n > 0 asks n times about the same state, and reuses these answers"""
+    samples: int | None = None
+    """0 asks anew at every step; n > 0 asks n times about the same prompt, and reuses these answers; by
+    default 4 in the grid worlds and 0 elsewhere"""
+    candidates: int = 5
+    """answers for each step in modes vote and best"""
+    grammar: bool = False
+    """hold what follows "Action:" to the game's actions while decoding"""
     context: int = 1024
     """room for one prompt and its answer, in tokens"""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
@@ -71,7 +81,8 @@ def check(settings: Settings) -> None:
         "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
         "--threads must be at least 1": settings.threads < 1,
         "--parallel must be from 1 to 64": not 1 <= settings.parallel <= 64,
-        "--samples must be at least 0": settings.samples < 0,
+        "--samples must be at least 0": (settings.samples or 0) < 0,
+        "--candidates must be from 2 to 64": not 2 <= settings.candidates <= 64,
         "--retries must be at least 0": settings.retries < 0,
         "--context must be at least 64": settings.context < 64,
         "--temperature must be 0 or more": not (d.temperature >= 0 and math.isfinite(d.temperature)),
@@ -89,13 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
     prog = "python -m loro_jax.language.collect"
     settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
     check(settings)
-    words = describe.description(settings.environment)
-    prompt = prompts.load(settings.environment, settings.prompt, words.names)
     environment = environments.make(settings.environment)
+    words = describe.description(settings.environment)
+    prompt, mode = asked(settings, words)
+    if settings.samples is None:
+        settings = dataclasses.replace(settings, samples=words.samples)
     model = models.find(settings.model)
-    name = f"{model.name}-{prompt.name}"
+    name = f"{model.name}-{prompt.name}" + ("-grammar" if settings.grammar else "")
+    name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
     out = settings.out or SHIPPED / settings.environment / name
-    identity = identify(settings, model, prompt)
+    identity = identify(settings, model, prompt, mode)
     on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0])  # one tiny step at a time
     with on_cpu, contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(environment, settings.seed)
@@ -107,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         record.check_writable()
         try:
-            return _play(settings, plan, record, prompt, model, games)
+            return _play(settings, plan, record, prompt, mode, model, games)
         except KeyboardInterrupt:
             print(
                 f"stopped after {len(record.steps)} steps; the same command goes on from there",
@@ -121,6 +135,7 @@ def _play(
     plan: session.Collection,
     record: journal.Journal,
     prompt: prompts.Prompt,
+    mode: Mode,
     model: models.ModelFile,
     games: list[play.Episode],
 ) -> int:
@@ -134,9 +149,23 @@ def _play(
         context=settings.context,
     ) as backend:
         player = policy.LanguagePolicy(
-            backend, prompt, plan.description.actions, settings.seed, settings.retries, settings.samples
+            backend,
+            prompt,
+            plan.description.reader,
+            settings.seed,
+            settings.retries,
+            settings.samples or 0,
+            mode,
         )
         card = plan.card | {
+            "mode": mode.name,
+            "answers_for_a_step": mode.answers,
+            "held_to_a_grammar": settings.grammar,
+            "reuse": (
+                f"answers are kept by (prompt, sample) and reused, {settings.samples} samples for each prompt"
+                if settings.samples
+                else "every step was asked anew"
+            ),
             "unreadable_answers": (
                 f"asked again up to {settings.retries} times with another sampling seed,"
                 " then an action drawn uniformly from a key of its own"
@@ -167,7 +196,7 @@ def _estimate(
 ) -> None:
     """Times one answer that is not kept, and says how long the collection may take."""
     missing = [g for g in games if not g.done]
-    fields = plan.description.fields(missing[0].observations)
+    fields = plan.description.fields(missing[0].observations[-1], missing[0].rows)
     query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.draw("warm-up", settings.seed))
     backend.complete([query])  # evaluates the prompt's head
     began = time.monotonic()
@@ -219,18 +248,44 @@ def _summary(out: pathlib.Path) -> None:
     )
 
 
-def identify(settings: Settings, model: models.ModelFile, prompt: prompts.Prompt) -> dict[str, Any]:
-    """Everything that decides which episodes come out, beside their number."""
-    return {
-        "environment": settings.environment,
-        "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
-        "prompt": {"name": prompt.name, "sha256": prompt.sha256, "text": prompt.text},
-        "decoding": dataclasses.asdict(settings.decoding),
-        "seed": settings.seed,
-        "retries": settings.retries,
-        "samples": settings.samples,
-        "parallel": settings.parallel,
-    }
+def asked(settings: Settings, words: describe.Description) -> tuple[prompts.Prompt, Mode]:
+    """The prompt and the mode; a `UserError` where they do not fit each other."""
+    direct = settings.mode == "direct"
+    name = settings.prompt or ("direct" if direct else "cot")
+    prompt = prompts.load(settings.environment, name, words.names)
+    if direct != prompt.start.endswith(MARK):
+        how = f"must end with '{MARK}' below the line ---" if direct else f"begins the answer with '{MARK}'"
+        raise UserError(f"prompt '{name}' does not fit --mode {settings.mode}: it {how}")
+    judge = None
+    if settings.mode == "best":
+        judge = prompts.load("", "judge", ("question", "answers"))
+    return prompt, Mode(settings.mode, settings.candidates, judge, settings.grammar)
+
+
+def identify(
+    settings: Settings, model: models.ModelFile, prompt: prompts.Prompt, mode: Mode
+) -> dict[str, Any]:
+    """Everything that decides which episodes come out, beside their number.
+
+    What is not used is left out, so that records from before it existed stay valid.
+    """
+    several = {"mode": mode.name, "candidates": mode.answers} if mode.answers > 1 else {}
+    judge = {"judge": {"sha256": mode.judge.sha256, "text": mode.judge.text}} if mode.judge else {}
+    return (
+        several
+        | judge
+        | ({"grammar": True} if settings.grammar else {})
+        | {
+            "environment": settings.environment,
+            "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
+            "prompt": {"name": prompt.name, "sha256": prompt.sha256, "text": prompt.text},
+            "decoding": dataclasses.asdict(settings.decoding),
+            "seed": settings.seed,
+            "retries": settings.retries,
+            "samples": settings.samples,
+            "parallel": settings.parallel,
+        }
+    )
 
 
 if __name__ == "__main__":

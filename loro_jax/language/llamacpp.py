@@ -17,7 +17,9 @@ from typing import Any
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query
 from loro_jax.language.models import MISSING_EXTRA, ModelFile
+from loro_jax.language.parse import Reader
 
+HEADS = 2  # prompts' heads that stay evaluated: the question's and the judge's
 MARK = "\x00"  # stands for the user's message while the chat template is rendered; in no prompt
 
 
@@ -53,6 +55,9 @@ class _Answer:
     pending: list[int] = dataclasses.field(default_factory=list)
     sampled: int = 0
     room: int = 0
+    mark: bytes = b""
+    reader: Reader | None = None
+    seed: int = 0
     marked: bool = False
     asked: bool = False
     ended: bool = False
@@ -79,9 +84,9 @@ class LlamaCpp:
             )
         self._cleanup.callback(c.llama_model_free, self._model)
         params = c.llama_context_default_params()
-        params.n_ctx = context * (parallel + 1)
+        params.n_ctx = context * (parallel + HEADS)
         params.n_batch = params.n_ubatch = 512
-        params.n_seq_max = parallel + 1
+        params.n_seq_max = parallel + HEADS
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = threads
         self._context = c.llama_init_from_model(self._model, params)
@@ -96,7 +101,7 @@ class LlamaCpp:
         self._batch_size = params.n_batch
         self._memory = c.llama_get_memory(self._context)
         self._vocab = c.llama_model_get_vocab(self._model)
-        self._head: tuple[str, int] | None = None  # text and tokens of what sequence 0 holds
+        self._heads: dict[str, tuple[int, int]] = {}  # head -> its sequence and tokens, oldest use first
         try:
             self._before, self._after = self._chat_frame()
         except UserError as error:
@@ -119,24 +124,33 @@ class LlamaCpp:
 
     def complete(self, queries: Sequence[Query]) -> list[Completion]:
         """The answers, `parallel` at a time, in the order of the queries."""
-        groups = [queries[i : i + self._parallel] for i in range(0, len(queries), self._parallel)]
-        return [completion for group in groups for completion in self._complete(group)]
+        found: dict[int, Completion] = {}
+        for head in dict.fromkeys(q.head for q in queries):
+            places = [i for i, q in enumerate(queries) if q.head == head]
+            for first in range(0, len(places), self._parallel):
+                group = places[first : first + self._parallel]
+                found |= dict(zip(group, self._complete([queries[i] for i in group]), strict=True))
+        return [found[i] for i in range(len(queries))]
 
     def _complete(self, queries: Sequence[Query]) -> list[Completion]:
-        c, (head,) = self._c, {q.head for q in queries}  # one collection has one head
-        start = self._evaluate_head(head)
+        """Up to `parallel` answers to queries with the same head."""
+        c = self._c
+        source, start = self._evaluate_head(queries[0].head)
         answers: list[_Answer] = []
         try:
-            for seq, query in enumerate(queries, start=1):
-                tail = self._tokenize(query.tail + self._after + query.start)
-                self._check_room(start + len(tail))
-                c.llama_memory_seq_cp(self._memory, 0, seq, -1, -1)
-                answers.append(
-                    _Answer(seq, self._sampler(query.seed), start, start + len(tail), pending=tail)
-                )
-                answers[-1].room, answers[-1].text = self._decoding.max_tokens, query.start.encode()
-                self._evaluate(answers[-1:])
-                self._sample(answers[-1])
+            for seq, query in enumerate(queries, start=HEADS):
+                answers.append(self._begin(seq, query, source, start))
+            asked: dict[tuple[int, ...], list[_Answer]] = {}
+            for answer in answers:
+                asked.setdefault(tuple(answer.pending), []).append(answer)
+            for first, *same in asked.values():  # a question that is asked several times is read once
+                self._evaluate([first])
+                for answer in same:
+                    c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
+                    c.llama_memory_seq_cp(self._memory, first.seq, answer.seq, -1, -1)
+                    answer.position, answer.output = first.position, first.output
+                for answer in (first, *same):
+                    self._sample(answer)
             while live := [a for a in answers if not a.ended]:
                 self._evaluate(live)
                 for answer in live:
@@ -150,16 +164,31 @@ class LlamaCpp:
             for a in answers
         ]
 
-    def _evaluate_head(self, head: str) -> int:
-        """Puts the head in sequence 0, unless it is there; -> its length in tokens."""
-        if self._head is None or self._head[0] != head:
-            self._head = None
-            self._c.llama_memory_clear(self._memory, True)
+    def _begin(self, seq: int, query: Query, source: int, start: int) -> _Answer:
+        """An answer in sequence `seq`, behind a copy of the head in sequence `source`."""
+        d = self._decoding
+        tail = self._tokenize(query.tail + self._after + query.start)
+        self._check_room(start + len(tail))
+        self._c.llama_memory_seq_cp(self._memory, source, seq, -1, -1)
+        answer = _Answer(seq, self._sampler(query.seed), start, start + len(tail), pending=tail)
+        answer.room, answer.text = d.max_tokens, query.start.encode()
+        answer.mark, answer.reader, answer.seed = (query.mark or d.mark).encode(), query.reader, query.seed
+        self._notice(answer)
+        return answer
+
+    def _evaluate_head(self, head: str) -> tuple[int, int]:
+        """Evaluates the head, unless a sequence holds it; -> that sequence, and its length in tokens."""
+        if head not in self._heads:
             tokens = self._tokenize(self._before + head)
             self._check_room(len(tokens))
-            self._evaluate([_Answer(0, None, 0, 0, pending=tokens)])
-            self._head = (head, len(tokens))
-        return self._head[1]
+            seq = len(self._heads)
+            if seq == HEADS:
+                seq, _ = self._heads.pop(next(iter(self._heads)))
+                self._c.llama_memory_seq_rm(self._memory, seq, -1, -1)
+            self._evaluate([_Answer(seq, None, 0, 0, pending=tokens)])
+            self._heads[head] = (seq, len(tokens))
+        self._heads[head] = self._heads.pop(head)
+        return self._heads[head]
 
     def _evaluate(self, answers: Sequence[_Answer]) -> None:
         """Appends each answer's pending tokens to its sequence; logits are kept for the last of each."""
@@ -190,24 +219,41 @@ class LlamaCpp:
         if not closed:
             answer.text += self._piece(token)
         answer.pending = [token]
-        _, mark, after = answer.text.rpartition(d.mark.encode())
-        if mark and not answer.marked:
-            answer.marked, answer.room = True, min(answer.room, d.mark_tokens)
+        after = self._notice(answer)
         if not (closed or answer.room <= 0 or (answer.marked and b"\n" in after.lstrip())):
             return
         if answer.marked or not d.ask:
             answer.ended = True
             return
-        ask = f"\n{d.mark}"
-        answer.asked = answer.marked = True
-        answer.text = answer.text.rstrip() + ask.encode()
-        answer.pending = ([] if closed else [token]) + self._tokenize(ask)
+        ask = b"\n" + answer.mark
+        answer.asked = True
+        answer.text = answer.text.rstrip() + ask
+        answer.pending = ([] if closed else [token]) + self._tokenize(ask.decode())
         answer.room = d.mark_tokens
+        self._notice(answer)
 
-    def _sampler(self, seed: int) -> Any:
-        """Temperature, then top-p, then a draw: the order of the study's library (transformers)."""
+    def _notice(self, answer: _Answer) -> bytes:
+        """What follows the last mark; at the first one the answer comes to its end, held to its grammar."""
+        _, mark, after = answer.text.rpartition(answer.mark)
+        if mark and not answer.marked:
+            answer.marked, answer.room = True, min(answer.room, self._decoding.mark_tokens)
+            grammar = answer.reader.grammar(after.decode(errors="replace")) if answer.reader else ""
+            if grammar:
+                self._c.llama_sampler_free(answer.sampler)
+                answer.sampler = self._sampler(answer.seed, grammar)
+        return after if mark else b""
+
+    def _sampler(self, seed: int, grammar: str = "") -> Any:
+        """A grammar, temperature, top-p, then a draw: the order of the study's library (transformers).
+
+        llama.cpp takes a malformed grammar without complaint and then crashes, so that only a `Reader`
+        writes them.
+        """
         c, d = self._c, self._decoding
         chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        if grammar:
+            held = c.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
+            c.llama_sampler_chain_add(chain, held)
         if d.temperature <= 0:
             c.llama_sampler_chain_add(chain, c.llama_sampler_init_greedy())
             return chain

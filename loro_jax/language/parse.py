@@ -1,30 +1,125 @@
-"""Reads an action from an answer, strictly: what is not clearly an action is none."""
+"""Reads an action from an answer, strictly: what is not clearly an action is none.
+
+A *reader* knows what a game's actions look like in words: it reads them, writes the grammar that an
+answer can be held to at decode time, and settles what several answers say.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import statistics
+from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
-_MARK = re.compile(r"\baction[*_`]{0,3}[ \t]{0,3}:", re.IGNORECASE | re.ASCII)
-_WORD = re.compile(r"[A-Za-z0-9]+")
+Action = int | float
+
+MARK = "Action:"
 _LONGEST = 20_000
 """Characters read of an answer, from its end."""
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_NUMBER = re.compile(r"[*_`<]{0,3}([+-]?\d{1,6}(?:\.\d{1,9})?)(?![\w.,]*\d)")
 
 
-def action(answer: str, words: Sequence[str]) -> int | None:
-    """The action that the last `Action: WORD` of an answer names, as its index in `words`; or None.
+class Reader(Protocol):
+    """What a game's actions look like in words."""
 
-    Case and Markdown's emphasis do not matter. The first word after the last `Action:` must be one of
-    `words`, and the same line must name no other action ("Action: left or right" is none). Never
-    raises, whatever the answer.
+    def read(self, answer: str) -> Action | None:
+        """The action that an answer names, or None; never raises, whatever the answer."""
+
+    def grammar(self, begun: str) -> str:
+        """GBNF for what may follow the mark once `begun` stands there; empty where nothing fits."""
+
+    def settle(self, actions: Sequence[Action]) -> Action:
+        """What the majority of several answers says."""
+
+    def random(self, number: int) -> Action:
+        """The action that a number from 0 to 2**31 - 1 stands for, uniformly."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """Discrete actions, each with a word.
+
+    Attributes:
+        words: letters and digits only, all different.
+        actions: the action of each word; the words' own places when empty.
+        mark: what stands before the word.
     """
-    index = {word.lower(): i for i, word in enumerate(words)}
-    marks = list(_MARK.finditer(answer[-_LONGEST:]))
-    if not marks:
-        return None
-    rest = answer[-_LONGEST:][marks[-1].end() :].lstrip().splitlines()
-    said = [word.lower() for word in _WORD.findall(rest[0])] if rest else []
-    named = {index[word] for word in said if word in index}
-    if not said or said[0] not in index or len(named) != 1:
-        return None
-    return named.pop()
+
+    words: tuple[str, ...]
+    actions: tuple[int, ...] = ()
+    mark: str = MARK
+
+    def action(self, word: int) -> int:
+        return self.actions[word] if self.actions else word
+
+    def read(self, answer: str) -> int | None:
+        """The action that the last `Action: WORD` of an answer names, or None.
+
+        Case and Markdown's emphasis do not matter. The first word after the last `Action:` must be one
+        of `words`, and the same line must name no other ("Action: left or right" is none).
+        """
+        index = {word.lower(): i for i, word in enumerate(self.words)}
+        said = [word.lower() for word in _WORD.findall(after_mark(answer, self.mark))]
+        named = {index[word] for word in said if word in index}
+        if not said or said[0] not in index or len(named) != 1:
+            return None
+        return self.action(named.pop())
+
+    def grammar(self, begun: str) -> str:
+        begun = begun.lstrip().lower()
+        rests = [w[len(begun) :] for w in self.words if w.lower().startswith(begun)]
+        if not rests or "" in rests:
+            return ""
+        choice = " | ".join(f'"{rest}"' for rest in rests)
+        return f'root ::= " "? ({choice})' if not begun else f"root ::= {choice}"
+
+    def settle(self, actions: Sequence[Action]) -> int:
+        """The action named most often; among equals the one named first."""
+        return int(Counter(actions).most_common(1)[0][0])
+
+    def random(self, number: int) -> int:
+        return self.action(number % len(self.words))
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """One continuous action between `low` and `high`, written as a decimal number."""
+
+    low: float
+    high: float
+
+    def read(self, answer: str) -> float | None:
+        """The number after the last `Action:` of an answer; None if it is none or out of range."""
+        found = _NUMBER.match(after_mark(answer).lstrip(" \t:"))
+        if not found or not self.low <= float(found[1]) <= self.high:
+            return None
+        return float(found[1])
+
+    def grammar(self, begun: str) -> str:
+        if begun.strip():
+            return ""
+        sign = '"-"? ' if self.low < 0 else ""
+        whole = int(max(abs(self.low), abs(self.high)))
+        below = f'[0-{whole - 1}] ("." [0-9] [0-9]?)? | ' if whole else ""
+        return f'root ::= " "? {sign}({below}"{whole}" (".0")?)'
+
+    def settle(self, actions: Sequence[Action]) -> float:
+        """The median; of an even number of answers, the lower of the two in the middle."""
+        return float(statistics.median_low(actions))
+
+    def random(self, number: int) -> float:
+        return round(self.low + (self.high - self.low) * number / (2**31 - 1), 2)
+
+
+def after_mark(answer: str, mark: str = MARK) -> str:
+    """The rest of the line after the last mark, or the first line below it that says anything."""
+    pattern = re.compile(
+        rf"\b{re.escape(mark.rstrip(':'))}[*_`]{{0,3}}[ \t]{{0,3}}:", re.IGNORECASE | re.ASCII
+    )
+    end = answer[-_LONGEST:]
+    marks = list(pattern.finditer(end))
+    lines = end[marks[-1].end() :].lstrip().splitlines() if marks else []
+    return lines[0] if lines else ""

@@ -54,13 +54,15 @@ class Simulator:
         obs, game = self._reset(self._episode_key(index, 0))
         return Episode(index, [np.asarray(obs, np.float32)], [], game)
 
-    def advance(self, episode: Episode, action: int) -> None:
+    def advance(self, episode: Episode, action: float) -> None:
         """Takes one step, in place."""
+        space = self.environment.action_space
+        taken = np.asarray(action, space.dtype).reshape(space.shape)
         key = self._episode_key(episode.index, 1 + episode.step)
-        obs, episode.game, *rest = self._step(key, episode.game, np.int32(action))
+        obs, episode.game, *rest = self._step(key, episode.game, taken)
         after, (reward, terminated, truncated) = np.asarray(obs, np.float32), map(np.asarray, rest)
         before = episode.observations[-1]
-        row = Transition(before, np.int32(action), np.float32(reward), after, terminated, truncated)
+        row = Transition(before, taken, np.float32(reward), after, terminated, truncated)
         episode.rows.append(row)
         episode.observations.append(after)
 

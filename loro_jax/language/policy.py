@@ -1,16 +1,23 @@
-"""From a state in words to an action: ask, read the answer, ask again, and at last draw at random."""
+"""From a state in words to an action: ask, read the answer, ask again, and at last draw at random.
+
+How many answers one step takes, and how they are settled, is the *mode*: one answer (`direct`, `cot`), the
+majority of several (`vote`), or the best of several in the model's own judgement (`best`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from loro_jax.language import parse
 from loro_jax.language.backend import Backend, Query
 from loro_jax.language.describe import Fields
+from loro_jax.language.parse import Action, Reader, Words
 from loro_jax.language.prompts import Prompt
+
+ModeName = Literal["direct", "cot", "vote", "best"]
+BEST = "Best:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +31,28 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One answer, what was read from it, and its cost in tokens (`Completion`)."""
+    """One answer, what was read from it, and its cost in tokens (`Completion`).
+
+    A `judge`'s answer names the place of the answer it prefers among those it was shown.
+    """
 
     answer: str
-    action: int | None
+    action: Action | None
     asked: bool
     prompt_tokens: int
     answer_tokens: int
+    role: Literal["answer", "judge"] = "answer"
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """The action of a step: the last attempt's, or a uniform draw where no attempt was readable.
+    """The action of a step: what its last answers say, or a uniform draw where none was readable.
 
     `sample` is the number of the sample that was used where answers are reused, else None. A `reused`
     decision repeats an earlier one and cost no attempt.
     """
 
-    action: int
+    action: Action
     random: bool
     attempts: tuple[Attempt, ...]
     sample: int | None = None
@@ -63,6 +74,28 @@ def draw(purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How many answers settle a step.
+
+    Attributes:
+        name: the mode.
+        candidates: answers per step in `vote` and `best`.
+        judge: what `best` asks about the answers; its placeholders are `question` and `answers`.
+        constrained: what follows the mark is held to a grammar of the game's actions.
+    """
+
+    name: ModeName = "cot"
+    candidates: int = 5
+    judge: Prompt | None = None
+    constrained: bool = False
+
+    @property
+    def answers(self) -> int:
+        """Answers asked for at once."""
+        return self.candidates if self.name in ("vote", "best") else 1
+
+
 class LanguagePolicy:
     """A prompt put to a language model, up to `1 + retries` times per question.
 
@@ -74,13 +107,14 @@ class LanguagePolicy:
         self,
         backend: Backend,
         prompt: Prompt,
-        words: tuple[str, ...],
+        reader: Reader,
         seed: int,
         retries: int = 2,
         samples: int = 0,
+        mode: Mode = Mode(),
     ) -> None:
-        """`words` are the actions' names; `seed` is the collection's."""
-        self._backend, self._prompt, self._words = backend, prompt, words
+        """`reader` reads the game's actions; `seed` is the collection's."""
+        self._backend, self._prompt, self._reader, self._mode = backend, prompt, reader, mode
         self._seed, self._retries, self._samples = seed, retries, samples
         self._known: dict[tuple[str, int], Decision] = {}
 
@@ -115,24 +149,66 @@ class LanguagePolicy:
         """Questions with the numbers that their seeds are made of; retries are asked side by side too."""
         attempts: list[list[Attempt]] = [[] for _ in questions]
         for attempt in range(1 + self._retries):
-            unread = [i for i, tried in enumerate(attempts) if not tried or tried[-1].action is None]
+            unread = [i for i, tried in enumerate(attempts) if all(a.action is None for a in tried)]
             if not unread:
                 break
-            queries = [self._query(*questions[i], attempt) for i in unread]
-            for i, c in zip(unread, self._backend.complete(queries), strict=True):
-                action = parse.action(c.text, self._words)
+            places = [
+                (i, self._mode.answers * attempt + k) for i in unread for k in range(self._mode.answers)
+            ]
+            queries = [self._query(*questions[i], number) for i, number in places]
+            for (i, _), c in zip(places, self._backend.complete(queries), strict=True):
+                action = self._reader.read(c.text)
                 attempts[i].append(Attempt(c.text, action, c.asked, c.prompt_tokens, c.answer_tokens))
+        judged = self._judge(questions, attempts) if self._mode.name == "best" else {}
         return [
-            self._decision(tuple(tried), numbers)
-            for tried, (_, numbers) in zip(attempts, questions, strict=True)
+            self._decision(tried, numbers, judged.get(i))
+            for i, (tried, (_, numbers)) in enumerate(zip(attempts, questions, strict=True))
         ]
 
     def _query(self, fields: Fields, numbers: tuple[int, int], attempt: int) -> Query:
         seed = draw("answer", self._seed, *numbers, attempt)
-        return Query(self._prompt.head, self._prompt.tail(fields), self._prompt.start, seed)
+        reader = self._reader if self._mode.constrained else None
+        return Query(self._prompt.head, self._prompt.tail(fields), self._prompt.start, seed, reader=reader)
 
-    def _decision(self, attempts: tuple[Attempt, ...], numbers: tuple[int, int]) -> Decision:
-        read = attempts[-1].action
-        if read is not None:
-            return Decision(read, False, attempts)
-        return Decision(draw("unreadable", self._seed, *numbers) % len(self._words), True, attempts)
+    def _judge(
+        self, questions: Sequence[tuple[Fields, tuple[int, int]]], attempts: list[list[Attempt]]
+    ) -> dict[int, Attempt]:
+        """By question, the model's own choice among readable answers that differ; one look at each."""
+        assert self._mode.judge is not None
+        judge = self._mode.judge
+        shown_of = {i: readable(tried) for i, tried in enumerate(attempts)}
+        open_ = {i: shown for i, shown in shown_of.items() if len({a.action for a in shown}) > 1}
+        queries: list[Query] = []
+        readers: list[Words] = []
+        for i, shown in open_.items():
+            fields, numbers = questions[i]
+            answers = "\n".join(f"{k}. {' '.join(a.answer.split())}" for k, a in enumerate(shown, start=1))
+            asked = {"question": self._prompt.head + self._prompt.tail(fields), "answers": answers}
+            reader = Words(tuple(str(k + 1) for k in range(len(shown))), mark=BEST)
+            seed = draw("judge", self._seed, *numbers)
+            held = reader if self._mode.constrained else None
+            queries.append(Query(judge.head, judge.tail(asked), judge.start, seed, BEST, held))
+            readers.append(reader)
+        found = self._backend.complete(queries) if queries else []
+        return {
+            i: Attempt(c.text, reader.read(c.text), c.asked, c.prompt_tokens, c.answer_tokens, "judge")
+            for i, reader, c in zip(open_, readers, found, strict=True)
+        }
+
+    def _decision(
+        self, tried: Sequence[Attempt], numbers: tuple[int, int], judged: Attempt | None
+    ) -> Decision:
+        shown = readable(tried)
+        every = (*tried, *([judged] if judged else ()))
+        if not shown:
+            return Decision(self._reader.random(draw("unreadable", self._seed, *numbers)), True, every)
+        if judged is not None and judged.action is not None:
+            action = shown[int(judged.action)].action
+            assert action is not None
+            return Decision(action, False, every)
+        return Decision(self._reader.settle([a.action for a in shown if a.action is not None]), False, every)
+
+
+def readable(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts that name an action, in their order."""
+    return [attempt for attempt in attempts if attempt.action is not None]

@@ -17,7 +17,7 @@ import numpy as np
 from loro_jax import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import play
-from loro_jax.language.describe import Description
+from loro_jax.language.describe import Description, Fields
 from loro_jax.language.journal import Journal, Step
 from loro_jax.language.policy import Decision, Policy, Request
 
@@ -70,14 +70,14 @@ class Collection:
         began, old_steps, old_tokens = time.monotonic(), len(journal.steps), tokens(journal.steps)
         ended = sum(g.done for g in games)
         while True:
-            active = [g for g in games if not g.done][: self.parallel]
+            active = self._active(games)
             finished = [g for g in games if g.done]
             if finished and (len(finished) > ended or not active):
                 self.save(finished, journal.steps)
                 ended = len(finished)
             if not active:
                 break
-            journal.append(self._round(policy, active))
+            journal.append(self._round(policy, games, active))
             returns = [g.total for g in games if g.done]
             report(
                 Progress(
@@ -100,7 +100,7 @@ class Collection:
             if index >= len(games):
                 continue
             game = games[index]
-            fields = self.description.fields(game.observations)
+            fields = self._fields(games, game)
             if game.done or game.step != step["step"] or fields != step["state"]:
                 raise UserError(
                     f"{self.out}: the record does not fit the game at episode {index}, step {step['step']};"
@@ -118,9 +118,33 @@ class Collection:
         }
         dataset.save(play.gather(finished, card), self.out)
 
-    def _round(self, policy: Policy, active: Sequence[play.Episode]) -> list[Step]:
+    def _active(self, games: Sequence[play.Episode]) -> list[play.Episode]:
+        """The episodes that take a step now, at most `parallel`.
+
+        Where a life outlasts an episode, episodes i, i + parallel, i + 2 parallel, ... are one life, and
+        each waits for the one before it.
+        """
+        unfinished = [g for g in games if not g.done]
+        if not self.description.remembers:
+            return unfinished[: self.parallel]
+        lives: dict[int, play.Episode] = {}
+        for game in unfinished:
+            lives.setdefault(game.index % self.parallel, game)
+        return list(lives.values())
+
+    def _fields(self, games: Sequence[play.Episode], game: play.Episode) -> Fields:
+        """The state of `game` in words, with what its life has seen."""
+        life = list(game.rows)
+        if self.description.remembers:
+            earlier = range(game.index % self.parallel, game.index, self.parallel)
+            life = [row for i in earlier for row in games[i].rows] + life
+        return self.description.fields(game.observations[-1], life)
+
+    def _round(
+        self, policy: Policy, games: Sequence[play.Episode], active: Sequence[play.Episode]
+    ) -> list[Step]:
         began = time.monotonic()
-        requests = [Request(g.index, g.step, self.description.fields(g.observations)) for g in active]
+        requests = [Request(g.index, g.step, self._fields(games, g)) for g in active]
         decisions = policy.decide(requests)
         seconds = round((time.monotonic() - began) / len(active), 4)
         for game, decision in zip(active, decisions, strict=True):
@@ -149,7 +173,9 @@ def tokens(steps: Sequence[Step]) -> int:
 
 def statistics(steps: Sequence[Step]) -> dict[str, Any]:
     """What the answers cost and how many could be read, for the card."""
-    attempts = [attempt for step in steps for attempt in step["attempts"]]
+    made = [attempt for step in steps for attempt in step["attempts"]]
+    attempts = [a for a in made if a.get("role", "answer") == "answer"]
+    judgements = [a for a in made if a.get("role") == "judge"]
     unreadable = sum(attempt["action"] is None for attempt in attempts)
     random = sum(step["random"] for step in steps)
     seconds = sum(step["seconds"] for step in steps)
@@ -160,10 +186,12 @@ def statistics(steps: Sequence[Step]) -> dict[str, Any]:
         "unparsable_answers": unreadable,
         "unparsable_share": unreadable / max(len(attempts), 1),
         "asked_for_the_action_share": sum(a["asked"] for a in attempts) / max(len(attempts), 1),
+        "judgements": len(judgements),
+        "unparsable_judgements": sum(j["action"] is None for j in judgements),
         "random_actions": random,
         "random_action_share": random / max(len(steps), 1),
         "answer_tokens": tokens(steps),
-        "prompt_tokens": sum(attempt["prompt_tokens"] for attempt in attempts),
+        "prompt_tokens": sum(attempt["prompt_tokens"] for attempt in made),
         "seconds": round(seconds, 1),
         "answer_tokens_per_second": round(tokens(steps) / max(seconds, 1e-9), 1),
     }
