@@ -24,7 +24,9 @@ from loro_jax.benchmark import Benchmark
 from loro_jax.errors import UserError, arguments, command
 from loro_jax.protocols import Protocol
 
-SPACE: dict[str, tuple[Any, ...]] = {
+Choices = dict[str, tuple[Any, ...]]
+
+DQN_SPACE: Choices = {
     "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
     "target_interval": (25, 50, 100, 200, 400),
     "epsilon": (0.02, 0.05, 0.1, 0.2),
@@ -33,13 +35,29 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "hidden": ((32, 32), (64, 64), (128,)),
     "warmup": (100, 500),
 }
-NEARBY: dict[str, tuple[Any, ...]] = {
+DQN_NEARBY: Choices = {
     "learning_rate": (1e-3, 4e-3),
     "target_interval": (200, 800),
     "epsilon": (0.1, 0.3),
     "discount": (0.95, 0.98),
     "batch_size": (64,),
     "hidden": ((64, 64), (256,)),
+}
+SAC_SPACE: Choices = {
+    "learning_rate": (3e-4, 1e-3, 2e-3, 4e-3),
+    "soft_update": (0.005, 0.01, 0.02),
+    "initial_temperature": (0.1, 1.0),
+    "discount": (0.95, 0.97, 0.98, 0.99),
+    "batch_size": (64, 128),
+    "hidden": ((64, 64), (128,), (128, 128)),
+    "warmup": (100, 500),
+}
+SAC_NEARBY: Choices = {
+    "learning_rate": (1e-3, 4e-3),
+    "soft_update": (0.01, 0.04),
+    "discount": (0.95, 0.98),
+    "batch_size": (128,),
+    "hidden": ((64, 64), (128, 128)),
 }
 
 
@@ -65,6 +83,7 @@ def main() -> int:
 
     jax.config.update("jax_num_cpu_devices", 2)
     from loro_jax import results
+    from loro_jax.spaces import Discrete
 
     try:
         module = importlib.import_module(f"benchmarks.{options.benchmark}")
@@ -72,9 +91,11 @@ def main() -> int:
         raise UserError(f"benchmarks/ has no module '{options.benchmark}'") from None
     benchmark: Benchmark = getattr(module, options.benchmark.upper())
     standard = benchmark.protocols["standard"]
+    discrete = isinstance(benchmark.make(standard).action_space, Discrete)
+    space, nearby_space = (DQN_SPACE, DQN_NEARBY) if discrete else (SAC_SPACE, SAC_NEARBY)
     rng = np.random.default_rng(0)
     drawn = [
-        dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in SPACE.items()})
+        dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in space.items()})
         for _ in range(options.configurations)
     ]
     path = options.out / f"{benchmark.name}.json"
@@ -83,8 +104,8 @@ def main() -> int:
         "benchmark": benchmark.name,
         "arm": "pure_rl",
         "score": "mean cumulative return, with its standard error",
-        "space": SPACE,
-        "nearby": NEARBY,
+        "space": space,
+        "nearby": nearby_space,
         "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
         "rows": json.loads(path.read_text())["rows"] if path.exists() else [],
         **results.provenance(),
@@ -94,12 +115,14 @@ def main() -> int:
         """The protocols, best first; rows that the file has already are not trained again."""
         known = {_key(r): r for r in record["rows"]}
         for protocol in track(protocols, description=title, console=Console(stderr=True)):
-            row = {"settings": _settings(protocol), "seeds": seeds, "seed": seed}
+            row = {"settings": _settings(protocol, space), "seeds": seeds, "seed": seed}
             if _key(row) not in known:
                 known[_key(row)] = row | _score(benchmark, protocol, seeds, seed)
                 record["rows"].append(known[_key(row)])
                 results.write_json(path, record)
-        found = [known[_key({"settings": _settings(p), "seeds": seeds, "seed": seed})] for p in protocols]
+        found = [
+            known[_key({"settings": _settings(p, space), "seeds": seeds, "seed": seed})] for p in protocols
+        ]
         order = np.argsort([-row["cumulative_return_mean"] for row in found])
         for i in order[:3]:
             row = found[i]
@@ -109,16 +132,16 @@ def main() -> int:
 
     best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
     best = round_of(best, options.final_seeds, 102, "finalists")
-    nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in NEARBY.items() for v in values]
+    nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in nearby_space.items() for v in values]
     winner = round_of([best[0], *nearby], options.final_seeds, 102, "nearby")[0]
-    results.write_json(path, record | {"winner": _settings(winner)})
+    results.write_json(path, record | {"winner": _settings(winner, space)})
     print(f"winner and all rows: {path}")
     return 0
 
 
-def _settings(protocol: Protocol) -> dict[str, Any]:
+def _settings(protocol: Protocol, space: Choices) -> dict[str, Any]:
     """The searched settings, as JSON gives them back."""
-    values = {k: getattr(protocol, k) for k in SPACE}
+    values = {k: getattr(protocol, k) for k in space}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from loro_jax.environments import Environment, make
 from loro_jax.protocols import Protocol
 
 
@@ -17,6 +18,8 @@ class Benchmark:
         episodes: the shipped dataset that runs use when none is named.
         protocols: by name; "standard" is the default.
         threshold: return that `steps_to_threshold` waits for, in the reward's unit.
+        seeds: members of each arm when the command names no number.
+        parameters: fields of the protocol that the environment is made with.
     """
 
     name: str
@@ -24,3 +27,9 @@ class Benchmark:
     episodes: str
     protocols: dict[str, Protocol]
     threshold: float
+    seeds: int = 256
+    parameters: tuple[str, ...] = ()
+
+    def make(self, protocol: Protocol) -> Environment:
+        """The environment as `protocol` plays it."""
+        return make(self.environment, **{name: getattr(protocol, name) for name in self.parameters})

@@ -156,7 +156,12 @@ def parse(benchmark: Benchmark, argv: list[str]) -> Options:
     name = _peek(argv, "--protocol") or "standard"
     if name not in benchmark.protocols:
         raise UserError(f"no protocol is called '{name}'; there are: {', '.join(benchmark.protocols)}")
-    start = Options(protocol=name, episodes=benchmark.episodes, settings=benchmark.protocols[name])  # type: ignore[arg-type]
+    start = Options(
+        seeds=benchmark.seeds,
+        protocol=name,  # type: ignore[arg-type]
+        episodes=benchmark.episodes,
+        settings=benchmark.protocols[name],
+    )
     return arguments(
         lambda: tyro.cli(
             Options,

@@ -21,14 +21,15 @@ from loro_jax import episodes, estimate, keys, population
 from loro_jax.agents import DDQN
 from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
-from loro_jax.environments import Environment, make
+from loro_jax.environments import Environment
 from loro_jax.phases import Fit, Interact
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
-from loro_jax.protocols import Protocol
+from loro_jax.protocols import DQN_ONLY, SAC_ONLY, Protocol, relevant
 from loro_jax.results import Result
+from loro_jax.spaces import Discrete
 from loro_jax.store import Store
-from loro_jax.types import Arm, Phase, Transition
+from loro_jax.types import Agent, Arm, Phase, Transition
 from loro_jax.world import Interaction, World, play
 
 RANDOM_EPISODES = 1000
@@ -62,7 +63,7 @@ def prepare_experiment(
     benchmark: Benchmark, protocol: Protocol, chosen: tuple[str, ...], seeds: int, seed: int, dataset: str
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`."""
-    env = make(benchmark.environment)
+    env = benchmark.make(protocol)
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
     prior, card = None, None
     plan = Plan(protocol, 1, 0, env.limit)
@@ -76,14 +77,14 @@ def prepare_experiment(
     arms = build(chosen, plan)
     identity = {
         "benchmark": benchmark.name,
-        "protocol": dataclasses.asdict(protocol),
+        "protocol": relevant(protocol, unused(benchmark, env)),
         "seeds": seeds,
         "seed": seed,
         "devices": jax.local_device_count(),  # another number rounds differently
         "episodes": card,
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
     }
-    world = World(env, _agent(protocol), _interaction(protocol, plan))
+    world = World(env, agent(protocol, env), _interaction(protocol, plan))
     identity = json.loads(json.dumps(identity))  # JSON's types, so that it equals what is read back
     return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity)
 
@@ -209,8 +210,22 @@ def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES)
     return np.asarray(jax.jit(jax.vmap(episode))(jnp.arange(episodes)))
 
 
-def _agent(p: Protocol) -> DDQN:
-    return DDQN(p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval)
+def agent(p: Protocol, env: Environment) -> Agent:
+    """Double DQN for discrete actions, SAC for continuous ones."""
+    magnitudes = env.magnitudes if p.normalise_observations else ()
+    if isinstance(env.action_space, Discrete):
+        return DDQN(
+            p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval, magnitudes=magnitudes
+        )
+    raise NotImplementedError
+
+
+def unused(benchmark: Benchmark, env: Environment) -> tuple[str, ...]:
+    """The protocol's settings that change nothing in this environment."""
+    discrete = isinstance(env.action_space, Discrete)
+    game = tuple(name for name in ("drop_first_half",) if name not in benchmark.parameters)
+    scale = () if env.magnitudes else ("normalise_observations",)
+    return (*(SAC_ONLY if discrete else DQN_ONLY), *game, *scale)
 
 
 def _interaction(p: Protocol, plan: Plan) -> Interaction:

@@ -7,7 +7,7 @@ it is static. The three protocols of an environment are in its benchmark module.
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -45,7 +45,7 @@ class Protocol:
     target_interval: int = 1000
     """Gradient steps between copies into the target network."""
     epsilon: float = 0.1
-    """Probability of a uniform action while training."""
+    """Probability that a uniform action (SAC's exploration "mode": a zero) replaces the greedy one."""
     train_every: int = 1
     """Environment steps per gradient step."""
     warmup: int = 256
@@ -54,6 +54,17 @@ class Protocol:
     """Transitions the replay holds."""
     reset_each_chunk: bool = True
     """A chunk begins with a fresh episode, cutting (never terminating) the one before."""
+    normalise_observations: bool = False
+    """Networks see observations divided by the environment's magnitudes, where it names any."""
+    soft_update: float = 0.005
+    """SAC: share of the critics that their targets take over at each gradient step."""
+    initial_temperature: float = 1.0
+    """SAC: weight of the policy's entropy before it is learned."""
+    exploration: Literal["policy", "mode"] = "policy"
+    """SAC, departure 6: "mode" never samples the policy while training, and replaces its mode with
+    probability epsilon by zero."""
+    action_range: Literal["environment", "unit"] = "environment"
+    """SAC, departure 6: "unit" limits the policy to [-1, 1], whatever the environment accepts."""
 
     alignment: Literal["true", "released"] = "true"
     """Departure 1: "released" pairs each action with the observation after it, in LLM and random data."""
@@ -71,6 +82,8 @@ class Protocol:
     """Departure 7: the random-data and on-policy arms keep their pretraining data online."""
     drop_cut: bool = False
     """The last transition of an episode that a limit cut is not stored (d3rlpy's recorder)."""
+    drop_first_half: bool = False
+    """Pong: a step advances the game twice, and the reward of the first half is lost."""
 
     def __post_init__(self) -> None:
         for name in ("budget", "eval_every", "eval_episodes", "batch_size", "train_every", "replay_capacity",
@@ -81,6 +94,8 @@ class Protocol:
         self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
         self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
         self._require(0 <= self.epsilon <= 1, "epsilon must lie in [0, 1]")
+        self._require(0 < self.soft_update <= 1, "soft_update must lie in (0, 1]")
+        self._require(self.initial_temperature > 0, "initial_temperature must be positive")
         self._require(0 <= self.discount <= 1, "discount must lie in [0, 1]")
         self._require(self.learning_rate > 0, "learning_rate must be positive")
         self._require(bool(self.hidden) and min(self.hidden) > 0, "hidden must list positive widths")
@@ -93,6 +108,15 @@ class Protocol:
     def chunks(self) -> int:
         """Evaluations on every learning curve."""
         return self.budget // self.eval_every
+
+
+SAC_ONLY = ("soft_update", "initial_temperature", "exploration", "action_range")
+DQN_ONLY = ("target_interval", "pretrain_target_interval")
+
+
+def relevant(protocol: Protocol, unused: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that a run depends on: all but the `unused` ones."""
+    return {k: v for k, v in dataclasses.asdict(protocol).items() if k not in unused}
 
 
 PAPER = Protocol("paper")
@@ -111,3 +135,15 @@ RELEASED = dataclasses.replace(
 """Bug-compatible with the released code. A seed stands for one replicate of the whole study: its own
 pretraining, which the repeats of `loro_chained` share and go on from (departures 2 and 5), and of which
 `loro` is run 0. `shared_pretraining` would give all replicates one draw of it, and stays off."""
+
+SAC_PAPER = dataclasses.replace(PAPER, learning_rate=3e-4)
+"""`paper` for continuous actions: SAC with the study's settings."""
+
+SAC_RELEASED = dataclasses.replace(
+    RELEASED,
+    learning_rate=3e-4,
+    pretrain_target_interval=0,
+    exploration="mode",
+    action_range="unit",
+)
+"""`released` for continuous actions; SAC copies no target network, so that departure 3 does not apply."""

@@ -40,6 +40,7 @@ class DDQN:
         discount: in [0, 1].
         target_interval: gradient steps between copies into the target network.
         huber_delta: where the loss turns from square to linear, in units of return.
+        magnitudes: what observations are divided by, (obs,); nothing if empty.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -48,10 +49,11 @@ class DDQN:
     discount: float = 0.99
     target_interval: int = 1000
     huber_delta: float = 1.0
+    magnitudes: tuple[float, ...] = ()
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> DDQNState:
         assert isinstance(actions, Discrete), "Double DQN chooses among discrete actions"
-        params = Mlp(self.hidden, actions.n).init(key, jnp.zeros(obs_shape))
+        params = Mlp(self.hidden, actions.n, self.magnitudes).init(key, jnp.zeros(obs_shape))
         return DDQNState(
             params=params,
             target=jax.tree.map(jnp.copy, params),
@@ -63,7 +65,7 @@ class DDQN:
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
         """Observation (*obs,) -> action values, (actions,)."""
         outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
-        return Mlp(self.hidden, outputs).apply(params, obs)  # type: ignore[return-value]
+        return Mlp(self.hidden, outputs, self.magnitudes).apply(params, obs)  # type: ignore[return-value]
 
     def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
         return jnp.argmax(self.values(state.params, obs))

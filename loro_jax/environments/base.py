@@ -24,6 +24,8 @@ class Environment:
         params: the game's parameters; `max_steps_in_episode` is the time limit.
         solved: the return at which the field calls the task solved, in the reward's unit.
         best: the best known return.
+        magnitudes: typical sizes of an observation's entries, for networks that want them near one, (obs,);
+            empty where they are.
         states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
     """
 
@@ -34,6 +36,7 @@ class Environment:
     solved: float
     best: float
     states: int = 0
+    magnitudes: tuple[float, ...] = ()
 
     @property
     def limit(self) -> int:

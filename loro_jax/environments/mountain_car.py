@@ -20,4 +20,5 @@ def mountain_car() -> Environment:
         params=game.default_params,
         solved=-110.0,
         best=-100.0,
+        magnitudes=(0.6, 0.035),
     )

@@ -1,0 +1,43 @@
+"""FrozenLake, 4x4 and slippery, with a 100-step limit: `python -m benchmarks.frozen_lake --help`."""
+
+import dataclasses
+import sys
+
+from loro_jax.benchmark import Benchmark
+from loro_jax.command import main
+from loro_jax.protocols import PAPER, RELEASED
+
+# Tuned for pure RL by `python -m benchmarks.tune --benchmark frozen_lake` (results/tuning/). Nothing was
+# tuned for LORO: tau is the study's, and fit_steps is a tenth of the budget, as in the study's CartPole.
+STANDARD = dataclasses.replace(
+    PAPER,
+    name="standard",
+    budget=20_000,
+    eval_episodes=10,
+    fit_steps=2000,
+    charge="steps",
+    hidden=(64,),
+    learning_rate=1e-3,
+    batch_size=32,
+    discount=0.99,
+    target_interval=200,
+    epsilon=0.1,
+    warmup=200,
+    reset_each_chunk=False,
+)
+
+FROZEN_LAKE = Benchmark(
+    name="frozen_lake",
+    environment="frozen_lake",
+    episodes="qwen2.5-coder-0.5b-instruct-cot",
+    protocols={
+        "standard": STANDARD,
+        "paper": dataclasses.replace(PAPER, budget=30_000),
+        "released": dataclasses.replace(RELEASED, budget=30_000),
+    },
+    threshold=0.7,
+    seeds=256,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(FROZEN_LAKE))

@@ -1,0 +1,45 @@
+"""Pong from ten numbers of its memory, in episodes of 200 steps: `python -m benchmarks.pong --help`."""
+
+import dataclasses
+import sys
+
+from loro_jax.benchmark import Benchmark
+from loro_jax.command import main
+from loro_jax.protocols import PAPER, RELEASED
+
+# Tuned for pure RL by `python -m benchmarks.tune --benchmark pong` (results/tuning/). Nothing was
+# tuned for LORO: tau is the study's, and fit_steps is a tenth of the budget, as in the study's CartPole.
+STANDARD = dataclasses.replace(
+    PAPER,
+    name="standard",
+    budget=40_000,
+    eval_episodes=2,
+    fit_steps=4000,
+    normalise_observations=True,
+    charge="steps",
+    hidden=(64,),
+    learning_rate=1e-3,
+    batch_size=32,
+    discount=0.99,
+    target_interval=200,
+    epsilon=0.1,
+    warmup=200,
+    reset_each_chunk=False,
+)
+
+PONG = Benchmark(
+    name="pong",
+    environment="pong",
+    episodes="qwen2.5-coder-0.5b-instruct-hint",
+    protocols={
+        "standard": STANDARD,
+        "paper": dataclasses.replace(PAPER, budget=40_000),
+        "released": dataclasses.replace(RELEASED, budget=40_000, drop_first_half=True),
+    },
+    threshold=0.0,
+    seeds=64,
+    parameters=("drop_first_half",),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PONG))
