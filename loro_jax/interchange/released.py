@@ -219,7 +219,9 @@ def _holds(out: pathlib.Path, converted: dataset.Episodes, environment: Environm
     """`out` is already this very dataset."""
     try:
         card = json.loads((out / "card.json").read_text())
-        present = dataset.load(out, card["environment"], converted.transitions.obs.shape[1:], environment.action_space)
+        present = dataset.load(
+            out, card["environment"], converted.transitions.obs.shape[1:], environment.action_space
+        )
     except (OSError, ValueError, KeyError, TypeError, EpisodeError):
         return False
     wanted = json.loads(json.dumps(converted.card))

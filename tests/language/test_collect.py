@@ -38,9 +38,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         (
             ["--environment", "cartpol"],
-            "no words for an environment 'cartpol'; language models play: cartpole",
+            "no environment is called 'cartpol'; there are: cartpole",
         ),
-        (["--prompt", "plane"], "no prompt 'plane' for cartpole; there are: hint, plain"),
+        (["--prompt", "plane"], "no prompt 'plane' for cartpole; there are: cot, direct, hint, plain"),
+        (["--candidates", "1"], "--candidates must be from 2 to 64"),
+        (["--prompt", "direct"], "prompt 'direct' does not fit --mode cot: it begins the answer"),
+        (["--mode", "direct", "--prompt", "hint"], "prompt 'hint' does not fit --mode direct: it must end"),
         (["--episodes", "-3"], "--episodes must be at least 1"),
         (["--episodes", "0"], "--episodes must be at least 1"),
         (["--threads", "0"], "--threads"),

@@ -8,10 +8,11 @@ import pytest
 
 from loro_jax.language import policy, prompts
 from loro_jax.language.backend import Completion, Query
-from loro_jax.language.policy import LanguagePolicy, Request
+from loro_jax.language.parse import Number, Words
+from loro_jax.language.policy import LanguagePolicy, Mode, Request
 
 PROMPT = prompts.parse("Push.\nLeans {side}.\n---\nSo", "p", ("side",), "p")
-WORDS = ("left", "right")
+WORDS = Words(("left", "right"))
 
 
 class Script:
@@ -101,3 +102,70 @@ def test_recalled_samples_are_not_asked_for_again() -> None:
     again.recall(steps)
     (decision,) = again.decide(requests(["left"], step=5))
     assert (decision.action, decision.reused) == (0, True)
+
+
+JUDGE = prompts.parse("Choose.\n{question}\n{answers}\n---\nBest:", "judge", ("question", "answers"), "judge")
+
+
+def votes(query: Query) -> str:
+    """Two of five say left, three say right, by the order of the candidates' seeds."""
+    place = [policy.draw("answer", 0, 0, 0, k) for k in range(10)].index(query.seed)
+    return f"{place}: Action: {'left' if place % 5 in (0, 3) else 'right'}"
+
+
+def test_the_majority_decides_a_vote() -> None:
+    backend = Script(votes)
+    player = LanguagePolicy(backend, PROMPT, WORDS, seed=0, mode=Mode("vote", 5))
+    (decision,) = player.decide(requests(["left"]))
+    assert [a.action for a in decision.attempts] == [0, 1, 1, 0, 1]
+    assert decision.action == 1 and not decision.random
+    assert len({q.seed for q in backend.asked}) == len(backend.asked) == 5
+
+
+def test_unreadable_votes_do_not_count_and_an_unreadable_round_is_asked_again() -> None:
+    backend = Script(lambda q: "hmm" if len(backend.asked) <= 3 else "Action: left" if q.seed % 2 else "hm")
+    player = LanguagePolicy(backend, PROMPT, WORDS, seed=1, retries=1, mode=Mode("vote", 3))
+    (decision,) = player.decide(requests(["left"]))
+    assert len(decision.attempts) == 6 and decision.action == 0 and not decision.random
+    assert len({q.seed for q in backend.asked}) == 6
+
+
+def test_the_model_judges_its_own_answers() -> None:
+    backend = Script(lambda q: "Best: 4" if q.head == "Choose.\n" else votes(q))
+    player = LanguagePolicy(backend, PROMPT, WORDS, seed=0, mode=Mode("best", 5, JUDGE, True))
+    (decision,) = player.decide(requests(["left"]))
+    *answers, judged = decision.attempts
+    assert (judged.role, judged.action) == ("judge", 3)
+    assert {a.role for a in answers} == {"answer"}
+    assert decision.action == 0  # the fourth answer, though the majority says right
+    question = backend.asked[-1]
+    assert question.start == question.mark == "Best:"
+    assert "Push.\nLeans left." in question.tail and "4. 3: Action: left" in question.tail
+    assert question.reader == Words(("1", "2", "3", "4", "5"), mark="Best:")
+
+
+def test_a_judge_is_not_asked_where_answers_agree_nor_believed_where_it_cannot_be_read() -> None:
+    agreed = Script(copies_the_side)
+    player = LanguagePolicy(agreed, PROMPT, WORDS, seed=0, mode=Mode("best", 3, JUDGE))
+    (decision,) = player.decide(requests(["right"]))
+    assert len(agreed.asked) == 3 and decision.action == 1
+    backend = Script(lambda q: "Best: 9" if q.head == "Choose.\n" else votes(q))
+    (decision,) = LanguagePolicy(backend, PROMPT, WORDS, seed=0, mode=Mode("best", 5, JUDGE)).decide(
+        requests(["left"])
+    )
+    assert decision.attempts[-1].action is None and decision.action == 1  # the majority
+
+
+def test_a_vote_on_numbers_is_their_median() -> None:
+    backend = Script(lambda q: f"Action: {policy.draw('torque', q.seed) % 5 - 2}")
+    player = LanguagePolicy(backend, PROMPT, Number(-2, 2), seed=0, mode=Mode("vote", 5))
+    (decision,) = player.decide(requests(["left"]))
+    assert decision.action == sorted(a.action for a in decision.attempts)[2]  # type: ignore[type-var]
+
+
+def test_answers_are_held_to_the_actions_only_where_asked_to_be() -> None:
+    for constrained, reader in ((False, None), (True, WORDS)):
+        backend = Script(copies_the_side)
+        mode = Mode("cot", constrained=constrained)
+        LanguagePolicy(backend, PROMPT, WORDS, seed=0, mode=mode).decide(requests(["left"]))
+        assert backend.asked[0].reader == reader

@@ -10,6 +10,7 @@ import pytest
 from loro_jax.environments import REGISTRY
 from loro_jax.errors import UserError
 from loro_jax.language import describe, prompts
+from loro_jax.language.parse import Words
 
 FIELDS = ("angle", "side")
 SHIPPED = [(name, prompt) for name in describe.DESCRIPTIONS for prompt in prompts.available(name)]
@@ -24,12 +25,14 @@ def test_shipped_prompts(environment: str, name: str) -> None:
     assert prompt.head + prompt.tail(values) == message.format(**values)
     assert prompt.start == start
     assert len(prompt.head) > len(prompt.tail(values))  # most of it is evaluated once
-    assert all(f"Action: {word}" in prompt.head for word in words.actions)
+    if isinstance(words.reader, Words):
+        assert all(f"Action: {word}" in prompt.head for word in words.reader.words)
+    assert all(words.reader.read(line) is not None for line in prompt.head.splitlines() if "Action:" in line)
 
 
 def test_each_description_is_of_a_registered_environment() -> None:
-    assert set(describe.DESCRIPTIONS) <= set(REGISTRY)
-    assert {("cartpole", "plain"), ("cartpole", "hint")} <= set(SHIPPED)
+    assert set(describe.DESCRIPTIONS) == set(REGISTRY)
+    assert {(name, mode) for name in REGISTRY for mode in ("direct", "cot")} <= set(SHIPPED)
 
 
 def test_only_the_hint_states_a_rule() -> None:
@@ -39,7 +42,7 @@ def test_only_the_hint_states_a_rule() -> None:
 
 
 def test_cartpole_in_words() -> None:
-    fields = describe.cartpole([np.zeros(4), np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)])])
+    fields = describe.cartpole(np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)]), [])
     assert fields == {
         "cart_side": "left",
         "cart_distance": "0.12",
@@ -49,6 +52,9 @@ def test_cartpole_in_words() -> None:
         "pole_angle": "3",
         "pole_direction": "left",
         "pole_speed": "21",
+        "cart_place": "near",
+        "cart_pace": "fast",
+        "pole_pace": "steadily",
     }
     assert set(fields) == set(describe.description("cartpole").names)
 

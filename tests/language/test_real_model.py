@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import journal, models
 from loro_jax.language.backend import Decoding, Query
 from loro_jax.language.llamacpp import LlamaCpp
+from loro_jax.language.parse import Number, Reader, Words
 from loro_jax.spaces import Discrete
 
 pytestmark = [pytest.mark.llm, pytest.mark.slow]
@@ -71,6 +73,33 @@ def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp, monkeypatch: pytes
     )
     assert llama.complete([long]) == [first]
     assert sum(evaluated) < first.prompt_tokens / 2 + first.answer_tokens
+
+
+def test_a_question_asked_several_times_is_evaluated_once(llama: LlamaCpp) -> None:
+    same = [dataclasses.replace(queries(1)[1], seed=seed) for seed in (1, 2, 3)]
+    evaluated: list[int] = []
+    evaluate = llama._evaluate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            llama, "_evaluate", lambda a: (evaluated.extend(len(x.pending) for x in a), evaluate(a))
+        )
+        together = llama.complete(same)
+    assert [c.text for c in together] == [llama.complete([q])[0].text for q in same]
+    assert sum(n > 4 and n != 3 for n in evaluated) == 1  # one long evaluation; the others are single tokens
+
+
+@pytest.mark.parametrize("reader", [Words(("green", "red")), Number(-2.0, 2.0)])
+def test_a_grammar_holds_what_follows_the_mark(llama: LlamaCpp, reader: Reader) -> None:
+    for start in ("", "Action:", "I think. Action: "):
+        asked = [dataclasses.replace(q, start=start, reader=reader) for q in queries(20)]
+        for completion in llama.complete(asked):
+            assert reader.read(completion.text) is not None, completion.text
+
+
+def test_two_heads_stay_evaluated(llama: LlamaCpp) -> None:
+    one, other, third = (Query(f"{head} {HEAD}", "Name a fish.", "", 4) for head in ("A.", "B.", "C."))
+    alone = [llama.complete([q])[0] for q in (one, other, third)]
+    assert llama.complete([one, other, one, third]) == [alone[0], alone[1], alone[0], alone[2]]
 
 
 def test_every_answer_reaches_its_mark(llama: LlamaCpp) -> None:
