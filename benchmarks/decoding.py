@@ -141,7 +141,8 @@ def _tails(game: object, words: object, prompt: object, count: int) -> list[str]
     from loro_jax.language.prompts import Prompt
 
     assert isinstance(game, play.Simulator) and isinstance(words, Description) and isinstance(prompt, Prompt)
-    rng, tails, index = np.random.default_rng(0), [], 0
+    tails: list[str] = []
+    rng, index = np.random.default_rng(0), 0
     while len(tails) < count:
         episode, index = game.begin(index), index + 1
         while not episode.done and len(tails) < count:

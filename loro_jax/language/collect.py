@@ -179,7 +179,7 @@ def _play(
             "command": "python -m loro_jax.language.collect " + shlex.join(sys.argv[1:]),
         }
         plan = dataclasses.replace(plan, card=card)
-        _estimate(settings, plan, backend, prompt, games, float(lengths.mean()))
+        _estimate(settings, plan, backend, prompt, mode, games, float(lengths.mean()))
         with _bar(settings, sum(g.done for g in games)) as report:
             plan.run(record, player, report)
     _summary(plan.out)
@@ -191,23 +191,25 @@ def _estimate(
     plan: session.Collection,
     backend: Backend,
     prompt: prompts.Prompt,
+    mode: Mode,
     games: list[play.Episode],
     length: float,
 ) -> None:
-    """Times one answer that is not kept, and says how long the collection may take."""
+    """Times one step's answers that are not kept, and says how long the collection may take."""
     missing = [g for g in games if not g.done]
     fields = plan.description.fields(missing[0].observations[-1], missing[0].rows)
     query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.draw("warm-up", settings.seed))
     backend.complete([query])  # evaluates the prompt's head
     began = time.monotonic()
-    backend.complete([query])
+    backend.complete([query] * mode.answers)
     seconds = time.monotonic() - began
     limit = plan.simulator.environment.limit
     short, long_ = (len(missing) * steps * seconds / 60 for steps in (length, limit))
+    reuse = "; answers are reused, so that it may take much less" if settings.samples else ""
     print(
         f"{plan.card['model']['name']} plays {settings.environment}: {len(missing)} episodes to go,"
         f" {seconds:.2f} s a step at first sight; about {short:.0f} min if they last as long as"
-        f" a random policy's ({length:.0f} steps), {long_:.0f} min if all reach the limit ({limit})",
+        f" a random policy's ({length:.0f} steps), {long_:.0f} min if all reach the limit ({limit}){reuse}",
         flush=True,
     )
 
@@ -232,7 +234,7 @@ def _bar(settings: Settings, finished: int) -> Iterator[Callable[[session.Progre
                 missing = p.finished_steps / p.finished * settings.episodes - p.steps
                 left = f"about {max(missing, 0) / rate / 60:.1f} min left"
             speed = f"{p.run_tokens / p.run_seconds:.0f} tokens/s"
-            figures = f"{p.steps} steps, mean return {p.mean_return:.1f}, {speed}"
+            figures = f"{p.steps} steps, mean return {p.mean_return:.4g}, {speed}"
             bar.update(task, completed=p.finished, figures=figures, left=left)
 
         yield report
@@ -242,8 +244,8 @@ def _summary(out: pathlib.Path) -> None:
     card = json.loads((out / "card.json").read_text())
     answers, mean, random = card["answers"], card["returns"]["mean"], card["random_policy"]["mean"]
     print(
-        f"{out}: {card['episodes']} episodes, {card['steps']} steps; mean return {mean:.1f}"
-        f" (random policy {random:.1f}); {answers['unparsable_share']:.1%} of the answers unreadable,"
+        f"{out}: {card['episodes']} episodes, {card['steps']} steps; mean return {mean:.4g}"
+        f" (random policy {random:.4g}); {answers['unparsable_share']:.1%} of the answers unreadable,"
         f" {answers['random_action_share']:.1%} of the actions drawn at random"
     )
 
