@@ -11,13 +11,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import pathlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
 
 import jax
 import rich.progress
@@ -26,73 +24,13 @@ import tyro
 import loro_jax
 from loro_jax import environments, errors
 from loro_jax.episodes import SHIPPED
-from loro_jax.errors import UserError, command
-from loro_jax.language import describe, journal, llamacpp, models, play, policy, prompts, session
-from loro_jax.language.backend import Backend, Decoding, Query
-from loro_jax.language.parse import MARK
-from loro_jax.language.policy import Mode, ModeName
+from loro_jax.errors import command
+from loro_jax.language import describe, journal, play, policy, prompts, session
+from loro_jax.language.backend import Backend, Query
+from loro_jax.language.policy import Mode
+from loro_jax.language.settings import Settings, asked, check, identify, source
 
 RANDOM_EPISODES = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Lets a language model play an environment and keeps the episodes."""
-
-    model: str
-    """a .gguf file; or smollm2-135m-instruct, qwen2.5-coder-0.5b-instruct or qwen2.5-coder-1.5b-instruct,
-    looked up in $LORO_JAX_MODELS or ~/.cache/loro_jax/models; or hf:owner/repository/file.gguf"""
-    environment: str = "cartpole"
-    """what to play"""
-    mode: ModeName = "cot"
-    """direct: the action alone; cot: a thought, then the action; vote: the majority of --candidates answers;
-    best: the one of --candidates answers that the model itself prefers"""
-    prompt: str = ""
-    """a file of prompts/ENVIRONMENT/ without its suffix; by default direct in mode direct, else cot"""
-    episodes: int = 30
-    """episodes wanted; more than there are in --out adds the missing ones"""
-    out: pathlib.Path | None = None
-    """dataset folder; default results/episodes/ENVIRONMENT/MODEL-PROMPT"""
-    seed: int = 0
-    """of the start states and of every answer"""
-    threads: int = 1
-    """CPU threads for llama.cpp"""
-    parallel: int = 8
-    """episodes played side by side; changes answers by floating-point noise only"""
-    retries: int = 2
-    """further samples after an answer without a readable action; then a uniformly random action"""
-    samples: int | None = None
-    """0 asks anew at every step; n > 0 asks n times about the same prompt, and reuses these answers; by
-    default 4 in the grid worlds and 0 elsewhere"""
-    candidates: int = 5
-    """answers for each step in modes vote and best"""
-    grammar: bool = False
-    """hold what follows "Action:" to the game's actions while decoding"""
-    context: int = 1024
-    """room for one prompt and its answer, in tokens"""
-    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
-
-
-def check(settings: Settings) -> None:
-    """Refuses settings that cannot mean anything, in one line."""
-    d = settings.decoding
-    wrong = {
-        "--episodes must be at least 1": settings.episodes < 1,
-        "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
-        "--threads must be at least 1": settings.threads < 1,
-        "--parallel must be from 1 to 64": not 1 <= settings.parallel <= 64,
-        "--samples must be at least 0": (settings.samples or 0) < 0,
-        "--candidates must be from 2 to 64": not 2 <= settings.candidates <= 64,
-        "--retries must be at least 0": settings.retries < 0,
-        "--context must be at least 64": settings.context < 64,
-        "--temperature must be 0 or more": not (d.temperature >= 0 and math.isfinite(d.temperature)),
-        "--top-p must be above 0 and at most 1": not 0 < d.top_p <= 1,
-        "--max-tokens and --mark-tokens must be at least 1": min(d.max_tokens, d.mark_tokens) < 1,
-        "--mark must be the prompts' own 'Action:'": d.mark.lower() != "action:",
-    }
-    for message, is_wrong in wrong.items():
-        if is_wrong:
-            raise UserError(message)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,11 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     prompt, mode = asked(settings, words)
     if settings.samples is None:
         settings = dataclasses.replace(settings, samples=words.samples)
-    model = models.find(settings.model)
-    name = f"{model.name}-{prompt.name}" + ("-grammar" if settings.grammar else "")
+    model, opened = source(settings)
+    identity = identify(settings, model, prompt, mode)
+    name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
     out = settings.out or SHIPPED / settings.environment / name
-    identity = identify(settings, model, prompt, mode)
     on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0])  # one tiny step at a time
     with on_cpu, contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(environment, settings.seed)
@@ -121,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         record.check_writable()
         try:
-            return _play(settings, plan, record, prompt, mode, model, games)
+            return _play(settings, plan, record, prompt, mode, opened, games)
         except KeyboardInterrupt:
             print(
                 f"stopped after {len(record.steps)} steps; the same command goes on from there",
@@ -136,18 +74,12 @@ def _play(
     record: journal.Journal,
     prompt: prompts.Prompt,
     mode: Mode,
-    model: models.ModelFile,
+    opened: Callable[[], contextlib.AbstractContextManager[Backend]],
     games: list[play.Episode],
 ) -> int:
     """Loads the model and plays what is missing."""
     returns, lengths = play.random_policy(plan.simulator.environment, RANDOM_EPISODES, settings.seed)
-    with llamacpp.LlamaCpp(
-        model,
-        settings.decoding,
-        threads=settings.threads,
-        parallel=settings.parallel,
-        context=settings.context,
-    ) as backend:
+    with opened() as backend:
         player = policy.LanguagePolicy(
             backend,
             prompt,
@@ -247,46 +179,6 @@ def _summary(out: pathlib.Path) -> None:
         f"{out}: {card['episodes']} episodes, {card['steps']} steps; mean return {mean:.4g}"
         f" (random policy {random:.4g}); {answers['unparsable_share']:.1%} of the answers unreadable,"
         f" {answers['random_action_share']:.1%} of the actions drawn at random"
-    )
-
-
-def asked(settings: Settings, words: describe.Description) -> tuple[prompts.Prompt, Mode]:
-    """The prompt and the mode; a `UserError` where they do not fit each other."""
-    direct = settings.mode == "direct"
-    name = settings.prompt or ("direct" if direct else "cot")
-    prompt = prompts.load(settings.environment, name, words.names)
-    if direct != prompt.start.endswith(MARK):
-        how = f"must end with '{MARK}' below the line ---" if direct else f"begins the answer with '{MARK}'"
-        raise UserError(f"prompt '{name}' does not fit --mode {settings.mode}: it {how}")
-    judge = None
-    if settings.mode == "best":
-        judge = prompts.load("", "judge", ("question", "answers"))
-    return prompt, Mode(settings.mode, settings.candidates, judge, settings.grammar)
-
-
-def identify(
-    settings: Settings, model: models.ModelFile, prompt: prompts.Prompt, mode: Mode
-) -> dict[str, Any]:
-    """Everything that decides which episodes come out, beside their number.
-
-    What is not used is left out, so that records from before it existed stay valid.
-    """
-    several = {"mode": mode.name, "candidates": mode.answers} if mode.answers > 1 else {}
-    judge = {"judge": {"sha256": mode.judge.sha256, "text": mode.judge.text}} if mode.judge else {}
-    return (
-        several
-        | judge
-        | ({"grammar": True} if settings.grammar else {})
-        | {
-            "environment": settings.environment,
-            "model": {"name": model.name, "file": model.path.name, "sha256": model.sha256},
-            "prompt": {"name": prompt.name, "sha256": prompt.sha256, "text": prompt.text},
-            "decoding": dataclasses.asdict(settings.decoding),
-            "seed": settings.seed,
-            "retries": settings.retries,
-            "samples": settings.samples,
-            "parallel": settings.parallel,
-        }
     )
 
 

@@ -101,7 +101,7 @@ class Collection:
                 continue
             game = games[index]
             fields = self._fields(games, game)
-            if game.done or game.step != step["step"] or fields != step["state"]:
+            if game.done or game.step != step["step"] or not step["state"].items() <= fields.items():
                 raise UserError(
                     f"{self.out}: the record does not fit the game at episode {index}, step {step['step']};"
                     " it was made with another simulator: choose another --out"

@@ -1,0 +1,179 @@
+"""A language model behind an OpenAI-compatible server: llama-server, vLLM, Ollama, llama-cpp-python's own.
+
+A question is a `POST {url}/chat/completions`; several are in flight at once. What a chat interface cannot
+do as the model in this process does (`llamacpp.py`), it does so:
+
+- `Query.start` cannot be given to the model portably. By default the message ends with a request to begin
+  with these words, which the model may ignore. With `Server.prefill` they are sent as the beginning of the
+  assistant's turn, with `continue_final_message`: vLLM, SGLang and llama-server go on from there, while
+  others (llama-cpp-python's, OpenAI's) begin a new turn or refuse.
+- An answer without the mark is asked for it in a second turn; with `prefill` it is given the mark and goes
+  on from there, as in this process.
+- An answer ends with the line of its mark by being cut there, after the server has written all of it.
+- A grammar cannot be held to from the mark on; it is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from loro_jax.errors import UserError
+from loro_jax.language.backend import Completion, Decoding, Query
+from loro_jax.language.parse import after_mark
+from loro_jax.language.server import Connection, Server, Sleep
+
+ASK = 'Write one more line: "{mark}" and your choice, nothing else.'
+
+
+class Http:
+    """A server's model. Use it from one thread; `close` ends it (also used as a context manager)."""
+
+    def __init__(
+        self,
+        server: Server,
+        model: str,
+        decoding: Decoding,
+        *,
+        parallel: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """Asks the server what it serves, so that one that is away or refuses the key is known at once.
+
+        `model` is the server's name for the model; `parallel` the number of answers in flight; `sleep`
+        waits between tries. A `UserError` says what is wrong in one line.
+        """
+        if not model.strip():
+            raise UserError("--model must name one of the server's models")
+        self._server, self._model, self._decoding, self._parallel = server, model, decoding, parallel
+        self._connection = Connection(server, parallel, sleep)
+        self._cleanup = contextlib.ExitStack()
+        self._runner = asyncio.Runner()
+        self._cleanup.callback(self._runner.close)
+        self._cleanup.callback(lambda: self._runner.run(self._connection.close()))
+        try:
+            self.models = self._runner.run(self._connection.models())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Http:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; the object is of no use afterwards."""
+        self._cleanup.close()
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        return self._connection.versions
+
+    def complete(self, queries: Sequence[Query]) -> list[Completion]:
+        """The answers, `parallel` in flight, in the order of the queries; Ctrl-C abandons them at once.
+
+        A `UserError` when one of them cannot be had, or when a query wants a grammar.
+        """
+        if any(query.reader is not None for query in queries):
+            raise UserError("--grammar needs the model in this process; leave it out when asking a server")
+        return self._runner.run(self._complete(queries))
+
+    async def _complete(self, queries: Sequence[Query]) -> list[Completion]:
+        room = asyncio.Semaphore(self._parallel)
+
+        async def one(query: Query) -> Completion:
+            async with room:
+                return await self._answer(query)
+
+        try:
+            async with asyncio.TaskGroup() as group:  # which abandons the others when one fails
+                tasks = [group.create_task(one(query)) for query in queries]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _answer(self, query: Query) -> Completion:
+        """One answer, with the second turn that it may need."""
+        mark, prefill = query.mark or self._decoding.mark, self._server.prefill
+        message, begun = query.head + query.tail, query.start if prefill else ""
+        at_mark = query.start.endswith(mark)
+        if query.start and not prefill:
+            message += f"\n\nBegin your answer with: {query.start}"
+        messages = [_says("user", message)]
+        text, prompt, drawn = await self._turn(messages, begun, query.seed, at_mark and prefill)
+        if at_mark and not prefill and text.strip():
+            text = behind_mark(text, mark)
+        text = cut(text, mark)
+        if after_mark(text, mark) or not self._decoding.ask or (at_mark and prefill):
+            return Completion(text, prompt, drawn, False)
+
+        ask = ASK.format(mark=mark)
+        if prefill:
+            begun = f"{text.rstrip()}\n{mark}".lstrip()
+        elif text.strip():
+            messages += [_says("assistant", text), _says("user", ask)]
+        else:  # an empty turn is refused by some servers
+            messages = [_says("user", f"{message}\n\n{ask}")]
+        said, more_prompt, more_drawn = await self._turn(messages, begun, query.seed, True)
+        if not prefill:
+            said = f"{text.rstrip()}\n{behind_mark(said, mark)}".lstrip()
+        return Completion(cut(said, mark), prompt + more_prompt, drawn + more_drawn, True)
+
+    async def _turn(
+        self, messages: list[dict[str, str]], begun: str, seed: int, line: bool
+    ) -> tuple[str, int, int]:
+        """What the model says, from `begun` on; tokens of the prompt; tokens drawn.
+
+        `line`: it is to be no more than the line of the mark.
+        """
+        d = self._decoding
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": messages,
+            "temperature": d.temperature,
+            "top_p": d.top_p,
+            "max_tokens": d.max_tokens,
+            "seed": seed,
+        }
+        if line:  # a model that writes the mark itself needs room for it
+            body |= {"max_tokens": d.mark_tokens * (1 if begun else 2), "stop": ["\n"]}
+        if begun:
+            body["messages"] = [*messages, _says("assistant", begun)]
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        answer = await self._connection.chat(body | self._server.fields())
+        try:
+            said = answer["choices"][0]["message"].get("content")
+        except (LookupError, TypeError, AttributeError):
+            said = 0
+        if not isinstance(said, str | None):
+            raise UserError(f"{self._server.url}: its answer holds no text at choices[0].message.content")
+        said, usage = said or "", answer.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
+        # Some servers repeat the words that were given, others go on from there.
+        text = said if begun and said.startswith(begun) else begun + said
+        return text, _count(counts, "prompt_tokens"), _count(counts, "completion_tokens")
+
+
+def behind_mark(text: str, mark: str) -> str:
+    """`text`, behind the mark if it says at once what should stand there."""
+    return text.lstrip() if mark in text or after_mark(text, mark) else f"{mark} {text.lstrip()}"
+
+
+def cut(text: str, mark: str) -> str:
+    """`text` up to the end of the first line that says something behind a mark."""
+    found = re.search(rf"(?:{re.escape(mark)}\s*+)++[^\n]++", text)
+    return text[: found.end()] if found else text
+
+
+def _says(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    """A number of tokens; 0 if the server does not say."""
+    return count if isinstance(count := counts.get(name), int) else 0
