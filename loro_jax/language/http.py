@@ -26,7 +26,7 @@ from loro_jax.language.backend import Completion, Decoding, Query
 from loro_jax.language.parse import after_mark
 from loro_jax.language.server import Connection, Server, Sleep
 
-ASK = 'Write one more line: "{mark}" and your choice, nothing else.'
+ASK = 'Write one more line: "{mark}" and one word or number, nothing else.'
 
 
 class Http:
@@ -55,7 +55,7 @@ class Http:
         self._cleanup.callback(self._runner.close)
         self._cleanup.callback(lambda: self._runner.run(self._connection.close()))
         try:
-            self.models = self._runner.run(self._connection.models())
+            self._runner.run(self._connection.look())
         except BaseException:
             self.close()
             raise
@@ -114,7 +114,8 @@ class Http:
 
         ask = ASK.format(mark=mark)
         if prefill:
-            begun = f"{text.rstrip()}\n{mark}".lstrip()
+            begun = text.rstrip().removesuffix(mark).rstrip()
+            begun = f"{begun}\n{mark}".lstrip()
         elif text.strip():
             messages += [_says("assistant", text), _says("user", ask)]
         else:  # an empty turn is refused by some servers

@@ -134,7 +134,8 @@ class Connection:
         except ImportError:
             raise UserError(MISSING) from None
         server.check()
-        self.server, self.software, self._key, self._httpx = server, "", api_key(), httpx
+        self.server, self._key, self._httpx = server, api_key(), httpx
+        self.software, self._listed = "", list[str]()
         backoff = tenacity.wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
 
         def wait(state: Any) -> float:
@@ -162,14 +163,14 @@ class Connection:
         """What the server says of itself in its header `Server`, and the library on this side."""
         return {"server": self.software, "httpx": self._httpx.__version__}
 
-    async def models(self) -> list[str]:
-        """The models that the server lists; none where it has no list."""
+    async def look(self) -> None:
+        """Reaches the server, and notes which models it lists; not every server has a list."""
         response = await self._request("GET", "models", None)
         entries: Any = None
         with contextlib.suppress(ValueError, AttributeError):
-            entries = response.json().get("data") if response.status_code == 200 else None
-        found = entries if isinstance(entries, list) else []
-        return [str(entry["id"]) for entry in found if isinstance(entry, dict) and "id" in entry]
+            entries = response.json().get("data")
+        if isinstance(entries, list):
+            self._listed = [str(e["id"]) for e in entries if isinstance(e, dict) and "id" in e]
 
     async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object that the server answers a chat request with."""
@@ -177,8 +178,9 @@ class Connection:
         response = await self._request("POST", "chat/completions", body)
         status = response.status_code
         if status == 404:
+            known = f"; it lists {', '.join(self._listed[:5])}" if self._listed else ""
             raise UserError(
-                f"{where}: no model '{body['model']}', or no chat (status 404{self._reason(response)});"
+                f"{where}: no model '{body['model']}' or no chat there (status 404){known};"
                 " see --model and --url"
             )
         if not 200 <= status < 300:
