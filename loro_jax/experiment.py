@@ -18,16 +18,17 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from loro_jax import episodes, estimate, keys, population
-from loro_jax.agents import DDQN
+from loro_jax.agents import DDQN, SAC
 from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
 from loro_jax.environments import Environment
+from loro_jax.errors import UserError
 from loro_jax.phases import Fit, Interact
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
 from loro_jax.protocols import DQN_ONLY, SAC_ONLY, Protocol, relevant
 from loro_jax.results import Result
-from loro_jax.spaces import Discrete
+from loro_jax.spaces import Box, Discrete
 from loro_jax.store import Store
 from loro_jax.types import Agent, Arm, Phase, Transition
 from loro_jax.world import Interaction, World, play
@@ -64,6 +65,8 @@ def prepare_experiment(
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`."""
     env = benchmark.make(protocol)
+    if isinstance(env.action_space, Box) and protocol.pretrain_target_interval:
+        raise UserError("--pretrain-target-interval is for Double DQN; SAC updates its targets softly")
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
     prior, card = None, None
     plan = Plan(protocol, 1, 0, env.limit)
@@ -217,7 +220,11 @@ def agent(p: Protocol, env: Environment) -> Agent:
         return DDQN(
             p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval, magnitudes=magnitudes
         )
-    raise NotImplementedError
+    assert isinstance(env.action_space, Box)
+    return SAC(
+        env.action_space, p.hidden, p.learning_rate, p.batch_size, p.discount, p.soft_update,
+        p.initial_temperature, p.exploration, p.action_range, magnitudes,
+    )  # fmt: skip
 
 
 def unused(benchmark: Benchmark, env: Environment) -> tuple[str, ...]:

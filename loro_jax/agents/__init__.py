@@ -1,5 +1,6 @@
-"""Off-policy agents: frozen hyper-parameters and pure `init`, `act`, `learn` (`loro_jax.types.Agent`)."""
+"""Off-policy agents: frozen hyper-parameters, pure `init`, `act`, `explore`, `learn` (`types.Agent`)."""
 
 from loro_jax.agents.ddqn import DDQN
+from loro_jax.agents.sac import SAC
 
-__all__ = ["DDQN"]
+__all__ = ["DDQN", "SAC"]

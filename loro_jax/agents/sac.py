@@ -1,0 +1,225 @@
+"""Soft Actor-Critic with a learned temperature (Haarnoja et al., 2018, arXiv 1812.05905)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from loro_jax.agents.networks import Mlp
+from loro_jax.spaces import Box, Space
+from loro_jax.types import Transition
+
+LOG_STD = (-20.0, 2.0)  # bounds of the policy's log standard deviation, d3rlpy's
+
+
+class SACState(NamedTuple):
+    """Parameters and optimiser states; critics and targets have a leading axis of two. *Traced.*"""
+
+    actor: Any
+    critics: Any
+    targets: Any
+    log_temperature: jax.Array
+    actor_optimiser: optax.OptState
+    critic_optimiser: optax.OptState
+    temperature_optimiser: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class SAC:
+    """Hyper-parameters, all static.
+
+    The policy draws from a Gaussian squashed by tanh into (-1, 1)^k, the *inner* range, in which critics
+    see actions too. The replay holds actions as the environment took them.
+
+    Attributes:
+        actions: the environment's action space.
+        hidden: widths of the hidden layers of actor and critics.
+        learning_rate: Adam's, for actor, critics and temperature.
+        batch_size: transitions per gradient step.
+        discount: in [0, 1].
+        soft_update: share of the critics that the targets take over at each gradient step.
+        initial_temperature: weight of the entropy before it is learned.
+        exploration: "policy" draws from the policy; "mode" takes its mode, replaced with probability
+            epsilon by zero (the reference study's released code).
+        action_range: "environment" stretches the inner range over the action space; "unit" passes it as it
+            is, and shows critics the prior data's actions as they are (the reference study's released code).
+        magnitudes: what observations are divided by, (obs,); nothing if empty.
+    """
+
+    actions: Box
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    discount: float = 0.99
+    soft_update: float = 0.005
+    initial_temperature: float = 1.0
+    exploration: Literal["policy", "mode"] = "policy"
+    action_range: Literal["environment", "unit"] = "environment"
+    magnitudes: tuple[float, ...] = ()
+
+    def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> SACState:
+        assert actions == self.actions, "SAC is made for one action space"
+        size, k = math.prod(obs_shape), self.actions.shape[0]
+        actor = self._actor.init(jax.random.fold_in(key, 0), jnp.zeros(size))
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(1, 3))
+        critics = jax.vmap(lambda k_: self._critic.init(k_, jnp.zeros(size + k)))(keys)
+        log_temperature = jnp.log(jnp.float32(self.initial_temperature))
+        adam = optax.adam(self.learning_rate)
+        return SACState(
+            actor=actor,
+            critics=critics,
+            targets=jax.tree.map(jnp.copy, critics),
+            log_temperature=log_temperature,
+            actor_optimiser=adam.init(actor),
+            critic_optimiser=adam.init(critics),
+            temperature_optimiser=adam.init(log_temperature),
+        )
+
+    @property
+    def _actor(self) -> Mlp:
+        return Mlp(self.hidden, 2 * self.actions.shape[0], self.magnitudes)
+
+    @property
+    def _critic(self) -> Mlp:
+        ones = (1.0,) * self.actions.shape[0]
+        return Mlp(self.hidden, 1, (*self.magnitudes, *ones) if self.magnitudes else ())
+
+    def act(self, state: SACState, obs: jax.Array) -> jax.Array:
+        """The policy's mode, (k,)."""
+        return self.outward(jnp.tanh(self.gaussian(state.actor, obs)[0]))
+
+    def explore(self, state: SACState, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+        """A draw from the policy, or with exploration "mode" its mode, at times replaced by zero; (k,)."""
+        if self.exploration == "policy":
+            noise = jax.random.normal(key, self.actions.shape)
+            return self.outward(self.sample(state.actor, obs, noise)[0])
+        zero = jax.random.uniform(jax.random.fold_in(key, 0)) < epsilon
+        return jnp.where(zero, 0.0, self.act(state, obs))
+
+    def gaussian(self, actor: Any, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Observation (*obs,) -> mean and log standard deviation before the squashing, (k,) each."""
+        mean, log_std = jnp.split(self._actor.apply(actor, obs), 2)  # type: ignore[arg-type]
+        return mean, jnp.clip(log_std, *LOG_STD)
+
+    def sample(self, actor: Any, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A reparameterised draw: noise (k,) -> inner action (k,), and its log-density there, ()."""
+        mean, log_std = self.gaussian(actor, obs)
+        raw = mean + jnp.exp(log_std) * noise
+        return jnp.tanh(raw), squashed_log_prob(raw, mean, log_std)
+
+    def q(self, critics: Any, obs: jax.Array, inner: jax.Array) -> jax.Array:
+        """Both critics' values of an inner action (k,), (2,)."""
+        x = jnp.concatenate([jnp.ravel(obs), inner])
+        return jax.vmap(lambda critic: self._critic.apply(critic, x)[0])(critics)  # type: ignore[index]
+
+    def outward(self, inner: jax.Array) -> jax.Array:
+        """An inner action (k,) as the environment takes it."""
+        if self.action_range == "unit":
+            return inner
+        low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
+        return low + (inner + 1.0) * 0.5 * (high - low)
+
+    def inward(self, action: jax.Array) -> jax.Array:
+        """An action of the environment (k,) as the critics see it."""
+        if self.action_range == "unit":
+            return action
+        low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
+        return jnp.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0)
+
+    def critic_loss(self, critics: Any, state: SACState, t: Transition, noise: jax.Array) -> jax.Array:
+        """Squared errors of both critics on one transition, summed, (); equations 5 and 6.
+
+        `noise` (k,) draws the next action. The sum has no factor 1/2 (d3rlpy, `compute_critic_loss`).
+        """
+        action, log_prob = self.sample(state.actor, t.next_obs, noise)
+        target = soft_target(
+            reward=t.reward,
+            discount=self.discount * (1.0 - t.terminated.astype(jnp.float32)),
+            next_q=self.q(state.targets, t.next_obs, action),
+            log_prob=log_prob,
+            temperature=jnp.exp(state.log_temperature),
+        )
+        values = self.q(critics, t.obs, self.inward(t.action))
+        return jnp.square(values - jax.lax.stop_gradient(target)).sum()
+
+    def actor_loss(
+        self, actor: Any, critics: Any, temperature: jax.Array, obs: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """Temperature times log-density, less the smaller value, in one observation, (); equation 9."""
+        action, log_prob = self.sample(actor, obs, noise)
+        return temperature * log_prob - self.q(critics, obs, action).min()
+
+    def learn(self, state: SACState, batch: Transition, key: chex.PRNGKey) -> tuple[SACState, jax.Array]:
+        """One Adam step each on critics, temperature and actor, then on the targets.
+
+        That is d3rlpy's order (`ddpg_impl.py`, `inner_update`; `sac_impl.py`, `compute_actor_loss`): the
+        actor's step uses the new critics and the new temperature, whose step used the actor as it was.
+
+        Returns:
+            The new state, and the critics' mean loss, ().
+        """
+        shape = (batch.reward.shape[0], *self.actions.shape)
+        next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), shape) for i in range(2))
+        adam = optax.adam(self.learning_rate)
+
+        def critic_mean(critics: Any) -> jax.Array:
+            return jax.vmap(self.critic_loss, (None, None, 0, 0))(critics, state, batch, next_noise).mean()
+
+        loss, gradient = jax.value_and_grad(critic_mean)(state.critics)
+        updates, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critics = optax.apply_updates(state.critics, updates)
+
+        _, log_probs = jax.vmap(self.sample, (None, 0, 0))(state.actor, batch.obs, noise)
+        gradient = jax.grad(temperature_loss)(state.log_temperature, log_probs, -float(shape[1]))
+        updates, temperature_optimiser = adam.update(gradient, state.temperature_optimiser)
+        log_temperature = optax.apply_updates(state.log_temperature, updates)
+        temperature = jnp.exp(log_temperature)
+
+        def actor_mean(actor: Any) -> jax.Array:
+            each = jax.vmap(self.actor_loss, (None, None, None, 0, 0))
+            return each(actor, critics, temperature, batch.obs, noise).mean()
+
+        updates, actor_optimiser = adam.update(jax.grad(actor_mean)(state.actor), state.actor_optimiser)
+        targets = optax.incremental_update(critics, state.targets, self.soft_update)
+        return SACState(
+            optax.apply_updates(state.actor, updates), critics, targets, log_temperature,
+            actor_optimiser, critic_optimiser, temperature_optimiser,
+        ), loss  # fmt: skip
+
+
+def squashed_log_prob(raw: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    """Log-density at tanh(raw) of a Gaussian squashed by tanh, all (k,) -> (); appendix C.
+
+    log(1 - tanh(x)^2) is written as 2 (log 2 - x - softplus(-2 x)), which does not underflow.
+    """
+    chex.assert_equal_shape([raw, mean, log_std])
+    gaussian = -0.5 * jnp.square((raw - mean) / jnp.exp(log_std)) - log_std - 0.5 * math.log(2 * math.pi)
+    jacobian = 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
+    return (gaussian - jacobian).sum()
+
+
+def soft_target(
+    reward: jax.Array, discount: jax.Array, next_q: jax.Array, log_prob: jax.Array, temperature: jax.Array
+) -> jax.Array:
+    """What the critics learn for one transition, (); equations 2 and 3 with the smaller of two targets.
+
+    Args:
+        reward: in the environment's unit, ().
+        discount: 0 where the step terminated the episode; a truncated step still bootstraps, ().
+        next_q: the target critics' values of an action drawn in s', (2,).
+        log_prob: that action's log-density, ().
+        temperature: weight of the entropy, ().
+    """
+    chex.assert_rank([reward, discount, next_q, log_prob, temperature], [0, 0, 1, 0, 0])
+    return reward + discount * (next_q.min() - temperature * log_prob)
+
+
+def temperature_loss(log_temperature: jax.Array, log_probs: jax.Array, target_entropy: float) -> jax.Array:
+    """Mean of -temperature (log-density + target entropy) over a batch (B,), (); equation 18."""
+    return -(jnp.exp(log_temperature) * jax.lax.stop_gradient(log_probs + target_entropy)).mean()
