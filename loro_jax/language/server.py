@@ -39,8 +39,9 @@ class Server:
     """give the answer's first words as the beginning of the assistant's turn (vLLM, SGLang, llama-server)
     instead of asking for them"""
     extra: Annotated[str, tyro.conf.arg(metavar="JSON")] = "{}"
-    """further fields of every request, as a JSON object; llama-server applies top-k and min-p, and the
-    temperature last, unless told {"top_k": 0, "min_p": 0, "samplers": ["temperature", "top_p"]}"""
+    """further fields of every request, as a JSON object; servers of llama.cpp apply top-k, min-p or a penalty
+    on repetition unless told {"top_k": 0, "min_p": 0, "repeat_penalty": 1}, and llama-server applies the
+    temperature last unless told {"samplers": ["temperature", "top_p"]}"""
     timeout: float = 120.0
     """seconds for one answer"""
     tries: int = 6
@@ -136,7 +137,7 @@ class Connection:
         server.check()
         self.server, self._key, self._httpx = server, api_key(), httpx
         self.software, self._listed = "", list[str]()
-        backoff = tenacity.wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
+        backoff = tenacity.wait_exponential(multiplier=0.5, max=30.0) + tenacity.wait_random(0.0, 0.5)
 
         def wait(state: Any) -> float:
             return max(state.outcome.exception().after, backoff(state))
