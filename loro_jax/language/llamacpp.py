@@ -101,7 +101,9 @@ class LlamaCpp:
         self._batch_size = params.n_batch
         self._memory = c.llama_get_memory(self._context)
         self._vocab = c.llama_model_get_vocab(self._model)
-        self._heads: dict[str, tuple[int, int]] = {}  # head -> its sequence and tokens, oldest use first
+        self._heads: dict[
+            str, tuple[int, list[int]]
+        ] = {}  # head -> its sequence and tokens, oldest use first
         try:
             self._before, self._after = self._chat_frame()
         except UserError as error:
@@ -135,14 +137,14 @@ class LlamaCpp:
     def _complete(self, queries: Sequence[Query]) -> list[Completion]:
         """Up to `parallel` answers to queries with the same head."""
         c = self._c
-        source, start = self._evaluate_head(queries[0].head)
+        source, head = self._evaluate_head(queries[0].head)
         answers: list[_Answer] = []
         try:
             for seq, query in enumerate(queries, start=HEADS):
-                answers.append(self._begin(seq, query, source, start))
+                answers.append(self._begin(seq, query, source, head))
             asked: dict[tuple[int, ...], list[_Answer]] = {}
             for answer in answers:
-                asked.setdefault(tuple(answer.pending), []).append(answer)
+                asked.setdefault((answer.position, *answer.pending), []).append(answer)
             for first, *same in asked.values():  # a question that is asked several times is read once
                 self._evaluate([first])
                 for answer in same:
@@ -164,20 +166,23 @@ class LlamaCpp:
             for a in answers
         ]
 
-    def _begin(self, seq: int, query: Query, source: int, start: int) -> _Answer:
-        """An answer in sequence `seq`, behind a copy of the head in sequence `source`."""
+    def _begin(self, seq: int, query: Query, source: int, head: list[int]) -> _Answer:
+        """An answer in sequence `seq`, behind a copy of what it shares with the head in sequence `source`."""
         d = self._decoding
-        tail = self._tokenize(query.tail + self._after + query.start)
-        self._check_room(start + len(tail))
-        self._c.llama_memory_seq_cp(self._memory, source, seq, -1, -1)
-        answer = _Answer(seq, self._sampler(query.seed), start, start + len(tail), pending=tail)
+        # As one text: where two texts meet, a tokenizer may join what it would split in either.
+        tokens = self._tokenize(self._before + query.head + query.tail + self._after + query.start)
+        self._check_room(len(tokens))
+        kept = next((i for i, (a, b) in enumerate(zip(head, tokens, strict=False)) if a != b), len(head))
+        kept = min(kept, len(tokens) - 1)
+        self._c.llama_memory_seq_cp(self._memory, source, seq, 0, kept)
+        answer = _Answer(seq, self._sampler(query.seed), kept, len(tokens), pending=tokens[kept:])
         answer.room, answer.text = d.max_tokens, query.start.encode()
         answer.mark, answer.reader, answer.seed = (query.mark or d.mark).encode(), query.reader, query.seed
         self._notice(answer)
         return answer
 
-    def _evaluate_head(self, head: str) -> tuple[int, int]:
-        """Evaluates the head, unless a sequence holds it; -> that sequence, and its length in tokens."""
+    def _evaluate_head(self, head: str) -> tuple[int, list[int]]:
+        """Evaluates the head, unless a sequence holds it; -> that sequence, and its tokens."""
         if head not in self._heads:
             tokens = self._tokenize(self._before + head)
             self._check_room(len(tokens))
@@ -186,7 +191,7 @@ class LlamaCpp:
                 seq, _ = self._heads.pop(next(iter(self._heads)))
                 self._c.llama_memory_seq_rm(self._memory, seq, -1, -1)
             self._evaluate([_Answer(seq, None, 0, 0, pending=tokens)])
-            self._heads[head] = (seq, len(tokens))
+            self._heads[head] = (seq, tokens)
         self._heads[head] = self._heads.pop(head)
         return self._heads[head]
 

@@ -1,0 +1,111 @@
+"""Every benchmark, and one answer over all of them: `python -m benchmarks.suite --help`.
+
+Runs each benchmark as its own command would, into OUT/<benchmark>/<protocol>, then aggregates the saved runs
+into OUT/suite/<protocol>: suite.md, suite.json and one figure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pathlib
+import subprocess
+import sys
+from typing import Literal
+
+import tyro
+
+from loro_jax.benchmark import Benchmark
+from loro_jax.errors import UserError, arguments, command
+
+NAMES = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
+BASELINE = "pure_rl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Runs every benchmark, and aggregates them over environments and seeds."""
+
+    seeds: int = 64
+    """Members of each arm in each environment."""
+    protocol: Literal["standard", "paper", "released"] = "standard"
+    """Each benchmark's settings."""
+    benchmarks: str = "all"
+    """Benchmarks, separated by commas."""
+    arms: str = "all"
+    """Arms, separated by commas; random_policy must be among them, since scores are measured from it."""
+    out: pathlib.Path = pathlib.Path("results")
+    """Folder that holds a folder for each benchmark, and the aggregate in suite/."""
+    resume: bool = False
+    """Keep finished runs of this very configuration, and go on with interrupted ones."""
+    aggregate_only: bool = False
+    """Train nothing: aggregate the runs saved in --out, over the seeds that all of them have."""
+    seed: int = 0
+    """The key that all of the runs' keys are folded from."""
+    devices: int = 0
+    """Devices that share the members; 0 takes all."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    options = arguments(
+        lambda: tyro.cli(
+            Options, prog="python -m benchmarks.suite", description=__doc__, args=argv,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    )  # fmt: skip
+    benchmarks = named(options.benchmarks)
+    for place, benchmark in enumerate(benchmarks, start=1):
+        if options.aggregate_only:
+            break
+        print(f"[{place}/{len(benchmarks)}] {benchmark.name}", file=sys.stderr, flush=True)
+        if status := train(benchmark, options):
+            return status
+    from loro_jax import aggregate, aggregate_figures, results
+
+    tasks = [
+        aggregate.load(
+            options.out / benchmark.name / options.protocol, benchmark.name,
+            benchmark.make(benchmark.protocols[options.protocol]).best, options.protocol,
+        )
+        for benchmark in benchmarks
+    ]  # fmt: skip
+    found = aggregate.aggregate(tasks, BASELINE)
+    folder = options.out / "suite" / options.protocol
+    folder.mkdir(parents=True, exist_ok=True)
+    results.write_json(folder / "suite.json", {"protocol": options.protocol, **found})
+    text = aggregate.markdown(found, options.protocol)
+    results.write_text(folder / "suite.md", text)
+    aggregate_figures.draw(found, options.protocol, folder / "figures" / "suite")
+    print(text)
+    print(f"Aggregate and figure: {folder}")
+    return 0
+
+
+def named(names: str) -> list[Benchmark]:
+    """The benchmarks called so; a `UserError` lists those there are."""
+    chosen = NAMES if names == "all" else tuple(n.strip() for n in names.split(",") if n.strip())
+    for name in chosen:
+        if name not in NAMES:
+            raise UserError(f"no benchmark is called '{name}'; there are: {', '.join(NAMES)}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"--benchmarks must name benchmarks, each once; there are: {', '.join(NAMES)}")
+    return [getattr(importlib.import_module(f"benchmarks.{n}"), n.upper()) for n in chosen]
+
+
+def train(benchmark: Benchmark, options: Options) -> int:
+    """Runs one benchmark in a process of its own, which gives its memory back -> its exit status."""
+    out = options.out / benchmark.name / options.protocol
+    line = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--seeds", str(options.seeds)]
+    line += ["--protocol", options.protocol, "--arms", options.arms, "--seed", str(options.seed)]
+    line += ["--devices", str(options.devices), "--out", str(out)]
+    begun = (out / "run.json").exists() or (out / "checkpoints").exists()
+    line += ["--resume"] if options.resume and begun else []
+    try:
+        return subprocess.run(line, check=False).returncode
+    except KeyboardInterrupt:  # the child stops at a checkpoint, and says how to go on
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

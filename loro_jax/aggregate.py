@@ -1,0 +1,243 @@
+"""Several benchmarks as one answer: scores normalised between the random policy and the best known return.
+
+Statistics over environments x seeds follow Agarwal et al., "Deep reinforcement learning at the edge of the
+statistical precipice" (NeurIPS 2021): interquartile mean, optimality gap, performance profile, probability of
+improvement, each with a bootstrap that resamples runs within each environment. Knows numpy alone, so that
+saved runs can be aggregated without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from loro_jax import statistics
+from loro_jax.errors import UserError
+from loro_jax.statistics import Floats, weighted_iqm, weighted_mean
+from loro_jax.summary import SEED, final_return
+
+METRICS = {"whole": "mean return over the whole budget", "final": "final return"}
+THRESHOLDS = np.linspace(-0.25, 1.25, 61)
+"""Normalised scores at which a performance profile is evaluated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One benchmark's saved run.
+
+    Attributes:
+        name: the benchmark's.
+        low: the random policy's mean return, which is score 0.
+        high: the best known return, which is score 1.
+        curves: by learning arm, returns (seeds, evaluations), prior data charged.
+        flat: by policy that does not learn, its episode returns, (episodes,).
+        run: what of its `run.json` has to agree between tasks.
+    """
+
+    name: str
+    low: float
+    high: float
+    curves: Mapping[str, Floats]
+    flat: Mapping[str, Floats]
+    run: Mapping[str, Any]
+
+    @property
+    def seeds(self) -> int:
+        return min((len(curve) for curve in self.curves.values()), default=0)
+
+    def score(self, returns: Floats) -> Floats:
+        """Returns as scores, not clipped."""
+        return (np.asarray(returns, np.float64) - self.low) / (self.high - self.low)
+
+    def scores(self, arm: str, metric: str) -> Floats:
+        """One score per seed, (seeds,)."""
+        curve = np.asarray(self.curves[arm], np.float64)
+        return self.score(curve.mean(axis=1) if metric == "whole" else final_return(curve))
+
+
+def load(folder: pathlib.Path, name: str, best: float, protocol: str) -> Task:
+    """The run saved in `folder`; a `UserError` if it is not finished or of another protocol."""
+    try:
+        identity = json.loads((folder / "run.json").read_text())["identity"]
+        with np.load(folder / "curves.npz") as archive:
+            curves = {arm: archive[arm] for arm in archive.files if arm != "env_steps"}
+        with np.load(folder / "details.npz") as archive:
+            flat = {k.removeprefix("flat/"): archive[k] for k in archive.files if k.startswith("flat/")}
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {name} has no finished run there") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a finished run ({' '.join(str(error).split())})") from None
+    if identity["benchmark"] != name or identity["protocol"]["name"] != protocol:
+        raise UserError(
+            f"{folder}: holds {identity['benchmark']} under '{identity['protocol']['name']}',"
+            f" not {name} under '{protocol}'"
+        )
+    if "random_policy" not in flat:
+        raise UserError(f"{folder}: was run without the arm random_policy, which scores are measured from")
+    kept = {"seed": identity["seed"], "episodes": (identity["episodes"] or {}).get("name")}
+    return Task(name, float(flat["random_policy"].mean()), best, curves, flat, kept)
+
+
+def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
+    """`suite.json`: aggregates of the arms that all tasks have, over the first seeds that all tasks have."""
+    if not tasks:
+        raise UserError("no benchmark to aggregate")
+    arms = [arm for arm in tasks[0].curves if all(arm in task.curves for task in tasks)]
+    if not arms:
+        raise UserError("the runs have no learning arm in common")
+    left_out = sorted({arm for task in tasks for arm in task.curves} - set(arms))
+    seeds = min(task.seeds for task in tasks)
+    found: dict[str, Any] = {
+        "benchmarks": [task.name for task in tasks],
+        "seeds": seeds,
+        "baseline": baseline,
+        "left_out": left_out,
+        "normalisation": {
+            task.name: {"random": task.low, "best": task.high, "seeds": task.seeds, **task.run}
+            for task in tasks
+        },
+        "metrics": METRICS,
+        "thresholds": THRESHOLDS.tolist(),
+        "arms": {},
+    }
+    matrices = {
+        metric: {arm: np.stack([t.scores(arm, metric)[:seeds] for t in tasks], axis=1) for arm in arms}
+        for metric in METRICS
+    }
+    for arm in arms:
+        found["arms"][arm] = {
+            metric: _describe(matrices[metric][arm], tasks)
+            | _improvement(matrices[metric][arm], matrices[metric].get(baseline), arm == baseline)
+            for metric in METRICS
+        }
+    found["policies"] = {
+        policy: {t.name: float(t.score(t.flat[policy]).mean()) for t in tasks if policy in t.flat}
+        for policy in ("llm_policy", "random_policy")
+    }
+    return found
+
+
+def _describe(scores: Floats, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Aggregates of scores (seeds, tasks), each with its interval."""
+    described: dict[str, Any] = {}
+    one = np.ones((scores.size, 1))
+    for name, statistic in {"iqm": weighted_iqm, "mean": weighted_mean, "optimality_gap": _gap}.items():
+        described[name] = float(statistic(scores.ravel(), one)[0])
+        described[f"{name}_ci95"] = _ends(statistics.interval(scores, statistic, seed=SEED))
+    described["per_environment"] = {
+        task.name: {
+            "mean": float(column.mean()),
+            "mean_ci95": _ends(statistics.interval(column, weighted_mean, seed=SEED)),
+        }
+        for task, column in zip(tasks, scores.T, strict=True)
+    }
+    centre, low, high = profile(scores)
+    described["profile"] = {"share": centre.tolist(), "low": low.tolist(), "high": high.tolist()}
+    return described
+
+
+def _gap(values: Floats, counts: Floats) -> Floats:
+    """Optimality gap of each resample: how far scores fall short of 1 on average, above 1 counting as 1."""
+    return weighted_mean(1.0 - np.minimum(values, 1.0), counts)
+
+
+def profile(scores: Floats) -> tuple[Floats, Floats, Floats]:
+    """Share of runs (seeds, tasks) above each threshold, with the ends of its pointwise 95 % band."""
+    seeds, tasks = scores.shape
+    above = (scores.ravel()[None] > THRESHOLDS[:, None]).astype(np.float64)
+    if seeds < 2:
+        nothing = np.full(len(THRESHOLDS), np.nan)
+        return above.mean(axis=1), nothing, nothing
+    drawn = above @ statistics.resample(seeds, tasks, SEED) / scores.size
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=1)
+    return above.mean(axis=1), low, high
+
+
+def improvement(arm: Floats, baseline: Floats) -> tuple[float, statistics.Interval]:
+    """Probability that a run of the arm beats one of the baseline, averaged over tasks, and its interval.
+
+    Both are (seeds, tasks), row i being seed i: the bootstrap takes both arms' runs of a seed together,
+    within each task.
+    """
+    seeds, tasks = arm.shape
+    wins = [
+        (arm[:, None, k] > baseline[None, :, k]) + 0.5 * (arm[:, None, k] == baseline[None, :, k])
+        for k in range(tasks)
+    ]
+    estimate = float(np.mean([w.mean() for w in wins]))
+    if seeds < 2:
+        return estimate, (float("nan"), float("nan"))
+    counts = statistics.resample(seeds, tasks, SEED).reshape(seeds, tasks, -1)
+    drawn = np.mean(
+        [np.einsum("ir,ir->r", counts[:, k], w @ counts[:, k]) / seeds**2 for k, w in enumerate(wins)], axis=0
+    )
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return estimate, (float(low), float(high))
+
+
+def _improvement(arm: Floats, baseline: Floats | None, itself: bool) -> dict[str, Any]:
+    if baseline is None or itself:
+        return {"improvement": None, "improvement_ci95": [None, None]}
+    estimate, ends = improvement(arm, baseline)
+    return {"improvement": estimate, "improvement_ci95": _ends(ends)}
+
+
+def _ends(ends: statistics.Interval) -> list[float | None]:
+    return [end if np.isfinite(end) else None for end in ends]
+
+
+def markdown(found: Mapping[str, Any], protocol: str) -> str:
+    """`suite.md`."""
+    names = ", ".join(found["benchmarks"])
+    lines = [
+        f"# Suite, protocol `{protocol}`",
+        "",
+        f"{len(found['benchmarks'])} environments ({names}), {found['seeds']} seeds of each. Scores: 0 is"
+        " the random policy, 1 the best known return; not clipped. `whole` is the mean return over the whole"
+        " budget, prior data charged; `final` the mean of the last tenth of the evaluations. Intervals: 95 %"
+        " percentile bootstrap, runs resampled within each environment. P(improvement) is over"
+        f" {found['baseline']}, on `whole`, averaged over environments.",
+        "",
+        "| arm | IQM, whole | IQM, final | optimality gap, whole | P(improvement) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for arm, metrics in found["arms"].items():
+        whole, final = metrics["whole"], metrics["final"]
+        cells = [
+            _cell(whole["iqm"], whole["iqm_ci95"]), _cell(final["iqm"], final["iqm_ci95"]),
+            _cell(whole["optimality_gap"], whole["optimality_gap_ci95"]),
+            _cell(whole["improvement"], whole["improvement_ci95"]),
+        ]  # fmt: skip
+        lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
+    if found["left_out"]:
+        lines += ["", f"Left out, since not every environment has them: {', '.join(found['left_out'])}."]
+    lines += ["", "## By environment (mean score, whole budget)", ""]
+    lines += ["| arm | " + " | ".join(found["benchmarks"]) + " |"]
+    lines += ["| --- |" + " --- |" * len(found["benchmarks"])]
+    for arm, metrics in found["arms"].items():
+        each = metrics["whole"]["per_environment"]
+        cells = [_cell(each[n]["mean"], each[n]["mean_ci95"]) for n in found["benchmarks"]]
+        lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
+    for policy, each in found["policies"].items():
+        cells = [f"{each[n]:.2f}" if n in each else "" for n in found["benchmarks"]]
+        lines.append(f"| `{policy}` | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| | random policy (0) | best known (1) | seeds run | LLM episodes |",
+        "| --- |" + " --- |" * 4,
+    ]
+    for name, n in found["normalisation"].items():
+        lines.append(f"| {name} | {n['random']:.4g} | {n['best']:.4g} | {n['seeds']} | {n['episodes']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None, ends: Sequence[float | None]) -> str:
+    if value is None:
+        return ""
+    low, high = ends
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
