@@ -16,6 +16,7 @@ from loro_jax.environments.cliff_walking import cliff_walking
 from loro_jax.environments.frozen_lake import frozen_lake
 from loro_jax.environments.mountain_car import mountain_car
 from loro_jax.environments.pendulum import pendulum
+from loro_jax.environments.pong import pong
 from loro_jax.errors import UserError
 
 REGISTRY: dict[str, Callable[..., Environment]] = {
@@ -24,6 +25,7 @@ REGISTRY: dict[str, Callable[..., Environment]] = {
     "frozen_lake": frozen_lake,
     "mountain_car": mountain_car,
     "pendulum": pendulum,
+    "pong": pong,
 }
 
 
