@@ -111,13 +111,13 @@ def mountain_car(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
 def pong(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
     """Where the ball is from the middle of the player's paddle, to 8 lines, and where it goes.
 
-    The player's paddle is the right one. Lines are counted downwards, so that a smaller number is
-    higher; a ball with x = 0 is not in play.
+    The player's paddle is the right one, and its middle 7 lines below its own number. Lines are counted
+    downwards, so that a smaller number is higher; a ball with y = 0 is not in play.
     """
     paddle, ball, (x, y) = float(obs[0]), float(obs[5]), (float(v) for v in obs[8:10])
-    offset = ball - paddle
+    offset = ball - (paddle + 7)
     return {
-        "ball": "in play" if obs[4] > 0 else "not in play",
+        "ball": "in play" if ball > 0 else "not in play",
         "offset": f"{_near(offset, 8):.0f}",
         "vertical": "below" if offset > 0 else "above",
         "course": "towards you" if x > 0 else "away from you",
