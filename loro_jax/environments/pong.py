@@ -195,8 +195,9 @@ def frame(memory: Memory, action: jax.Array) -> Memory:
     enemy = enemy + jnp.where(clock % 8 == 1, 0, 2 * jnp.sign(ball_y - enemy))
 
     later = Memory(
-        clock=clock, wait=wait, knob=knob, button=jnp.asarray(BUTTON)[action], aim=aim, player=m.aim, enemy=enemy,
-        ball_x=ball_x, ball_y=ball_y, vx=vx, vy=vy, enemy_score=m.enemy_score + lost.astype(jnp.int32),
+        clock=clock, wait=wait, knob=knob, button=jnp.asarray(BUTTON)[action], aim=aim, player=m.aim,
+        enemy=enemy, ball_x=ball_x, ball_y=ball_y, vx=vx, vy=vy,
+        enemy_score=m.enemy_score + lost.astype(jnp.int32),
         player_score=m.player_score + won.astype(jnp.int32),
     )  # fmt: skip
     over = is_over(m)
