@@ -73,6 +73,8 @@ class Options:
     """Settings in the second round."""
     final_seeds: int = 64
     """Seeds of the second round."""
+    nearby: bool = True
+    """Try the winner with one setting changed at a time, too."""
     out: pathlib.Path = pathlib.Path("results/tuning")
     """Folder for <benchmark>.json."""
 
@@ -133,7 +135,9 @@ def main() -> int:
     best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
     best = round_of(best, options.final_seeds, 102, "finalists")
     nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in nearby_space.items() for v in values]
-    winner = round_of([best[0], *nearby], options.final_seeds, 102, "nearby")[0]
+    winner = best[0]
+    if options.nearby:
+        winner = round_of([winner, *nearby], options.final_seeds, 102, "nearby")[0]
     results.write_json(path, record | {"winner": _settings(winner, space)})
     print(f"winner and all rows: {path}")
     return 0
