@@ -31,6 +31,7 @@ from loro_jax.environments.pong import (
     WINNING_SCORE,
     Memory,
     frame,
+    lead,
     observation,
     play,
     pong,
@@ -54,6 +55,8 @@ class Options:
     """Episodes of 200 steps that each policy plays in our game."""
     games: int = 5
     """Whole games to 21 points that random play gives the console."""
+    width: int = 4000
+    """States that the search for the best play keeps after each step."""
     seed: int = 0
     """Of every random choice."""
     study: pathlib.Path = pathlib.Path("../shared/paper/datasets")
@@ -135,6 +138,29 @@ def own_returns(policy: Policy, episodes: int, seed: int) -> np.ndarray:
     return total
 
 
+def search(width: int, seed: int) -> dict[int, int]:
+    """Leads that a beam search over the rules reaches from the reset, and the first step with each.
+
+    Of all memories that the six actions lead to it keeps `width` different ones, those with the best lead,
+    and among equals a random choice.
+    """
+    step = jax.jit(jax.vmap(lambda m, a: play(m, a)[0]))
+    rng = np.random.default_rng(seed)
+    actions = jnp.tile(jnp.arange(6), width)
+    beam = np.tile(np.asarray(start(), np.int32), (width, 1))
+    first: dict[int, int] = {}
+    for t in range(1, STEPS + 1):
+        fields = dict(zip(Memory._fields, np.repeat(beam, 6, 0).T, strict=True))
+        fields["button"] = fields["button"].astype(bool)
+        reached = np.unique(np.stack(step(Memory(**fields), actions), 1).astype(np.int32), axis=0)
+        leads = lead(Memory(*reached.T))
+        kept = np.lexsort((rng.random(len(leads)), -leads))[:width]
+        beam = np.resize(reached[kept], beam.shape)  # repeated while there are few
+        if leads.max() > 0:
+            first.setdefault(int(leads.max()), t)
+    return first
+
+
 def mean(returns: np.ndarray) -> dict[str, float]:
     """Mean and its 95 % interval, by the normal law."""
     half = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
@@ -189,6 +215,7 @@ def main() -> int:
     found["replayed"]["uniform, whole games"] = compare(
         record(uniform, options.games, GAME_STEPS, options.seed + 50_000)
     )
+    found["search"] = search(options.width, options.seed)
     found["study"] = study(options.study)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     results.write_json(options.out.with_suffix(".json"), found)

@@ -57,6 +57,10 @@ def markdown(found: dict[str, Any]) -> str:
             ],
         ),
         "",
+        "The best play that a beam search over the rules found "
+        f"({found['options']['width']} states wide, not a proof) leads by",
+        ", ".join(f"{k} after step {t}" for k, t in found["search"].items()) + ".",
+        "",
         *_study_lines(found["study"]),
         *DIFFERENCES,
     ]  # fmt: skip
