@@ -1,7 +1,7 @@
 """How well language models play: `python -m benchmarks.llm_policies --help`.
 
-One row for every complete dataset: returns beside a random policy's and a strong reference's, what the answers
-cost, and how often an action is one that the reference would also take.
+One row for every complete dataset: returns beside a random policy's and a strong reference's, what the
+answers cost, and how often an action is one that the reference would also take.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "    python -m benchmarks.llm_policies",
         "",
         "From the cards and transitions in [episodes/](episodes/README.md). Return: mean of the episodes with"
-        " a 95 % bootstrap interval over episodes. Agreement: share of steps whose action the reference policy"
+        " a 95 % bootstrap interval over episodes. Agreement: share of steps whose action the reference"
         " (`loro_jax/references.py`) would also take, whole episodes resampled, beside a uniform action's"
         " expected share in the same states; in Pendulum a torque within 0.5 N m agrees. Asked: steps that"
         " were put to the model; the others reuse an answer to the same prompt (`samples` for each prompt; 0"
