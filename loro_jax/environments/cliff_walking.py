@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from loro_jax.environments.base import Environment
+from loro_jax.errors import UserError
 
 if TYPE_CHECKING:
     import chex
@@ -27,6 +28,9 @@ def cliff_walking(limit: int = 200) -> Environment:
     `limit` steps. Observation: the cell, row by row, one-hot (48,). Actions 0 up, 1 right, 2 down, 3 left.
     """
     from gymnax.environments import environment, spaces  # gymnax takes seconds to import
+
+    if limit < 1:
+        raise UserError(f"cliff_walking: limit is {limit}, but an episode needs at least one step")
 
     @struct.dataclass
     class State(environment.EnvState):
@@ -67,7 +71,7 @@ def cliff_walking(limit: int = 200) -> Environment:
         game=CliffWalking(),
         params=environment.EnvParams(max_steps_in_episode=limit),
         solved=-13.0,
-        best=-13.0,
+        best=-float(min(limit, 13)),  # up, eleven steps to the right, down
         states=ROWS * COLUMNS,
     )
 
