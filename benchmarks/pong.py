@@ -13,7 +13,7 @@ STANDARD = dataclasses.replace(
     PAPER,
     name="standard",
     budget=40_000,
-    eval_episodes=2,
+    eval_episodes=1,  # nothing in the game is random: a greedy policy plays one and the same episode
     fit_steps=4000,
     normalise_observations=True,
     charge="steps",
@@ -36,7 +36,7 @@ PONG = Benchmark(
         "paper": dataclasses.replace(PAPER, budget=40_000),
         "released": dataclasses.replace(RELEASED, budget=40_000, drop_first_half=True),
     },
-    threshold=0.0,
+    threshold=1.0,
     seeds=64,
     parameters=("drop_first_half",),
 )

@@ -17,12 +17,17 @@ OVERHEAD_FLOPS = 1.5e6
 """Cost of a gradient step and of an environment step beside the matrix products: sampling, Adam, keys."""
 
 
-def seconds(sentences: list[list[Phase]], protocol: Protocol, layout: Layout, members: int) -> float:
-    """Estimated seconds of training, without compilation; right within a factor of about two."""
+def seconds(
+    sentences: list[list[Phase]], protocol: Protocol, layout: Layout, members: int, networks: int = 1
+) -> float:
+    """Estimated seconds of training, without compilation; right within a factor of about two.
+
+    `networks`: trained networks of the protocol's widths, one for Double DQN and three for SAC.
+    """
     widths = (4, *protocol.hidden, 2)
     weights = sum(a * b for a, b in itertools.pairwise(widths))
     # One forward pass is 2 weights B flops; three of them, and a backward pass that costs two more.
-    step = 10.0 * weights * protocol.batch_size + OVERHEAD_FLOPS
+    step = networks * (10.0 * weights * protocol.batch_size + OVERHEAD_FLOPS)
     gradient_steps = environment_steps = 0
     for phase in (p for sentence in sentences for p in sentence):
         if isinstance(phase, Interact):

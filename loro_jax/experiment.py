@@ -103,10 +103,12 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     learning = [arm for arm in e.arms if arm.phases]
     sentences = {arm.name: population.pieces(arm, e.protocol.eval_every) for arm in learning}
     left = [s for name, s in sentences.items() if store.finished(name) is None]
+    networks = 3 if isinstance(e.world.agent, SAC) else 1
+    expected = estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds, networks))
     console.print(
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
         f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
-        f" about {estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds))} of training, and"
+        f" about {expected} of training, and"
         " half a minute to a minute of compiling",
         soft_wrap=True,
     )
