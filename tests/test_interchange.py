@@ -1,4 +1,7 @@
-"""The importer of the study's files: both readings, the simulator's verdict, and hostile input."""
+"""The importer of the study's files, on CartPole's: both readings, the simulator's verdict, hostile input.
+
+The other games' files are in test_interchange_games.py.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,8 @@ import pytest
 from loro_jax import episodes as dataset
 from loro_jax.environments import make
 from loro_jax.errors import EpisodeError, UserError, command
-from loro_jax.interchange import released
+from loro_jax.interchange import released, rows
 from loro_jax.interchange.pickles import read_mdp_dataset
-from loro_jax.interchange.states import step_from
 from loro_jax.spaces import Discrete
 
 PAPER = pathlib.Path(__file__).parent.parent.parent / "shared" / "paper"
@@ -134,21 +136,6 @@ def test_time_limits_are_told_from_terminations(tmp_path: pathlib.Path) -> None:
     assert found.terminated.sum() == 4 and not found.truncated.any()  # the file's own flags
 
 
-def test_step_from_is_gymnasiums_step() -> None:
-    gymnasium = pytest.importorskip("gymnasium")
-    game = gymnasium.make("CartPole-v1").unwrapped
-    rng = np.random.default_rng(0)
-    obs = rng.uniform(-1, 1, (50, 4)).astype(np.float32) * np.array([2.3, 2, 0.2, 2], np.float32)
-    actions = rng.integers(0, 2, 50)
-    after, terminated, truncated = step_from(CARTPOLE, obs, np.full(50, 10), actions)
-    for i in range(50):
-        game.reset(seed=0)
-        game.state = tuple(obs[i].astype(np.float64))
-        expected, _, over, _, _ = game.step(int(actions[i]))
-        np.testing.assert_allclose(after[i], expected, atol=1e-5)
-        assert terminated[i] == over and not truncated[i]
-
-
 def test_same_conversion_twice_is_fine_and_anything_else_is_kept(
     file: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -222,7 +209,7 @@ def test_the_command(
         return command(released.main)
 
     assert run(str(file), "--environment", "cartpole", "--out", str(tmp_path / "out")) == 0
-    assert "reading 'true': the simulator reproduces 100.0% of the rows" in capsys.readouterr().out
+    assert "reading 'true': the simulator reproduces 100.00% of the rows" in capsys.readouterr().out
     (tmp_path / "text.npz").write_text("not an archive")
     for arguments in (
         (str(tmp_path / "absent.npz"),),
@@ -350,7 +337,7 @@ def test_truncated_and_flipped_pickles_are_refused_or_read(
         flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(flipped))
         try:  # a flipped bit among the numbers is another number: the simulator's check is for those
-            released._checked(path, read_mdp_dataset(path), CARTPOLE)
+            rows.checked(path, read_mdp_dataset(path), CARTPOLE)
         except EpisodeError:
             continue
 
