@@ -213,7 +213,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_storedare_refused_in_one_line(case: str, tmp_path: pathlib.Path) -> None:
+def test_bad_arrays_are_refused_in_one_line(case: str, tmp_path: pathlib.Path) -> None:
     name, changes, why = BAD[case]
     width = {"pendulum": 3, "mountain_car": 2}.get(name, 1)
     fine = {
