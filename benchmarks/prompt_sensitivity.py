@@ -119,8 +119,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "The same model, the same description of the state, asked in different modes: `direct` for the action"
         " alone, `cot` for a thought first, `vote` for the majority of several thoughts. Mean return of the"
         " episodes with a 95 % bootstrap interval over episodes; differences pair episodes by their start, p"
-        " is a sign-flip permutation test, not corrected. Answers were reused (samples for each prompt): the"
-        " intervals hold for these answers: they do not cover other draws of them.",
+        " is a sign-flip permutation test, not corrected. Answers were reused (samples for each prompt), so"
+        " that intervals hold for these answers and do not cover other draws of them.",
         "",
     ]
     columns = (

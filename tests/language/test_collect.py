@@ -194,7 +194,7 @@ def test_from_the_command_to_the_dataset(
     printed = capsys.readouterr()
     episodes = dataset.load(out, "cartpole", (4,), Discrete(2))
     assert not episodes.transitions.action.any() and len(episodes.episode_lengths) == 3
-    assert f"mean return {episodes.returns.mean():.1f} (random policy" in printed.out
+    assert f"mean return {episodes.returns.mean():.4g} (random policy" in printed.out
     card = episodes.card
     assert (card["name"], card["complete"]) == ("tiny-hint", True)
     assert card["model"] == {"name": "tiny", "file": "Tiny.gguf", "sha256": models.find(str(gguf)).sha256}
