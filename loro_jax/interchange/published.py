@@ -76,9 +76,13 @@ def main() -> int:
         f"{o.arm}: {len(ours)} seeds; published {o.key}: {len(theirs)} runs; blocks of {o.block} evaluations"
     )
     print(f"{'block':>5}  {'ours':>15}  {'published':>15}  {'difference / error':>18}")
-    for i, r in enumerate(compare(ours, theirs, o.block), 1):
-        cells = (f"{r[k]:6.1f} +- {r[k + '_se']:5.1f}" for k in ("ours", "published"))
-        print(f"{i:>5}  {'  '.join(f'{c:>15}' for c in cells)}  {r['z']:>18.1f}")
+    blocks = compare(ours, theirs, o.block)
+    blocks.append(compare(ours, theirs, min(ours.shape[1], theirs.shape[1]))[0])
+    places = 1 if max(abs(r["ours"]) for r in blocks) >= 10 else 3
+    for i, r in enumerate(blocks, 1):
+        cells = (f"{r[k]:6.{places}f} +- {r[k + '_se']:5.{places}f}" for k in ("ours", "published"))
+        name = str(i) if i < len(blocks) else "all"
+        print(f"{name:>5}  {'  '.join(f'{c:>15}' for c in cells)}  {r['z']:>18.1f}")
     return 0
 
 
