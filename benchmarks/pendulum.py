@@ -28,7 +28,7 @@ STANDARD = dataclasses.replace(
 PENDULUM = Benchmark(
     name="pendulum",
     environment="pendulum",
-    episodes="qwen2.5-coder-0.5b-instruct-hint-grammar",
+    episodes="qwen2.5-coder-0.5b-instruct-cot-grammar",
     protocols={
         "standard": STANDARD,
         "paper": dataclasses.replace(SAC_PAPER, budget=120_000),
