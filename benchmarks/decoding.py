@@ -116,6 +116,7 @@ def main() -> int:
         backend.close()
     rows = _rows(rates)
     record = {
+        "command": " ".join(["python -m benchmarks.decoding", *sys.argv[1:]]),
         "model": {"name": model.name, "sha256": model.sha256},
         "prompt": f"{options.environment}/{options.prompt}",
         "questions": len(tails),
@@ -176,7 +177,7 @@ def _markdown(record: dict[str, object]) -> str:
     lines = [
         "# Decoding, one answer at a time and side by side",
         "",
-        "    python -m benchmarks.decoding",
+        f"    {record['command']}",
         "",
         f"{record['model']['name']}, {record['questions']} questions of `{record['prompt']}`,"
         f" {record['threads']} thread, answers of up to {record['max_tokens']} tokens; medians of"
