@@ -127,8 +127,9 @@ def _median(value: Mapping[str, Any], budget: float) -> str:
 def _with_interval(
     value: float, ends: tuple[float | None, float | None], digits: int | None = None, sign: str = ""
 ) -> str:
-    places = digits if digits is not None else (0 if abs(value) >= 1000 else 1)
     low, high = ends
+    size = max(abs(x) for x in (value, low, high) if x is not None)
+    places = digits if digits is not None else 0 if size >= 1000 else 1 if size >= 10 else 3
     if low is None or high is None:
         return f"{value:{sign},.{places}f}"
     return f"{value:{sign},.{places}f} [{low:{sign},.{places}f}, {high:{sign},.{places}f}]"
