@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import pathlib
+import signal
 import subprocess
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from loro_jax.benchmark import Benchmark
 from loro_jax.errors import UserError, arguments, command
 
+if TYPE_CHECKING:
+    from loro_jax.aggregate import Task
+
+PACKAGE = "benchmarks"
+"""Holds a module for each benchmark; also what `python -m` is given."""
 NAMES = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
 BASELINE = "pure_rl"
 
@@ -33,13 +40,13 @@ class Options:
     benchmarks: str = "all"
     """Benchmarks, separated by commas."""
     arms: str = "all"
-    """Arms, separated by commas; random_policy must be among them, since scores are measured from it."""
+    """Arms to run, separated by commas, or all that the protocol has."""
     out: pathlib.Path = pathlib.Path("results")
     """Folder that holds a folder for each benchmark, and the aggregate in suite/."""
     resume: bool = False
     """Keep finished runs of this very configuration, and go on with interrupted ones."""
     aggregate_only: bool = False
-    """Train nothing: aggregate the runs saved in --out, over the seeds that all of them have."""
+    """Train nothing: aggregate the runs saved in --out, over the arms and seeds that all of them have."""
     seed: int = 0
     """The key that all of the runs' keys are folded from."""
     devices: int = 0
@@ -55,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     )  # fmt: skip
     benchmarks = named(options.benchmarks)
+    if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
+        raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")
     for place, benchmark in enumerate(benchmarks, start=1):
         if options.aggregate_only:
             break
@@ -63,14 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             return status
     from loro_jax import aggregate, aggregate_figures, results
 
-    tasks = [
-        aggregate.load(
-            options.out / benchmark.name / options.protocol, benchmark.name,
-            benchmark.make(benchmark.protocols[options.protocol]).best, options.protocol,
-        )
-        for benchmark in benchmarks
-    ]  # fmt: skip
-    found = aggregate.aggregate(tasks, BASELINE)
+    found = aggregate.aggregate([saved(benchmark, options) for benchmark in benchmarks], BASELINE)
     folder = options.out / "suite" / options.protocol
     folder.mkdir(parents=True, exist_ok=True)
     results.write_json(folder / "suite.json", {"protocol": options.protocol, **found})
@@ -90,21 +92,47 @@ def named(names: str) -> list[Benchmark]:
             raise UserError(f"no benchmark is called '{name}'; there are: {', '.join(NAMES)}")
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(f"--benchmarks must name benchmarks, each once; there are: {', '.join(NAMES)}")
-    return [getattr(importlib.import_module(f"benchmarks.{n}"), n.upper()) for n in chosen]
+    return [getattr(importlib.import_module(f"{PACKAGE}.{n}"), n.upper()) for n in chosen]
 
 
 def train(benchmark: Benchmark, options: Options) -> int:
     """Runs one benchmark in a process of its own, which gives its memory back -> its exit status."""
     out = options.out / benchmark.name / options.protocol
-    line = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--seeds", str(options.seeds)]
+    line = [sys.executable, "-m", f"{PACKAGE}.{benchmark.name}", "--seeds", str(options.seeds)]
     line += ["--protocol", options.protocol, "--arms", options.arms, "--seed", str(options.seed)]
     line += ["--devices", str(options.devices), "--out", str(out)]
     begun = (out / "run.json").exists() or (out / "checkpoints").exists()
     line += ["--resume"] if options.resume and begun else []
+    child = subprocess.Popen(line)
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
-        return subprocess.run(line, check=False).returncode
-    except KeyboardInterrupt:  # the child stops at a checkpoint, and says how to go on
-        return 130
+        status = None
+        while status is None:
+            try:
+                status = child.wait()
+            except KeyboardInterrupt:
+                continue  # a terminal sends it to the child too, which stops at a checkpoint and says so
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if status < 0:
+        raise UserError(
+            f"{benchmark.name} was ended by signal {-status}; the same command with --resume goes on"
+        )
+    return status
+
+
+def saved(benchmark: Benchmark, options: Options) -> Task:
+    """The benchmark's finished run, which has to be of the protocol as the benchmark has it now."""
+    from loro_jax import aggregate, experiment
+    from loro_jax.protocols import relevant
+
+    protocol = benchmark.protocols[options.protocol]
+    env = benchmark.make(protocol)
+    settings = json.loads(json.dumps(relevant(protocol, experiment.unused(benchmark, env))))  # as read back
+    return aggregate.load(
+        options.out / benchmark.name / options.protocol, benchmark.name, env.best, settings,
+        lambda seed: experiment.random_returns(env, seed),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

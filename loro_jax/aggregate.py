@@ -9,12 +9,14 @@ saved runs can be aggregated without JAX.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from loro_jax import statistics
 from loro_jax.errors import UserError
@@ -36,7 +38,7 @@ class Task:
         high: the best known return, which is score 1.
         curves: by learning arm, returns (seeds, evaluations), prior data charged.
         flat: by policy that does not learn, its episode returns, (episodes,).
-        run: what of its `run.json` has to agree between tasks.
+        run: what of its `run.json` the aggregate repeats: seed, and name of the LLM episodes.
     """
 
     name: str
@@ -60,26 +62,50 @@ class Task:
         return self.score(curve.mean(axis=1) if metric == "whole" else final_return(curve))
 
 
-def load(folder: pathlib.Path, name: str, best: float, protocol: str) -> Task:
-    """The run saved in `folder`; a `UserError` if it is not finished or of another protocol."""
+def load(
+    folder: pathlib.Path,
+    name: str,
+    best: float,
+    settings: Mapping[str, Any],
+    random: Callable[[int], npt.NDArray[Any]],
+) -> Task:
+    """The run saved in `folder`, which has to be of benchmark `name` with exactly these protocol settings.
+
+    `best` is the best known return. `random` gives the random policy's episode returns, (episodes,), from
+    the run's seed; it is called only where the run itself left that arm out.
+
+    Raises:
+        UserError: the run is not finished, cannot be read, or is of another configuration.
+    """
     try:
         identity = json.loads((folder / "run.json").read_text())["identity"]
+        there, ran = identity["benchmark"], dict(identity["protocol"])
+        kept = {"seed": identity["seed"], "episodes": (identity["episodes"] or {}).get("name")}
         with np.load(folder / "curves.npz") as archive:
             curves = {arm: archive[arm] for arm in archive.files if arm != "env_steps"}
         with np.load(folder / "details.npz") as archive:
             flat = {k.removeprefix("flat/"): archive[k] for k in archive.files if k.startswith("flat/")}
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {name} has no finished run there") from None
+        raise UserError(
+            f"{error.filename}: no such file; {name} has no finished run there: run it, or leave it out of"
+            " --benchmarks"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run ({' '.join(str(error).split())})") from None
-    if identity["benchmark"] != name or identity["protocol"]["name"] != protocol:
+    if there != name or ran.get("name") != settings["name"]:
         raise UserError(
-            f"{folder}: holds {identity['benchmark']} under '{identity['protocol']['name']}',"
-            f" not {name} under '{protocol}'"
+            f"{folder}: holds {there} under '{ran.get('name')}', not {name} under '{settings['name']}'"
+        )
+    if other := [k for k in {**settings, **ran} if ran.get(k) != settings.get(k)]:
+        k = other[0]
+        raise UserError(
+            f"{folder}: was run with {k} {ran.get(k)}, not {settings.get(k)} as '{settings['name']}' has it;"
+            " run it again, or choose another --out"
         )
     if "random_policy" not in flat:
-        raise UserError(f"{folder}: was run without the arm random_policy, which scores are measured from")
-    kept = {"seed": identity["seed"], "episodes": (identity["episodes"] or {}).get("name")}
+        flat["random_policy"] = random(kept["seed"])
+    if not all(np.isfinite(returns).all() for returns in (*curves.values(), *flat.values())):
+        raise UserError(f"{folder}: holds returns that are not finite; run it again")
     return Task(name, float(flat["random_policy"].mean()), best, curves, flat, kept)
 
 
@@ -88,8 +114,9 @@ def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
     if not tasks:
         raise UserError("no benchmark to aggregate")
     arms = [arm for arm in tasks[0].curves if all(arm in task.curves for task in tasks)]
-    if not arms:
-        raise UserError("the runs have no learning arm in common")
+    if baseline not in arms:
+        lacking = [task.name for task in tasks if baseline not in task.curves]
+        raise UserError(f"the arm {baseline} was not run in {', '.join(lacking)}; run it, to compare with")
     left_out = sorted({arm for task in tasks for arm in task.curves} - set(arms))
     seeds = min(task.seeds for task in tasks)
     found: dict[str, Any] = {
@@ -112,7 +139,7 @@ def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
     for arm in arms:
         found["arms"][arm] = {
             metric: _describe(matrices[metric][arm], tasks)
-            | _improvement(matrices[metric][arm], matrices[metric].get(baseline), arm == baseline)
+            | _improvement(matrices[metric][arm], None if arm == baseline else matrices[metric][baseline])
             for metric in METRICS
         }
     found["policies"] = {
@@ -126,7 +153,13 @@ def _describe(scores: Floats, tasks: Sequence[Task]) -> dict[str, Any]:
     """Aggregates of scores (seeds, tasks), each with its interval."""
     described: dict[str, Any] = {}
     one = np.ones((scores.size, 1))
-    for name, statistic in {"iqm": weighted_iqm, "mean": weighted_mean, "optimality_gap": _gap}.items():
+    statistic_of: dict[str, statistics.Statistic] = {
+        "iqm": weighted_iqm,
+        "mean": weighted_mean,
+        "median": functools.partial(_median, len(tasks)),
+        "optimality_gap": _gap,
+    }
+    for name, statistic in statistic_of.items():
         described[name] = float(statistic(scores.ravel(), one)[0])
         described[f"{name}_ci95"] = _ends(statistics.interval(scores, statistic, seed=SEED))
     described["per_environment"] = {
@@ -144,6 +177,12 @@ def _describe(scores: Floats, tasks: Sequence[Task]) -> dict[str, Any]:
 def _gap(values: Floats, counts: Floats) -> Floats:
     """Optimality gap of each resample: how far scores fall short of 1 on average, above 1 counting as 1."""
     return weighted_mean(1.0 - np.minimum(values, 1.0), counts)
+
+
+def _median(tasks: int, values: Floats, counts: Floats) -> Floats:
+    """Median over tasks of each resample's mean over runs; `values` is (seeds, tasks), raveled."""
+    each = (values[:, None] * counts).reshape(-1, tasks, counts.shape[1]).sum(axis=0)
+    return np.median(each * tasks / len(values), axis=0)
 
 
 def profile(scores: Floats) -> tuple[Floats, Floats, Floats]:
@@ -180,8 +219,8 @@ def improvement(arm: Floats, baseline: Floats) -> tuple[float, statistics.Interv
     return estimate, (float(low), float(high))
 
 
-def _improvement(arm: Floats, baseline: Floats | None, itself: bool) -> dict[str, Any]:
-    if baseline is None or itself:
+def _improvement(arm: Floats, baseline: Floats | None) -> dict[str, Any]:
+    if baseline is None:
         return {"improvement": None, "improvement_ci95": [None, None]}
     estimate, ends = improvement(arm, baseline)
     return {"improvement": estimate, "improvement_ci95": _ends(ends)}
@@ -224,7 +263,7 @@ def markdown(found: Mapping[str, Any], protocol: str) -> str:
         cells = [_cell(each[n]["mean"], each[n]["mean_ci95"]) for n in found["benchmarks"]]
         lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
     for policy, each in found["policies"].items():
-        cells = [f"{each[n]:.2f}" if n in each else "" for n in found["benchmarks"]]
+        cells = [f"{each[n]:z.2f}" if n in each else "" for n in found["benchmarks"]]
         lines.append(f"| `{policy}` | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -240,4 +279,4 @@ def _cell(value: float | None, ends: Sequence[float | None]) -> str:
     if value is None:
         return ""
     low, high = ends
-    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:z.2f}" if low is None or high is None else f"{value:z.2f} [{low:z.2f}, {high:z.2f}]"

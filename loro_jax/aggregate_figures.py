@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -23,24 +24,29 @@ def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pa
     stem.parent.mkdir(parents=True, exist_ok=True)
     arms = list(found["arms"])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2 * WIDTH, 4.6), layout="constrained")
+        figure = Figure(figsize=(2 * WIDTH, 4.75), layout="constrained")
         FigureCanvasAgg(figure)
-        (iqm, profile), (improvement, each) = figure.subplots(2, 2)
+        (iqm, profile), (improvement, each) = figure.subplots(2, 2, width_ratios=(1, 1.2))
         _iqm(iqm, found, arms)
         _profile(profile, found, arms)
         _improvement(improvement, found, [arm for arm in arms if arm != found["baseline"]])
         _environments(each, found, arms)
+        shown = [*arms, "llm_policy"] if found["policies"]["llm_policy"] else arms
         handles = [
             profile.plot([], [], color=look(arm, i).colour, ls=look(arm, i).line, label=look(arm, i).label)[0]
-            for i, arm in enumerate(arms)
+            for i, arm in enumerate(shown)
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(arms), columnspacing=1.0)
+        for marker, label, fill in (("o", "whole budget", "#444444"), ("s", "final", "white")):
+            handles += iqm.plot([], [], marker, color="#444444", mfc=fill, ms=4, label=label)
+        # Above the panels, in two rows: inside, some runs would always lie under it.
+        columns = math.ceil(len(handles) / 2)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.5)
         footer = (
             f"{len(found['benchmarks'])} environments: {', '.join(found['benchmarks'])};"
             f" {found['seeds']} seeds each; protocol '{protocol}'; scores: 0 random policy, 1 best known"
             " return; 95 % intervals, bootstrap stratified by environment"
         )
-        figure.supxlabel(textwrap.fill(footer, 150), size=5.3, color="#555555", x=0.01, ha="left")
+        figure.supxlabel(textwrap.fill(footer, 185), size=5.3, color="#555555", x=0.01, ha="left")
         written = []
         for suffix in (".png", ".pdf"):
             metadata: dict[str, Any] = {"CreationDate": None} if suffix == ".pdf" else {}
@@ -69,9 +75,6 @@ def _iqm(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> None:
             axes.plot(
                 value["iqm"], i + shift, marker, color=colour, ms=4, mfc=colour if shift < 0 else "white"
             )
-    for marker, label, fill in (("o", "whole budget", "#444444"), ("s", "final", "white")):
-        axes.plot([], [], marker, color="#444444", mfc=fill, ms=4, label=label)
-    axes.legend(loc="best")
     _rows(axes, arms)
     axes.set(xlabel="IQM of normalised score")
 
@@ -89,6 +92,9 @@ def _profile(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> None:
 
 
 def _improvement(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> None:
+    if not arms:
+        axes.set_axis_off()
+        return
     order = list(found["arms"])
     for i, arm in enumerate(arms):
         colour = look(arm, order.index(arm)).colour
@@ -117,11 +123,8 @@ def _environments(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> N
             axes.plot(x, value["mean"], "o", color=colour, ms=2.6)
     for k, name in enumerate(names):
         if (score := found["policies"]["llm_policy"].get(name)) is not None:
-            label = "LLM policy" if k == 0 else None
-            axes.plot((k - 0.4, k + 0.4), (score, score), color=look("llm_policy").colour, lw=1,
-                      ls=look("llm_policy").line, label=label)  # fmt: skip
-    axes.set_xticks(range(len(names)), [n.replace("_", "\n") for n in names], size=6)
+            style = look("llm_policy")
+            axes.plot((k - 0.4, k + 0.4), (score, score), color=style.colour, ls=style.line, lw=1)
+    axes.set_xticks(range(len(names)), [n.replace("_", "\n") for n in names], size=5.6)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="mean normalised score,\nwhole budget", xlim=(-0.5, len(names) - 0.5))
-    if found["policies"]["llm_policy"]:
-        axes.legend(loc="best")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import suite
-from loro_jax import aggregate, results, statistics
+from loro_jax import aggregate, experiment, results, statistics
 from loro_jax.aggregate import Task
 from loro_jax.errors import UserError, command
+from loro_jax.protocols import relevant
 
 ARMS = ("pure_rl", "loro")
 
@@ -53,10 +60,49 @@ def test_aggregates_are_rliables() -> None:
         whole = found[arm]["whole"]
         assert whole["iqm"] == pytest.approx(metrics.aggregate_iqm(scores), abs=1e-12)
         assert whole["mean"] == pytest.approx(metrics.aggregate_mean(scores), abs=1e-12)
+        assert whole["median"] == pytest.approx(metrics.aggregate_median(scores), abs=1e-12)
         assert whole["optimality_gap"] == pytest.approx(metrics.aggregate_optimality_gap(scores), abs=1e-12)
     theirs = metrics.probability_of_improvement(matrix(tasks, "loro"), matrix(tasks, "pure_rl"))
     assert found["loro"]["whole"]["improvement"] == pytest.approx(float(theirs), abs=1e-12)
     assert found["pure_rl"]["whole"]["improvement"] is None
+
+
+def test_intervals_are_rliables() -> None:
+    """Two bootstraps of 2,000 resamples each; their ends scatter by about a twentieth of the width."""
+    library = pytest.importorskip("rliable.library")
+    metrics = pytest.importorskip("rliable.metrics")
+    names = {
+        "iqm": "aggregate_iqm",
+        "median": "aggregate_median",
+        "optimality_gap": "aggregate_optimality_gap",
+    }
+    tasks = random_tasks()
+    ours = aggregate.aggregate(tasks, "pure_rl")["arms"]["loro"]["whole"]
+    np.random.seed(0)  # noqa: NPY002  rliable draws from numpy's global generator
+    for name, theirs in names.items():
+        _, ends = library.get_interval_estimates(
+            {"a": matrix(tasks, "loro")}, lambda x, m=theirs: np.array([getattr(metrics, m)(x)]), reps=2000
+        )
+        low, high = ends["a"].ravel()
+        np.testing.assert_allclose(ours[f"{name}_ci95"], (low, high), atol=0.2 * (high - low), err_msg=name)
+
+
+def test_improvement_and_profile_by_hand() -> None:
+    """Task 0: of four pairs three wins. Task 1: one win, two ties. Together (3 + 2) / 8."""
+    arm, baseline = np.array([[1.0, 0.5], [0.3, 0.9]]), np.array([[0.2, 0.5], [0.6, 0.9]])
+    estimate, _ = aggregate.improvement(arm, baseline)
+    assert estimate == 0.625
+    share, _, _ = aggregate.profile(arm)
+    above = dict(zip(aggregate.THRESHOLDS.round(3).tolist(), share.tolist(), strict=True))
+    assert [above[t] for t in (-0.25, 0.25, 0.4, 0.6, 0.95, 1.0, 1.25)] == [
+        1.0,
+        1.0,
+        0.75,
+        0.5,
+        0.25,
+        0.0,
+        0.0,
+    ]
 
 
 def test_profiles_are_rliables() -> None:
@@ -109,15 +155,32 @@ def test_one_seed_has_no_interval() -> None:
     json.dumps(found["arms"]["loro"]["whole"]["improvement_ci95"], allow_nan=False)
 
 
-def save(folder: pathlib.Path, name: str, protocol: str = "standard", flat: bool = True) -> None:
+def settings(name: str, protocol: str = "standard") -> dict[str, Any]:
+    """What `run.json` of a run with nothing changed says of its protocol."""
+    benchmark = suite.named(name)[0]
+    chosen = benchmark.protocols[protocol]
+    return json.loads(json.dumps(relevant(chosen, experiment.unused(benchmark, benchmark.make(chosen)))))
+
+
+def save(
+    folder: pathlib.Path, name: str, protocol: str = "standard", flat: bool = True, **other: Any
+) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(3)
-    identity = {"benchmark": name, "protocol": {"name": protocol}, "seed": 0, "episodes": {"name": "some"}}
+    ran = settings(name, protocol) | other
+    identity = {"benchmark": name, "protocol": ran, "seed": 0, "episodes": {"name": "some"}}
     results.write_json(folder / "run.json", {"identity": identity})
     curves = {arm: rng.normal(0, 1, (4, 6)) for arm in ARMS}
     results.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
     details = {"flat/random_policy": np.full(5, -1.0), "flat/llm_policy": np.zeros(4)} if flat else {}
     results.write_npz(folder / "details.npz", details)
+
+
+def load(folder: pathlib.Path) -> Task:
+    """`folder` as a run of cartpole under 'standard'; a random policy not run returns 7 plus the seed."""
+    return aggregate.load(
+        folder, "cartpole", 200.0, settings("cartpole"), lambda seed: np.array([7.0 + seed])
+    )
 
 
 def test_the_command_aggregates_what_is_saved(
@@ -137,7 +200,8 @@ def test_the_command_aggregates_what_is_saved(
     found = json.loads((out / "suite.json").read_text())
     assert found["benchmarks"] == ["cartpole", "pendulum"] and found["seeds"] == 4
     assert found["normalisation"]["cartpole"]["best"] == 200.0
-    assert "| `llm_policy` |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| `llm_policy` |" in printed and "| `random_policy` | 0.00 | 0.00 |" in printed
 
 
 @pytest.mark.parametrize(
@@ -149,6 +213,7 @@ def test_the_command_aggregates_what_is_saved(
             ["--aggregate-only", "--benchmarks", "cartpole"],
             "no such file; cartpole has no finished run there",
         ),
+        (["--arms", "loro,random_policy"], "--arms must include pure_rl, which the others are compared with"),
         (["--sedes", "3"], "perhaps you meant --seeds"),
     ],
 )
@@ -163,23 +228,117 @@ def test_bad_input_is_one_line(
 def test_foreign_runs_are_refused(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a", "cartpole", "paper")
     with pytest.raises(UserError, match="holds cartpole under 'paper', not cartpole under 'standard'"):
-        aggregate.load(tmp_path / "a", "cartpole", 200.0, "standard")
-    save(tmp_path / "b", "cartpole", flat=False)
-    with pytest.raises(UserError, match="without the arm random_policy"):
-        aggregate.load(tmp_path / "b", "cartpole", 200.0, "standard")
-    (tmp_path / "b" / "curves.npz").write_bytes(b"PK")
+        load(tmp_path / "a")
+    save(tmp_path / "b", "cartpole", budget=400)
+    with pytest.raises(UserError, match=r"was run with budget 400, not 10000 as 'standard' has it; run it"):
+        load(tmp_path / "b")
+    save(tmp_path / "c", "cartpole")
+    results.write_npz(tmp_path / "c" / "curves.npz", {"pure_rl": np.full((4, 6), np.nan)})
+    with pytest.raises(UserError, match="holds returns that are not finite"):
+        load(tmp_path / "c")
+    (tmp_path / "c" / "curves.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match="not a finished run"):
-        aggregate.load(tmp_path / "b", "cartpole", 200.0, "standard")
+        load(tmp_path / "c")
+    (tmp_path / "c" / "run.json").write_text('{"identity": {}}')
+    with pytest.raises(UserError, match="not a finished run"):
+        load(tmp_path / "c")
+
+
+def test_a_random_policy_that_was_not_run_is_played(tmp_path: pathlib.Path) -> None:
+    save(tmp_path / "a", "cartpole", flat=False)
+    assert load(tmp_path / "a").low == 7.0
+    save(tmp_path / "b", "cartpole")
+    assert load(tmp_path / "b").low == -1.0
+
+
+def test_without_the_baseline_there_is_no_aggregate() -> None:
+    one, two = random_tasks(4, 2)
+    alone = Task("t1", 0.0, 1.0, {"loro": two.curves["loro"]}, two.flat, two.run)
+    with pytest.raises(UserError, match="the arm pure_rl was not run in t1; run it"):
+        aggregate.aggregate([one, alone], "pure_rl")
+
+
+TINY = """
+import dataclasses, sys
+from benchmarks.cartpole import CARTPOLE
+from loro_jax.command import main
+standard = dataclasses.replace(
+    CARTPOLE.protocols["standard"], budget=400, hidden=(8,), batch_size=8, warmup=20, eval_episodes=1
+)
+{upper} = dataclasses.replace(CARTPOLE, name="{name}", protocols={{"standard": standard}})
+if __name__ == "__main__":
+    sys.exit(main({upper}))
+"""
+SLOW = """
+import pathlib, signal, sys, time
+asked = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: asked.append(1))
+pathlib.Path("begun").touch()
+while not asked:
+    time.sleep(0.01)
+time.sleep(1)  # as long as a checkpoint may take
+pathlib.Path("stopped").touch()
+sys.exit(130)
+"""
+
+
+@pytest.fixture
+def package(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Two benchmarks of one module each, small enough to be trained here and in child processes."""
+    folder = tmp_path / "tiny_benchmarks"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / f"{name}.py").write_text(TINY.format(name=name, upper=name.upper()))
+    root = pathlib.Path(__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(suite, "PACKAGE", folder.name)
+    monkeypatch.setattr(suite, "NAMES", ("one", "two"))
+    return tmp_path
 
 
 @pytest.mark.slow
-def test_the_command_trains_each_benchmark(tmp_path: pathlib.Path) -> None:
-    """Two real benchmarks, two seeds; a second call with --resume trains nothing."""
-    argv = ["--seeds", "2", "--arms", "random_policy", "--benchmarks", "frozen_lake,cliff_walking"]
-    argv += ["--out", str(tmp_path), "--devices", "2"]
-    with pytest.raises(UserError, match="no learning arm in common"):
-        suite.main(argv)
-    before = (tmp_path / "frozen_lake" / "standard" / "run.json").read_bytes()
-    with pytest.raises(UserError, match="no learning arm in common"):
-        suite.main([*argv, "--resume"])
-    assert (tmp_path / "frozen_lake" / "standard" / "run.json").read_bytes() == before
+def test_the_command_trains_each_benchmark(package: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two tiny benchmarks, two seeds; --resume trains nothing again, and refuses another configuration."""
+    out = package / "out"
+    argv = ["--seeds", "2", "--arms", "pure_rl", "--out", str(out), "--devices", "1"]
+    assert command(lambda: suite.main(argv)) == 0
+    assert "[2/2] two" in capfd.readouterr().err
+    found = json.loads((out / "suite" / "standard" / "suite.json").read_text())
+    assert found["benchmarks"] == ["one", "two"] and found["seeds"] == 2 and set(found["arms"]) == {"pure_rl"}
+    with np.load(out / "one" / "standard" / "curves.npz") as archive:
+        curve = archive["pure_rl"]
+    low, high = found["normalisation"]["one"]["random"], found["normalisation"]["one"]["best"]
+    assert 15 < low < 30 and high == 200.0  # a uniform policy's episodes last about 22 steps
+    each = found["arms"]["pure_rl"]["whole"]["per_environment"]["one"]
+    assert each["mean"] == pytest.approx((curve.mean() - low) / (high - low))
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("run.json")}
+    assert len(before) == 2
+    argv[1] = "3"
+    assert command(lambda: suite.main([*argv, "--resume"])) == 2
+    said = capfd.readouterr().err
+    assert "holds another configuration (seeds 2 there, 3 here)" in said and said.count("error:") == 1
+    argv[1] = "2"
+    assert command(lambda: suite.main([*argv, "--resume", "--benchmarks", "one"])) == 0
+    assert "holds this run already, complete" in capfd.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("run.json")} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_checkpoint(package: pathlib.Path, number: signal.Signals) -> None:
+    """Ctrl-C reaches the whole group, as from a terminal, and a terminating signal the parent alone, which
+    passes it on; the child is left the time to stop by itself."""
+    (package / "tiny_benchmarks" / "slow.py").write_text(SLOW)
+    code = (
+        "import dataclasses, sys; from benchmarks import suite; from benchmarks.cartpole import CARTPOLE;"
+        " suite.PACKAGE = 'tiny_benchmarks'; slow = dataclasses.replace(CARTPOLE, name='slow');"
+        " sys.exit(suite.train(slow, suite.Options()))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=package, start_new_session=True)
+    while not (package / "begun").exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    (os.killpg if number == signal.SIGINT else os.kill)(parent.pid, number)
+    assert parent.wait() == 130
+    assert (package / "stopped").exists()
