@@ -189,7 +189,7 @@ def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
                 axes.axhline(y - 0.5, color="#bbbbbb", lw=0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("return: 0 random policy, 1 reference policy (mean, 95 % interval)")
+        axes.set_xlabel("mean return (95 % interval):\n0 random, 1 reference policy")
         for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
             figure.savefig(out.with_suffix(suffix), metadata=metadata)
 

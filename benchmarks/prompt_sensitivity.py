@@ -141,7 +141,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             ]
             if "difference" in row:
                 down, up = row["difference_ci95"]
-                cells += [f"{row['difference']:+.3g} [{down:+.3g}, {up:+.3g}]", f"{row['p_value']:.3f}"]
+                cells += [f"{row['difference']:+.3g} [{down:+.3g}, {up:+.3g}]", f"{row['p_value']:.4f}"]
             else:
                 cells += ["", ""]
             cells += [f"{row['unreadable_share']:.1%}", f"{row['answers']:,}"]
