@@ -17,7 +17,6 @@ import tyro
 
 from loro_jax import episodes, results, statistics
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.statistics import weighted_mean
 
 REFERENCE_EPISODES = {"frozen_lake": 2000, "cliff_walking": 1, "pong": 1}
 """Episodes of the reference; one where nothing is random, and 500 elsewhere."""
@@ -49,7 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         ]
         if rows:
             reference = references.returns(name, REFERENCE_EPISODES.get(name, 500))
-            found[name] = {"reference": float(reference.mean()), "rows": rows}
+            error = reference.std(ddof=1) / len(reference) ** 0.5 if len(reference) > 1 else 0.0
+            found[name] = {
+                "reference": float(reference.mean()),
+                "reference_standard_error": float(error),
+                "reference_episodes": len(reference),
+                "rows": rows,
+            }
     if not found:
         raise UserError(f"{options.folder}: holds no complete episodes (ENVIRONMENT/NAME/card.json)")
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +70,11 @@ def folders(root: pathlib.Path, environment: str) -> list[pathlib.Path]:
 
 
 def describe(folder: pathlib.Path, environment: str) -> dict[str, Any] | None:
-    """A row of numbers; None where the collection is not complete."""
-    from loro_jax import references
+    """A row of numbers; None where the collection is not complete.
+
+    Raises a `UserError` where the card lacks what the collector writes; older cards may lack the mode and
+    whether answers were held to a grammar, which were then `cot` and no.
+    """
     from loro_jax.environments import make
 
     env = make(environment)
@@ -74,13 +82,23 @@ def describe(folder: pathlib.Path, environment: str) -> dict[str, Any] | None:
     card = data.card
     if not card.get("complete"):
         return None
-    answers, returns, t = card["answers"], data.returns, data.transitions
+    try:
+        return _row(folder.name, data, environment)
+    except KeyError as error:
+        raise UserError(f"{folder / 'card.json'}: lacks {error}; collect these episodes again") from None
+
+
+def _row(name: str, data: episodes.Episodes, environment: str) -> dict[str, Any]:
+    from loro_jax import references
+
+    card, returns, t = data.card, data.returns, data.transitions
+    answers = card["answers"]
     agrees, chance = references.agreement(environment, t.obs, t.action)
     starts = data.ends - data.episode_lengths
     agreed = np.add.reduceat(agrees.astype(np.float64), starts)
     asked = answers["steps"] - answers["steps_with_a_reused_answer"]
     return {
-        "name": folder.name,
+        "name": name,
         "model": card["model"]["name"],
         "prompt": card["prompt"]["name"],
         "mode": card.get("mode", "cot"),
@@ -89,13 +107,15 @@ def describe(folder: pathlib.Path, environment: str) -> dict[str, Any] | None:
         "episodes": len(returns),
         "steps": answers["steps"],
         "return": float(returns.mean()),
-        "return_ci95": list(statistics.interval(returns, weighted_mean, seed=0)),
+        "return_ci95": ratio_interval(returns, np.ones(len(returns))),
         "random_policy": card["random_policy"]["mean"],
         "answers": answers["answers"],
         "unreadable_share": answers["unparsable_share"],
         "random_action_share": answers["random_action_share"],
         "decisions_asked": asked,
         "answer_tokens": answers["answer_tokens"],
+        "answer_tokens_for_a_decision": answers["answer_tokens"] / max(asked, 1),
+        "answer_tokens_for_a_step": answers["answer_tokens"] / answers["steps"],
         "prompt_tokens": answers["prompt_tokens"],
         "seconds": answers["seconds"],
         "agreement": float(agrees.mean()),
@@ -104,8 +124,13 @@ def describe(folder: pathlib.Path, environment: str) -> dict[str, Any] | None:
     }
 
 
-def ratio_interval(parts: np.ndarray, wholes: np.ndarray) -> list[float]:
-    """95 % interval of sum(parts) / sum(wholes), whole episodes resampled; (episodes,) each."""
+def ratio_interval(parts: np.ndarray, wholes: np.ndarray) -> list[float] | None:
+    """95 % interval of sum(parts) / sum(wholes), whole episodes resampled; (episodes,) each.
+
+    None for a single episode, which says nothing about others.
+    """
+    if len(parts) < 2:
+        return None
     counts = statistics.resample(len(parts), 1, seed=0)
     drawn = (parts @ counts) / (wholes @ counts)
     return [float(end) for end in np.quantile(drawn, (0.025, 0.975))]
@@ -118,42 +143,68 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         "    python -m benchmarks.llm_policies",
         "",
+        "![Returns between a random policy and the reference](llm_policies.png)",
+        "",
         "From the cards and transitions in [episodes/](episodes/README.md). Return: mean of the episodes with"
         " a 95 % bootstrap interval over episodes. Agreement: share of steps whose action the reference"
         " (`loro_jax/references.py`) would also take, whole episodes resampled, beside a uniform action's"
-        " expected share in the same states; in Pendulum a torque within 0.5 N m agrees. Asked: steps that"
+        " expected share in the same states; in Pendulum a torque within 0.5 N m agrees, in other games all"
+        " actions that the reference holds for equally good. In CartPole a policy may differ from this one in"
+        " many states and never fall, so that a low share is no failure by itself. Asked: steps that"
         " were put to the model; the others reuse an answer to the same prompt (`samples` for each prompt; 0"
         " asks always). Where answers are reused, intervals hold for these answers and do not cover other"
-        " draws of them. Seconds are of a shared machine, one thread, and mean little.",
+        " draws of them. Unreadable: of the answers; random actions: of the steps."
+        " Seconds are of a shared machine, one thread, and mean little.",
+        "",
+        "In CliffWalking a random policy falls so often that one which never falls and never arrives (-200)"
+        " stands near 1 in the figure.",
         "",
     ]
     columns = (
-        "episodes", "return [95 %]", "agreement [95 %]", "by chance", "steps", "asked", "samples",
-        "unreadable", "random actions", "grammar", "answer tokens", "prompt tokens", "seconds",
+        "dataset (episodes)", "return [95 %]", "agreement [95 %]", "by chance", "steps", "asked", "samples",
+        "mode", "grammar", "unreadable", "random actions", "answer tokens", "for a step asked",
+        "for a step", "prompt tokens", "seconds",
     )  # fmt: skip
     for name, entry in found.items():
         first = entry["rows"][0]
         lines += [
             f"## {name}",
             "",
-            f"Random policy {first['random_policy']:.4g}; reference policy {entry['reference']:.4g}.",
+            f"Random policy {first['random_policy']:.4g}; reference policy {_reference(entry)}.",
             "",
             "| " + " | ".join(columns) + " |",
             "| " + " | ".join(["---"] * len(columns)) + " |",
         ]
         for row in entry["rows"]:
-            (low, high), (down, up) = row["return_ci95"], row["agreement_ci95"]
             cells = [
-                f"`{row['name']}` ({row['episodes']})", f"{row['return']:.4g} [{low:.4g}, {high:.4g}]",
-                f"{row['agreement']:.0%} [{down:.0%}, {up:.0%}]", f"{row['agreement_by_chance']:.0%}",
+                f"`{row['name']}` ({row['episodes']})",
+                _between(row, "return", ".4g"),
+                _between(row, "agreement", ".0%"),
+                f"{row['agreement_by_chance']:.0%}",
                 f"{row['steps']:,}", f"{row['decisions_asked']:,}", str(row["samples"]),
+                row["mode"], "yes" if row["grammar"] else "no",
                 f"{row['unreadable_share']:.1%}", f"{row['random_action_share']:.1%}",
-                "yes" if row["grammar"] else "no", f"{row['answer_tokens']:,}", f"{row['prompt_tokens']:,}",
+                f"{row['answer_tokens']:,}", f"{row['answer_tokens_for_a_decision']:.1f}",
+                f"{row['answer_tokens_for_a_step']:.2f}", f"{row['prompt_tokens']:,}",
                 f"{row['seconds']:,.0f}",
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _between(row: Mapping[str, Any], key: str, digits: str) -> str:
+    """A number with its interval, where it has one."""
+    ends = row[f"{key}_ci95"]
+    return f"{row[key]:{digits}}" + (f" [{ends[0]:{digits}}, {ends[1]:{digits}}]" if ends else "")
+
+
+def _reference(entry: Mapping[str, Any]) -> str:
+    """The reference's mean return and how well it is known."""
+    if entry["reference_episodes"] == 1:
+        return f"{entry['reference']:.4g} (nothing is random)"
+    error, count = entry["reference_standard_error"], entry["reference_episodes"]
+    return f"{entry['reference']:.4g} (standard error {error:.2g}, {count:,} episodes)"
 
 
 def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
@@ -171,9 +222,10 @@ def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for y, (_, reference, row) in enumerate(rows):
+            ends = row["return_ci95"] or (row["return"], row["return"])
             low, value, high = (
                 (x - row["random_policy"]) / (reference - row["random_policy"])
-                for x in (row["return_ci95"][0], row["return"], row["return_ci95"][1])
+                for x in (ends[0], row["return"], ends[1])
             )
             colour = next((c for model, c in colours.items() if row["model"].startswith(model)), "#009E73")
             axes.plot((low, high), (y, y), color=colour, lw=1.4, solid_capstyle="butt")

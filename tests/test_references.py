@@ -1,21 +1,14 @@
-"""The reference policies are strong, agree with what is known, and the report on LLM policies is theirs."""
+"""The reference policies are strong and agree with what is known."""
 
 from __future__ import annotations
-
-import json
-import pathlib
 
 import numpy as np
 import pytest
 
-from benchmarks import llm_policies
 from loro_jax import references
 from loro_jax.environments import REGISTRY, make
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
-
-RESULTS = pathlib.Path(__file__).parent.parent / "results"
-REPORT = RESULTS / "llm_policies.json"
 
 
 @pytest.mark.parametrize(
@@ -78,28 +71,3 @@ def test_chance_is_what_a_uniform_policy_scores() -> None:
 def test_an_environment_without_a_reference_is_refused() -> None:
     with pytest.raises(UserError, match="no reference policy for 'tennis'; there are: cartpole"):
         references.preferences("tennis", np.zeros((1, 4)))
-
-
-def test_episodes_are_resampled_whole() -> None:
-    """Two episodes, all right and all wrong: resamples are 0, a third or two thirds by length, or 1."""
-    low, high = llm_policies.ratio_interval(np.array([10.0, 0.0]), np.array([10, 20]))
-    assert (low, high) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_the_report_is_what_the_episodes_say(name: str) -> None:
-    """All but the agreement in Pong, whose planner takes a while."""
-    saved = json.loads(REPORT.read_text())[name]
-    folders = [f for f in llm_policies.folders(RESULTS / "episodes", name)]
-    assert [row["name"] for row in saved["rows"]] == [f.name for f in folders]
-    models = {row["model"] for row in saved["rows"] if row["episodes"] >= 30}
-    assert len(models) >= 2 and any("0.5b" in m or "1.5b" in m for m in models)
-    if name == "pong":
-        return
-    for row, folder in zip(saved["rows"], folders, strict=True):
-        assert llm_policies.describe(folder, name) == pytest.approx(row, rel=1e-6)
-
-
-def test_the_tables_are_the_reports() -> None:
-    text = (RESULTS / "llm_policies.md").read_text()
-    assert text == llm_policies.markdown(json.loads(REPORT.read_text()))
