@@ -93,6 +93,28 @@ def test_the_target_by_hand() -> None:
     assert float(ended) == 1.0
 
 
+def test_the_networks_losses_by_hand() -> None:
+    """Linear networks: mean 0.5, deviation 1; values s + 2a and 3s - a; s = 1, no noise, temperature 0.5.
+
+    So a = tanh(0.5) = 0.462117, its log-density is -log(2 pi)/2 - log(1 - a^2) = -0.678709, and the smaller
+    value 1.924234. The critics' target is 1 + 0.5 (1.924234 + 0.5 * 0.678709) = 2.131795, and the values of
+    a = 0.25 are 1.5 and 2.75: squared errors 0.399164 and 0.382178.
+    """
+    box = Box((-1.0,), (1.0,))
+    agent, one, zero = SAC(box, hidden=(), discount=0.5), jnp.ones(1), jnp.zeros(1)
+    actor = {"params": {"Dense_0": {"kernel": jnp.zeros((1, 2)), "bias": jnp.array([0.5, 0.0])}}}
+    kernel = jnp.array([[1.0, 2.0], [3.0, -1.0]])[:, :, None]
+    critics = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros((2, 1))}}}
+    state = agent.init(jax.random.key(0), (1,), box)
+    state = state._replace(targets=critics, actor=actor, log_temperature=jnp.log(jnp.float32(0.5)))
+    loss = agent.actor_loss(actor, critics, jnp.float32(0.5), one, zero)
+    assert float(loss) == pytest.approx(0.5 * -0.678709 - 1.924234, abs=2e-6)
+    step = Transition(one, jnp.array([0.25]), jnp.float32(1), one, jnp.bool_(False), jnp.bool_(True))
+    assert float(agent.critic_loss(critics, state, step, zero)) == pytest.approx(0.781342, abs=3e-6)
+    ended = agent.critic_loss(critics, state, step._replace(terminated=jnp.bool_(True)), zero)
+    assert float(ended) == pytest.approx(0.5**2 + 1.75**2, abs=3e-6)
+
+
 def test_the_temperatures_loss_by_hand() -> None:
     """-e^0 ((-1 - 1) + (0.5 - 1)) / 2 = 1.25: the policy is more random than asked, so it falls."""
     loss, slope = jax.value_and_grad(temperature_loss)(jnp.float32(0.0), jnp.array([-1.0, 0.5]), -1.0)
@@ -138,6 +160,8 @@ def test_bounds_that_are_not_symmetric() -> None:
     np.testing.assert_allclose(agent.outward(jnp.array([-1.0, 1.0])), [0.0, 1.0])
     np.testing.assert_allclose(agent.outward(jnp.zeros(2)), [0.5, -1.0])
     np.testing.assert_allclose(agent.inward(agent.outward(jnp.array([0.3, -0.7]))), [0.3, -0.7], atol=1e-6)
+    unit = SAC(Box((0.0, -3.0), (1.0, 1.0)), action_range="unit")
+    np.testing.assert_allclose(unit.outward(jnp.array([-0.5, -0.5])), [0.0, -0.5])  # cut, never stretched
 
 
 def test_the_released_exploration_is_the_mode_or_zero() -> None:

@@ -267,15 +267,21 @@ def test_one_failure_abandons_the_others() -> None:
 
 
 def test_ctrl_c_abandons_what_is_in_flight() -> None:
+    # A shell starts background jobs with the signal ignored, also those that run these tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def reply(number: int, body: Body) -> Reply:
         os.kill(os.getpid(), signal.SIGINT)
         return Reply(hangs=True)
 
-    with serving(Unruly(reply)) as c:
-        with pytest.raises(KeyboardInterrupt):
-            c.ask()
-        c.server.reply = in_turn(GOOD)
-        assert c.ask()[0].text == "So left. Action: left"
+    try:
+        with serving(Unruly(reply)) as c:
+            with pytest.raises(KeyboardInterrupt):
+                c.ask()
+            c.server.reply = in_turn(GOOD)
+            assert c.ask()[0].text == "So left. Action: left"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_long_answer() -> None:
