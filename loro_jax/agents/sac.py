@@ -15,7 +15,7 @@ from loro_jax.agents.networks import Mlp
 from loro_jax.spaces import Box, Space
 from loro_jax.types import Transition
 
-LOG_STD = (-20.0, 2.0)  # bounds of the policy's log standard deviation, d3rlpy's
+LOG_STD = (-20.0, 2.0)  # bounds of the policy's log standard deviation (d3rlpy, `NormalPolicy`)
 
 
 class SACState(NamedTuple):
@@ -48,7 +48,8 @@ class SAC:
         exploration: "policy" draws from the policy; "mode" takes its mode, replaced with probability
             epsilon by zero (the reference study's released code).
         action_range: "environment" stretches the inner range over the action space; "unit" passes it as it
-            is, and shows critics the prior data's actions as they are (the reference study's released code).
+            is, cut where the space is narrower, and shows critics the prior data's actions as they are, also
+            beyond 1 (the reference study's released code: d3rlpy without an action scaler).
         magnitudes: what observations are divided by, (obs,); nothing if empty.
     """
 
@@ -120,9 +121,9 @@ class SAC:
 
     def outward(self, inner: jax.Array) -> jax.Array:
         """An inner action (k,) as the environment takes it."""
-        if self.action_range == "unit":
-            return inner
         low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
+        if self.action_range == "unit":
+            return jnp.clip(inner, low, high)
         return low + (inner + 1.0) * 0.5 * (high - low)
 
     def inward(self, action: jax.Array) -> jax.Array:
