@@ -26,7 +26,7 @@ from loro_jax.errors import UserError
 from loro_jax.phases import Fit, Interact
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
-from loro_jax.protocols import DQN_ONLY, SAC_ONLY, Protocol, relevant
+from loro_jax.protocols import DQN_ONLY, GAME_ONLY, SAC_ONLY, Protocol, relevant
 from loro_jax.results import Result
 from loro_jax.spaces import Box, Discrete
 from loro_jax.store import Store
@@ -232,7 +232,7 @@ def agent(p: Protocol, env: Environment) -> Agent:
 def unused(benchmark: Benchmark, env: Environment) -> tuple[str, ...]:
     """The protocol's settings that change nothing in this environment."""
     discrete = isinstance(env.action_space, Discrete)
-    game = tuple(name for name in ("drop_first_half",) if name not in benchmark.parameters)
+    game = tuple(name for name in GAME_ONLY if name not in benchmark.parameters)
     scale = () if env.magnitudes else ("normalise_observations",)
     return (*(SAC_ONLY if discrete else DQN_ONLY), *game, *scale)
 

@@ -112,6 +112,7 @@ class Protocol:
 
 SAC_ONLY = ("soft_update", "initial_temperature", "exploration", "action_range")
 DQN_ONLY = ("target_interval", "pretrain_target_interval")
+GAME_ONLY = ("drop_first_half",)  # of environments that take it as a parameter (`Benchmark.parameters`)
 
 
 def relevant(protocol: Protocol, unused: tuple[str, ...]) -> dict[str, Any]:

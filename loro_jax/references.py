@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
@@ -55,14 +56,14 @@ def returns(environment: str, episodes: int, seed: int = 0) -> np.ndarray:
     env = make(environment)
     discrete = isinstance(env.action_space, Discrete)
     keys = jax.random.split(jax.random.key(seed), episodes)
-    obs, state = jax.jit(jax.vmap(env.reset))(keys)
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    obs, state = jax.jit(jax.vmap(env.reset))(fold(keys, 0))
     step = jax.jit(jax.vmap(env.step))
     totals, alive = np.zeros(episodes), np.ones(episodes, bool)
     for t in range(env.limit):
         wanted = preferences(environment, np.asarray(obs))
         actions = wanted.argmax(axis=1).astype(np.int32) if discrete else wanted.astype(np.float32)
-        keys_t = jax.vmap(lambda key, t=t: jax.random.fold_in(key, t))(keys)
-        obs, state, reward, terminated, truncated = step(keys_t, state, actions)
+        obs, state, reward, terminated, truncated = step(fold(keys, 1 + t), state, actions)
         totals += np.where(alive, np.asarray(reward), 0.0)
         alive &= ~np.asarray(terminated | truncated)
         if not alive.any():
@@ -103,15 +104,15 @@ def _frozen_lake() -> Floats:
 
     Without a discount every move that stays clear of holes would be as good as any other.
     """
-    rows = "SFFFFHFHFFFHHFFG"
-    moves = ((0, -1), (1, 0), (0, 1), (-1, 0))
+    from loro_jax.environments.frozen_lake import GOAL, HOLE, MOVES
+
+    tiles = np.asarray(make("frozen_lake").game.desc).ravel()
     chance = np.zeros((16, 4, 16))
     for cell, action, slip in itertools.product(range(16), range(4), (-1, 0, 1)):
-        down, right = moves[(action + slip) % 4]
+        down, right = MOVES[(action + slip) % 4]
         row, column = np.clip(cell // 4 + down, 0, 3), np.clip(cell % 4 + right, 0, 3)
         chance[cell, action, row * 4 + column] += 1 / 3
-    going = np.array([tile in "SF" for tile in rows])
-    goal = np.array([tile == "G" for tile in rows], np.float64)
+    going, goal = (tiles != HOLE) & (tiles != GOAL), (tiles == GOAL).astype(np.float64)
     value = np.zeros(16)
     for _ in range(5000):
         q = chance @ np.where(going, 0.99 * value, goal)
@@ -127,17 +128,15 @@ def cliff_walking(observations: Floats) -> np.ndarray:
 @functools.cache
 def _cliff_walking() -> Floats:
     """Return of each action and a best way after it, (48, 4)."""
-    moves = ((-1, 0), (0, 1), (1, 0), (0, -1))
+    from loro_jax.environments.cliff_walking import GOAL, step
+
+    each = jax.vmap(jax.vmap(step, (None, 0)), (0, None))
+    after, reward = (np.asarray(x) for x in each(jnp.arange(48), jnp.arange(4)))
     value = np.full(48, -1000.0)
-    value[47] = 0.0
     for _ in range(60):
-        q = np.empty((48, 4))
-        for cell, (action, (down, right)) in itertools.product(range(48), enumerate(moves)):
-            row, column = np.clip(cell // 12 + down, 0, 3), np.clip(cell % 12 + right, 0, 11)
-            fell = row == 3 and 0 < column < 11
-            q[cell, action] = -100.0 + value[36] if fell else -1.0 + value[row * 12 + column]
+        value[GOAL] = 0.0
+        q = reward + value[after]
         value = q.max(axis=1)
-        value[47] = 0.0
     return q
 
 
