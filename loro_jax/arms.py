@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from loro_jax.errors import UserError
-from loro_jax.phases import Collect, Fit, Forget, Interact, Load, Retarget
+from loro_jax.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
 from loro_jax.protocols import Protocol
 from loro_jax.types import Arm, Phase
 
@@ -18,6 +18,7 @@ class Plan:
     Attributes:
         protocol: the protocol.
         rows: transitions of the LLM's prior data, as loaded.
+        queries: questions that were put to the LLM for its dataset; -1 where that is not known.
         prior: n, the share of the budget that prior data uses, in environment steps.
         limit: the environment's time limit.
     """
@@ -26,6 +27,12 @@ class Plan:
     rows: int
     prior: int
     limit: int
+    queries: int = -1
+
+    @property
+    def load(self) -> Load:
+        """The LLM's data, charged."""
+        return Load(self.rows, self.prior, self.queries)
 
     @property
     def online(self) -> int:
@@ -55,22 +62,22 @@ def pure_rl(p: Plan) -> Arm:
 
 
 def loro(p: Plan) -> Arm:
-    sentence = (*p.retarget, Load(p.rows), Fit(p.protocol.fit_steps), Forget(), Interact(p.online))
+    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), Forget(), Interact(p.online))
     return Arm("loro", sentence, "pretrained on LLM episodes, which are then dropped", "llm")
 
 
 def loro_chained(p: Plan) -> Arm:
     repeats: tuple[Phase, ...] = (Forget(), Interact(p.online)) * p.protocol.chained_repeats
-    sentence = (*p.retarget, Load(p.rows), Fit(p.protocol.fit_steps), *repeats)
+    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), *repeats)
     return Arm("loro_chained", sentence, "LORO, repeats that go on from one another's weights", "llm")
 
 
 def mix(p: Plan) -> Arm:
-    return Arm("mix", (Load(p.rows), Interact(p.online)), "no pretraining; LLM episodes in the replay", "llm")
+    return Arm("mix", (p.load, Interact(p.online)), "no pretraining; LLM episodes in the replay", "llm")
 
 
 def loro_keep(p: Plan) -> Arm:
-    sentence = (*p.retarget, Load(p.rows), Fit(p.protocol.fit_steps), Interact(p.online))
+    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), Interact(p.online))
     return Arm("loro_keep", sentence, "LORO, its LLM episodes kept in the replay", "llm")
 
 
@@ -86,7 +93,7 @@ def random_data(p: Plan) -> Arm:
 
 def on_policy(p: Plan) -> Arm:
     sentence: tuple[Phase, ...] = (
-        Interact(p.prior),
+        AsPrior(Interact(p.prior)),
         Fit(p.protocol.fit_steps),
         *p.forget_baseline,
         Interact(p.online),

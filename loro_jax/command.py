@@ -147,7 +147,10 @@ def summarise(ready: Experiment, result: Any) -> dict[str, Any]:
             "alignment": p.alignment,
             "charging": charging,
             "prior_steps": ready.plan.prior,
+            "warnings": list(ready.warnings),
         },
+        random_return=result.random_return,
+        diverged=result.diverged,
     )
 
 

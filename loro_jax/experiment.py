@@ -23,7 +23,7 @@ from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
 from loro_jax.environments import Environment
 from loro_jax.errors import UserError
-from loro_jax.phases import Fit, Interact
+from loro_jax.phases import AsPrior, Fit, Interact, Load
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
 from loro_jax.protocols import DQN_ONLY, GAME_ONLY, SAC_ONLY, Protocol, relevant
@@ -47,6 +47,7 @@ class Experiment:
 
     Attributes:
         identity: what ran, as JSON; a resumed run must have the same.
+        warnings: sentences about the prior data that whoever reads the results has to see.
     """
 
     benchmark: Benchmark
@@ -58,6 +59,7 @@ class Experiment:
     seeds: int
     seed: int
     identity: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def prepare_experiment(
@@ -68,15 +70,16 @@ def prepare_experiment(
     if isinstance(env.action_space, Box) and protocol.pretrain_target_interval:
         raise UserError("--pretrain-target-interval is for Double DQN; SAC updates its targets softly")
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
-    prior, card = None, None
+    prior, card, warnings = None, None, ()
     plan = Plan(protocol, 1, 0, env.limit)
     if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
         folder = episodes.resolve(dataset, env.name)
         data = episodes.load(folder, env.name, env.observation_shape, env.action_space)
         prior = prepare(data, protocol)
-        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit)
+        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, data.queries)
         card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
         card["arrays_sha256"] = episodes.digest(data)
+        warnings = tuple(episodes.warnings(data.card))
     arms = build(chosen, plan)
     identity = {
         "benchmark": benchmark.name,
@@ -89,7 +92,7 @@ def prepare_experiment(
     }
     world = World(env, agent(protocol, env), _interaction(protocol, plan))
     identity = json.loads(json.dumps(identity))  # JSON's types, so that it equals what is read back
-    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity)
+    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity, warnings)
 
 
 def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result, dict[str, float]]:
@@ -163,6 +166,7 @@ def _train(
 
     end = population.train(sentence, programs, start, data, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
+    record["diverged"] = np.asarray(end.runs.diverged)[: e.seeds]
     counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
     store.finish(arm.name, record | counters)
     return record | counters
@@ -170,24 +174,21 @@ def _train(
 
 def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     """Curves in both readings from the arms' records."""
-    used = e.plan.prior // e.protocol.eval_every
-    online = e.protocol.chunks - used
-    curves, free, repeats = {}, {}, {}
+    curves, free, repeats, diverged = {}, {}, {}, {}
     for arm in e.arms:
         if not arm.phases:
             continue
-        record = raw[arm.name]["records"]
-        if arm.source == "llm":
-            assert e.prior is not None
-            if record.shape[1] > online:
-                repeats[arm.name] = record.reshape(e.seeds, -1, online)
-                record = repeats[arm.name].mean(axis=1)
-            prefix = np.broadcast_to(e.prior.curve, (e.seeds, used))
-            record = np.concatenate([prefix, record], axis=1)
-            free[arm.name] = record[:, used:]
-        else:
-            free[arm.name] = record[:, :online]
-        curves[arm.name] = record
+        curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, e.protocol.eval_every)
+        if curve.shape[1] > e.protocol.chunks:  # repeats, one after another, of all that is online
+            online = e.protocol.chunks - int(prior.sum())
+            repeats[arm.name] = curve[:, ~prior].reshape(e.seeds, -1, online)
+            curve = np.concatenate([curve[:, prior], repeats[arm.name].mean(axis=1)], axis=1)
+            prior = prior[: e.protocol.chunks]
+        curves[arm.name], free[arm.name] = curve, curve[:, ~prior]
+        at = raw[arm.name]["diverged"]
+        diverged[arm.name] = np.where(at < 0, -1, at + uncounted(arm, e.protocol.eval_every))
+    common = min((curve.shape[1] for curve in free.values()), default=0)
+    free = {name: curve[:, :common] for name, curve in free.items()}
     flat = {}
     for arm in e.arms:
         if arm.name == "llm_policy":
@@ -199,8 +200,41 @@ def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
         name: {k.removeprefix("counters/"): v for k, v in r.items() if k.startswith("counters/")}
         for name, r in raw.items()
     }
+    for name, counted in counters.items():
+        if (counted["llm_queries"] < 0).any():  # not known, which is no number
+            del counters[name]["llm_queries"]
     env_steps = np.arange(1, e.protocol.chunks + 1) * e.protocol.eval_every
-    return Result(curves, free, flat, repeats, env_steps, counters, e.identity)
+    level = None
+    if any((at >= 0).any() for at in diverged.values()):
+        returns = flat.get("random_policy")
+        level = float((random_returns(e.world.environment, e.seed) if returns is None else returns).mean())
+    return Result(curves, free, flat, repeats, env_steps, counters, e.identity, diverged, level)
+
+
+def laid_out(
+    arm: Arm, record: np.ndarray, prior: Prior | None, chunk: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """An arm's whole curve, (seeds, evaluations), and which of its evaluations stand for prior data.
+
+    `record` is what its phases recorded, (seeds, fewer evaluations): loaded data brings its own returns.
+    """
+    parts, of_prior, taken = [], [], 0
+    for phase in arm.phases:
+        cost = phase.cost(chunk)
+        length = (cost.prior + cost.online) // chunk
+        if isinstance(phase, Load):
+            assert prior is not None and length == len(prior.curve)
+            parts.append(np.broadcast_to(prior.curve, (len(record), length)))
+        else:
+            parts.append(record[:, taken : taken + length])
+            taken += length
+        of_prior += [cost.prior > 0] * length
+    return np.concatenate(parts, axis=1), np.array(of_prior, bool)
+
+
+def uncounted(arm: Arm, chunk: int) -> int:
+    """Environment steps of the budget that `Counters.env_steps` does not count, since none was learned from."""
+    return sum(p.cost(chunk).prior for p in arm.phases if not isinstance(p, AsPrior))
 
 
 def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES) -> np.ndarray:

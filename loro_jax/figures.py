@@ -87,20 +87,20 @@ def draw_all(
     """
     out.mkdir(parents=True, exist_ok=True)
     steps = np.asarray(env_steps, np.float64)
+    random_return = summary["random_return"]
     study = {arm: curves[arm] for arm in ("loro", "pure_rl") if arm in curves}
     written: list[pathlib.Path] = []
     if curves:
         with _figure(summary, out / "learning_curves", 2.75, written) as axes:
-            learning_curves(axes, curves, steps, flat, statistics.weighted_iqm, prior_steps)
+            learning_curves(axes, curves, steps, flat, statistics.weighted_iqm, prior_steps, random_return)
             axes.set(xlabel="environment steps", ylabel=_return_label("IQM, 95 % interval"))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     if study:
         with _figure(summary, out / "main", 2.45, written) as axes:
             chosen = {k: v for k, v in flat.items() if k in ("llm_policy", "random_policy")}
             scaled = steps / steps_per_episode
-            learning_curves(
-                axes, study, scaled, chosen, statistics.weighted_mean, prior_steps / steps_per_episode
-            )
+            prior = prior_steps / steps_per_episode
+            learning_curves(axes, study, scaled, chosen, statistics.weighted_mean, prior, random_return)
             axes.set(
                 xlabel=f"episodes of {steps_per_episode} environment steps",
                 ylabel=_return_label("mean, 95 % interval"),
@@ -119,15 +119,21 @@ def learning_curves(
     flat: Mapping[str, npt.NDArray[Any]],
     statistic: statistics.Statistic,
     prior: float,
+    random_return: float | None = None,
 ) -> None:
-    """Curves (seeds, evaluations) over x (evaluations,) with bands; flat lines; prior phase shaded."""
+    """Curves (seeds, evaluations) over x (evaluations,) with bands; flat lines; prior phase shaded.
+
+    Where a run has diverged it counts as `random_return`, and as the worst by rank.
+    """
     if prior > 0:
         axes.axvspan(0, prior, color="#f0f0f0", lw=0, zorder=0)
         where = {"transform": axes.get_xaxis_transform(), "va": "bottom", "size": 6, "c": "#666666"}
         axes.text(0, 1.01, "prior data", **where)
     for index, (arm, curve) in enumerate(curves.items()):
         style = look(arm, index)
-        centre, low, high = statistics.band(curve, statistic, seed=SEED)
+        values, _ = statistics.filled(curve, random_return)
+        ranks = statistics.ranked(values, np.isnan(curve))
+        centre, low, high = statistics.band(values, statistic, seed=SEED, ranks=ranks)
         axes.plot(x, centre, color=style.colour, ls=style.line, label=style.label, zorder=3)
         axes.fill_between(x, low, high, color=style.colour, alpha=0.2, lw=0, zorder=2)
     for index, (policy, returns) in enumerate(flat.items()):

@@ -4,6 +4,8 @@ A call returns the new run and a record: the returns that stand for the phase on
 one for each chunk of the budget that it uses, shape (chunks,), or an empty one. A long phase is cut by
 `split` into equal pieces, so that arms share compiled programs, and progress and checkpoints come
 between pieces; `Interact(a) · Interact(b) = Interact(a + b)` and `Fit(a) · Fit(b) = Fit(a + b)` are laws.
+
+Each phase declares what it costs (`Cost`): the readings of a run's curves follow from that.
 """
 
 from __future__ import annotations
@@ -13,31 +15,62 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from loro_jax import replay
 from loro_jax.keys import Purpose, draw
 from loro_jax.types import Phase, Run, Transition
 from loro_jax.world import World, evaluate
 
-Record = jax.Array | np.ndarray
-NOTHING = np.zeros((0,), np.float32)
+
+def nothing() -> jax.Array:
+    """A record without evaluations, (0,).
+
+    It is made within the program: a constant without elements that `shard_map` returns over several
+    devices crashes jaxlib 0.11's compiler (docs/zero-size-constant.md).
+    """
+    return jnp.zeros((0,), jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a phase takes of the budget, in environment steps, whole chunks.
+
+    Attributes:
+        prior: spent on prior data.
+        online: spent on learning online.
+    """
+
+    prior: int = 0
+    online: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
     """Puts prior data into the replay.
 
-    `data` is what the program gets as its prior: transitions, (rows, ...). The rows count as
-    environment steps that a language model chose.
+    `data` is what the program gets as its prior: transitions, (rows, ...). Its record is empty: the
+    returns that stand for it come with the data (`loro_jax.prior.Prior.curve`).
+
+    Attributes:
+        rows: transitions that are put in.
+        charged: environment steps that they take of the budget, whole chunks.
+        queries: questions that were put to a language model for them; -1 where that is not known.
     """
 
     rows: int
+    charged: int = dataclasses.field(default=0, repr=False)  # follows from the rows and the protocol
+    queries: int = dataclasses.field(default=0, repr=False)  # follows from the dataset
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
+    def cost(self, chunk: int) -> Cost:
+        return Cost(prior=self.charged)
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], data)
         run = run._replace(replay=replay.add(run.replay, batch, jnp.ones(self.rows, bool)))
-        return count(run, prior_steps=self.rows, llm_queries=self.rows), NOTHING
+        asked = run.counters.llm_queries
+        total = jnp.where(asked < 0, asked, asked + self.queries) if self.queries >= 0 else jnp.int32(-1)
+        run = count(run, prior_steps=self.rows)
+        return run._replace(counters=run.counters._replace(llm_queries=total)), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +79,26 @@ class Fit:
 
     steps: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
-        def step(run: Run, _: None) -> tuple[Run, None]:
-            return learn(run, world, draw(run.fit_key, Purpose.FIT, run.counters.gradient_steps)), None
+    def cost(self, chunk: int) -> Cost:
+        return Cost()
 
-        return jax.lax.scan(step, run, None, self.steps)[0], NOTHING
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        def step(run: Run, _: None) -> tuple[Run, None]:
+            key = draw(run.fit_key, Purpose.FIT, run.counters.gradient_steps)
+            return learn(run, world, key, jnp.bool_(True)), None
+
+        return jax.lax.scan(step, run, None, self.steps)[0], nothing()
 
 
 @dataclasses.dataclass(frozen=True)
 class Forget:
     """Empties the replay: LORO's "fresh data only". The agent keeps what it learned."""
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
-        return run._replace(replay=replay.empty(run.replay)), NOTHING
+    def cost(self, chunk: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        return run._replace(replay=replay.empty(run.replay)), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +107,11 @@ class Retarget:
 
     interval: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
-        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), NOTHING
+    def cost(self, chunk: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +132,16 @@ class Collect:
     chunks: int
     alignment: str = "true"
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
-        env = world.environment
-        obs, game = env.reset(draw(run.key, Purpose.COLLECT))
+    def cost(self, chunk: int) -> Cost:
+        return Cost(prior=self.chunks * chunk)
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        env, used = world.environment, run.counters.collect_draws
+        obs, game = env.reset(draw(run.key, Purpose.COLLECT, used))
 
         def step(carry: Any, t: jax.Array) -> tuple[Any, Any]:
             obs, game, ended = carry
-            key = draw(run.key, Purpose.COLLECT, t + 1)
+            key = draw(run.key, Purpose.COLLECT, used + t + 1)
             action = env.action_space.sample(jax.random.fold_in(key, 0))
             next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
@@ -118,7 +164,8 @@ class Collect:
             whole = jnp.zeros(bins, bool).at[episode].max(rows.terminated | rows.truncated, mode="drop")
             mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(dtype=jnp.float32), 1)
             returns = jnp.full(self.chunks, mean)
-        return count(run, prior_steps=wanted.sum()), returns[: self.chunks]
+        run = count(run, prior_steps=wanted.sum(), collect_draws=1 + self.steps)
+        return run, returns[: self.chunks]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,28 +174,45 @@ class Interact:
 
     steps: int
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Record]:
+    def cost(self, chunk: int) -> Cost:
+        return Cost(online=self.steps)
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         how = world.interaction
         if self.steps % how.eval_every:
             raise ValueError(f"{self.steps} steps are not a whole number of chunks of {how.eval_every}")
 
         def block(run: Run, t: jax.Array) -> tuple[Run, None]:
-            for i in range(how.train_every):
-                run = step_environment(run, world, t * how.train_every + i == how.eval_every - 1)
-            learned = learn(run, world, draw(run.key, Purpose.SAMPLE, run.counters.env_steps))
+            def step(i: jax.Array, run: Run) -> Run:
+                return step_environment(run, world, t * how.train_every + i == how.eval_every - 1)
+
+            run = jax.lax.fori_loop(0, how.train_every, step, run, unroll=how.train_every == 1)
             ready = replay.size(run.replay) > how.warmup
-            agent, counters = jax.tree.map(
-                lambda new, old: jnp.where(ready, new, old),
-                (learned.agent, learned.counters),
-                (run.agent, run.counters),
-            )
-            return run._replace(agent=agent, counters=counters), None
+            return learn(run, world, draw(run.key, Purpose.SAMPLE, run.counters.env_steps), ready), None
 
         def chunk(run: Run, _: None) -> tuple[Run, jax.Array]:
             run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_every // how.train_every))
-            return run, evaluate(world, run.agent, draw(run.key, Purpose.EVALUATE, run.counters.env_steps))
+            value = evaluate(world, run.agent, draw(run.key, Purpose.EVALUATE, run.counters.env_steps))
+            run = watch(run, finite((run.agent, value)))
+            return run, jnp.where(run.diverged < 0, value, jnp.nan)
 
         return jax.lax.scan(chunk, run, None, self.steps // how.eval_every)
+
+
+@dataclasses.dataclass(frozen=True)
+class AsPrior:
+    """The phase as it is, its environment steps counted as prior data."""
+
+    phase: Interact
+
+    def __repr__(self) -> str:
+        return repr(self.phase)
+
+    def cost(self, chunk: int) -> Cost:
+        return Cost(prior=self.phase.cost(chunk).online)
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+        return self.phase(run, world, data)
 
 
 def step_environment(run: Run, world: World, chunk_ends: jax.Array) -> Run:
@@ -166,11 +230,33 @@ def step_environment(run: Run, world: World, chunk_ends: jax.Array) -> Run:
     return count(run, env_steps=1, episodes=done)
 
 
-def learn(run: Run, world: World, key: jax.Array) -> Run:
-    """One gradient step on a batch from the replay."""
+def learn(run: Run, world: World, key: jax.Array, ready: jax.Array) -> Run:
+    """One gradient step on a batch from the replay, where `ready`, (), and the run has not diverged.
+
+    A step that is not finite is not taken, nor any after it.
+    """
     batch = replay.sample(run.replay, jax.random.fold_in(key, 0), world.agent.batch_size)
-    agent, _ = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
-    return count(run._replace(agent=agent), gradient_steps=1)
+    agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
+    watched = watch(run, finite((agent, loss)) | ~ready)
+    taken = ready & (watched.diverged < 0)
+    agent, counters = jax.tree.map(
+        lambda new, old: jnp.where(taken, new, old),
+        (agent, count(run, gradient_steps=1).counters),
+        (run.agent, run.counters),
+    )
+    return watched._replace(agent=agent, counters=counters)
+
+
+def watch(run: Run, sound: jax.Array) -> Run:
+    """The run, which has diverged at this environment step if it is not `sound`, (), and had not before."""
+    now = (run.diverged < 0) & ~sound
+    return run._replace(diverged=jnp.where(now, run.counters.env_steps, run.diverged))
+
+
+def finite(tree: Any) -> jax.Array:
+    """Whether all floating-point numbers of the tree are finite, ()."""
+    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in numbers]))
 
 
 def misalign(rows: Transition) -> Transition:
@@ -187,9 +273,15 @@ def count(run: Run, **more: Any) -> Run:
     return run._replace(counters=run.counters._replace(**added))
 
 
-def split(phase: Phase, piece: int) -> tuple[Phase, ...]:
-    """The phase as equal pieces of at most `piece` steps, and a rest; only long phases are cut."""
-    if not isinstance(phase, Interact | Fit) or phase.steps <= piece:
+def split(phase: Phase, chunk: int, fit: int) -> tuple[Phase, ...]:
+    """The phase as equal pieces of at most `chunk` environment or `fit` gradient steps, and a rest."""
+    if isinstance(phase, AsPrior):  # which runs the same programs
+        return split(phase.phase, chunk, fit)
+    if not isinstance(phase, Interact | Fit):
+        return (phase,)
+    piece = chunk if isinstance(phase, Interact) else fit
+    if phase.steps <= piece:
         return (phase,)
     whole, rest = divmod(phase.steps, piece)
-    return (type(phase)(piece),) * whole + ((type(phase)(rest),) if rest else ())
+    parts = (piece,) * whole + ((rest,) if rest else ())
+    return tuple(dataclasses.replace(phase, steps=steps) for steps in parts)

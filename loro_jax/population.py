@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from loro_jax import keys
-from loro_jax.phases import Interact, split
+from loro_jax.phases import split
 from loro_jax.types import Arm, Phase, Run, Transition
 from loro_jax.world import World
 
@@ -119,7 +119,7 @@ def pieces(arm: Arm, chunk: int, fit_piece: int = 200) -> list[Phase]:
     return [
         part
         for phase in arm.phases
-        for part in split(phase, chunk if isinstance(phase, Interact) else fit_piece)
+        for part in split(phase, chunk, fit_piece)
     ]
 
 

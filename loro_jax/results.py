@@ -32,6 +32,9 @@ class Result:
         env_steps: budget used at each evaluation, (evaluations,).
         counters: by learning arm and counter, (seeds,).
         identity: what ran: benchmark, protocol, arms, seeds, datasets.
+        diverged: by learning arm, the environment step at which each seed diverged, -1 for those that did
+            not, (seeds,). Their curves are NaN from the next evaluation on.
+        random_return: the random policy's mean return, where a seed diverged.
     """
 
     curves: dict[str, np.ndarray]
@@ -41,6 +44,8 @@ class Result:
     env_steps: np.ndarray
     counters: dict[str, dict[str, np.ndarray]]
     identity: dict[str, Any]
+    diverged: dict[str, np.ndarray]
+    random_return: float | None = None
 
 
 def save(result: Result, folder: pathlib.Path) -> None:
@@ -50,6 +55,7 @@ def save(result: Result, folder: pathlib.Path) -> None:
     details |= {f"flat/{arm}": a for arm, a in result.flat.items()}
     details |= {f"repeats/{arm}": a for arm, a in result.repeats.items()}
     details |= {f"counters/{arm}/{c}": a for arm, cs in result.counters.items() for c, a in cs.items()}
+    details |= {f"diverged/{arm}": a for arm, a in result.diverged.items()}
     write_npz(folder / "details.npz", details)
 
 

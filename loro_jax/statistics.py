@@ -5,6 +5,11 @@ Axes: `scores` is (seeds,), or (seeds, tasks) where several tasks are aggregated
 integer `seed` of its own and resamples *whole runs* (stratified by task), so that two calls with equal
 arguments give equal numbers. Values that are not finite are a `ValueError`, never a silent NaN.
 
+A run that diverged has NaN on its curve from there on. `filled` puts the random policy's return there for
+means and differences; in everything that goes by rank such a run is the worst, whatever it had before. That
+is said by `ranks`, which stand beside the values with the same shape: -inf where a run diverged (inf for
+times), else the values themselves.
+
 A resample is written as how often it drew each run, `counts` (runs, resamples), instead of as copies
 of the runs: the mean is then one matrix product and the interquartile mean one cumulative sum, which
 keeps 256 seeds x 150 evaluations x 2,000 resamples under a second and within a few megabytes.
@@ -25,7 +30,8 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats, Floats], Floats]
+Statistic = Callable[..., Floats]
+"""values (runs,), counts (runs, resamples) and, where some runs diverged, ranks (runs,) -> (resamples,)."""
 Interval = tuple[float, float]
 
 RESAMPLES = 2_000
@@ -73,24 +79,57 @@ class Times(NamedTuple):
     censored: int
 
 
-def iqm(scores: npt.ArrayLike) -> float:
+def filled(curves: npt.ArrayLike, random_return: float | None) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Curves (seeds, evaluations) with the random policy's return where they are NaN, and which seeds were.
+
+    Raises:
+        ValueError: a value is infinite, a curve goes on after it became NaN, or `random_return` is needed
+            and is not a finite number.
+    """
+    values = np.asarray(curves, np.float64)
+    lost = np.isnan(values)
+    if np.isinf(values).any() or (lost[:, :-1] & ~lost[:, 1:]).any():
+        raise ValueError("a curve holds values that are not finite, and goes on after them")
+    diverged = lost.any(axis=1)
+    if diverged.any() and (random_return is None or not np.isfinite(random_return)):
+        raise ValueError(f"{diverged.sum()} curves are not finite to their end, and no random return is given")
+    return np.where(lost, 0.0 if random_return is None else random_return, values), diverged
+
+
+def ranked(values: Floats, lost: npt.NDArray[np.bool_], worst: float = -np.inf) -> Floats | None:
+    """The values (runs, ...), `worst` where `lost`; None where none is, since they are ranks then."""
+    return np.where(lost, worst, values) if lost.any() else None
+
+
+def iqm(scores: npt.ArrayLike, ranks: Floats | None = None) -> float:
     """Interquartile mean over all runs (and tasks): int(n / 4) values are cut from each end.
 
     Below four values nothing is cut and it is the mean, as in rliable.
     """
-    return float(stats.trim_mean(_finite(scores), TRIM, axis=None))
+    values = _finite(scores)
+    if ranks is not None:
+        return float(weighted_iqm(values.ravel(), np.ones((values.size, 1)), ranks.ravel())[0])
+    return float(stats.trim_mean(values, TRIM, axis=None))
 
 
-def weighted_mean(values: Floats, counts: Floats) -> Floats:
-    """Mean of each resample: values (runs,), counts (runs, resamples) -> (resamples,)."""
+def median(scores: Floats, ranks: Floats | None = None) -> float:
+    """Median of (runs,), by rank where ranks are given."""
+    if ranks is None:
+        return float(np.median(scores))
+    middle = scores[_order(scores, ranks)][(len(scores) - 1) // 2 : len(scores) // 2 + 1]
+    return float(middle.mean())
+
+
+def weighted_mean(values: Floats, counts: Floats, ranks: Floats | None = None) -> Floats:
+    """Mean of each resample: values (runs,), counts (runs, resamples) -> (resamples,); ranks do not matter."""
     return values @ counts / counts[:, 0].sum()
 
 
-def weighted_iqm(values: Floats, counts: Floats) -> Floats:
+def weighted_iqm(values: Floats, counts: Floats, ranks: Floats | None = None) -> Floats:
     """Interquartile mean of each resample: values (runs,), counts (runs, resamples) -> (resamples,)."""
     runs = len(values)
     cut = int(TRIM * runs)
-    order = np.argsort(values)
+    order = _order(values, ranks)
     ranked = values[order]
     kept = counts[order]
     np.cumsum(kept, axis=0, out=kept)
@@ -128,6 +167,7 @@ def interval(
     seed: int,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    ranks: Floats | None = None,
 ) -> Interval:
     """Percentile bootstrap interval of `statistic` over (seeds,) or, stratified, (seeds, tasks).
 
@@ -137,7 +177,8 @@ def interval(
     values = values.reshape(len(values), -1)
     if len(values) < 2:
         return (float("nan"), float("nan"))
-    return _ends(statistic(values.ravel(), resample(*values.shape, seed, resamples)), level)
+    by = () if ranks is None else (ranks.ravel(),)
+    return _ends(statistic(values.ravel(), resample(*values.shape, seed, resamples), *by), level)
 
 
 def band(
@@ -147,6 +188,7 @@ def band(
     seed: int,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    ranks: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """Pointwise centre, lower and upper end, each (evaluations,), of curves (seeds, evaluations).
 
@@ -155,12 +197,16 @@ def band(
     values = _finite(curves)
     seeds, evaluations = values.shape
     once = np.ones((seeds, 1))
-    centre = np.array([statistic(values[:, e], once)[0] for e in range(evaluations)])
+
+    def at(e: int, counts: Floats) -> Floats:
+        return statistic(values[:, e], counts, *(() if ranks is None else (ranks[:, e],)))
+
+    centre = np.array([at(e, once)[0] for e in range(evaluations)])
     if seeds < 2:
         return centre, np.full(evaluations, np.nan), np.full(evaluations, np.nan)
     counts = resample(seeds, 1, seed, resamples)
     tail = (1 - level) / 2
-    ends = [np.quantile(statistic(values[:, e], counts), (tail, 1 - tail)) for e in range(evaluations)]
+    ends = [np.quantile(at(e, counts), (tail, 1 - tail)) for e in range(evaluations)]
     low, high = np.array(ends).T
     return centre, low, high
 
@@ -220,19 +266,22 @@ def paired(
     budget: float = np.inf,
     resamples: int = RESAMPLES,
     permutations: int = 9_999,
+    ranks: tuple[Floats | None, Floats | None] = (None, None),
 ) -> Paired:
     """Compares arm (seeds,) with baseline (seeds,), entry i of both being seed i.
 
     The estimate of improvement is rliable's, over all pairs of runs; its interval resamples *seeds*,
     taking both arms' runs of a seed together, because they share their initial weights and starts. In
     differences a time of inf counts as `budget`; in ranks it is the latest, tied with every other inf.
+    `ranks` are those of the arm and of the baseline.
     The test is exact up to 13 seeds and drawn with `permutations` sign flips above.
     """
     x, y = np.asarray(arm, np.float64), np.asarray(baseline, np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"paired runs must be two lists of equal length, not {x.shape} and {y.shape}")
     difference = _finite(np.minimum(x, budget)) - _finite(np.minimum(y, budget))
-    wins = _wins(y, x).T if lower_is_better else _wins(x, y)
+    first, second = (own if of is None else of for own, of in zip((x, y), ranks, strict=True))
+    wins = _wins(second, first).T if lower_is_better else _wins(first, second)
     nothing: Interval = (float("nan"), float("nan"))
     difference_ci = improvement_ci = nothing
     if len(x) > 1:
@@ -280,6 +329,11 @@ def _finite(values: npt.ArrayLike) -> Floats:
     if not np.isfinite(array).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(array))} of {array.size} values are not finite")
     return array
+
+
+def _order(values: Floats, ranks: Floats | None) -> npt.NDArray[np.intp]:
+    """The runs from the worst to the best; those of equal rank by their values."""
+    return np.argsort(values) if ranks is None else np.lexsort((values, ranks))
 
 
 def _wins(x: Floats, y: Floats) -> Floats:

@@ -73,6 +73,8 @@ def summarise(
     threshold: float,
     llm_free: Mapping[str, npt.NDArray[Any]],
     notes: Mapping[str, Any],
+    random_return: float | None = None,
+    diverged: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> dict[str, Any]:
     """The contract of `summary.json`: strict JSON values only, null where a number does not exist.
 
@@ -88,23 +90,31 @@ def summarise(
         llm_free: as `curves`, evaluations counted from the start of online training; the arms are cut
             to their common number of evaluations.
         notes: JSON values about the run. `model`, `prompt` and `dataset` say where the episodes come
-            from (`provenance`); `charging` says how this protocol charges prior data.
+            from (`provenance`); `charging` says how this protocol charges prior data; `warnings` are
+            sentences that a reader has to see.
+        random_return: the random policy's mean return, which a diverged run counts as.
+        diverged: per learning arm, the environment step at which each seed diverged, -1 for those that did
+            not, (seeds,); without it that of the first evaluation that is NaN.
 
     Raises:
-        ValueError: values that are not finite, or arms whose shapes differ.
+        ValueError: values that are not finite where no run diverged, or arms whose shapes differ.
     """
     if len({np.shape(curve) for curve in curves.values()}) > 1:
         raise ValueError(f"arms differ in shape: { {name: np.shape(c) for name, c in curves.items()} }")
     common = min((np.shape(c)[1] for c in llm_free.values()), default=0)
     free = {name: np.asarray(curve)[:, :common] for name, curve in llm_free.items()}
-    equal = _reading(curves, np.asarray(env_steps, np.float64), flat, baseline, threshold)
-    other = _reading(free, np.asarray(env_steps, np.float64)[:common], flat, baseline, threshold)
+    steps = np.asarray(env_steps, np.float64)
+    equal = _reading(curves, steps, flat, baseline, threshold, random_return)
+    other = _reading(free, steps[:common], flat, baseline, threshold, random_return)
+    lost = {arm: named for arm in curves if (named := _named(curves[arm], steps, (diverged or {}).get(arm)))}
     summary = {
         "benchmark": benchmark,
         "protocol": protocol,
         "seeds": len(next(iter(curves.values()))) if curves else 0,
         "baseline": baseline,
         "threshold": threshold,
+        "random_return": random_return if lost else None,
+        "diverged": lost,
         **equal,
         "readings": {
             "equal_budget": {"says": EQUAL_BUDGET + " (the tables at the top level)"},
@@ -122,6 +132,9 @@ def summarise(
             " (faster, for steps_to_threshold), ties counting half; its interval resamples paired seeds",
             "difference": "arm - baseline, paired by seed (steps_to_threshold: negative is faster)",
             "p_value": "paired sign-flip permutation test, two-sided; p_holm over all of a reading",
+            "diverged": "runs whose loss, gradients or parameters stopped being finite, or whose evaluation"
+            " did: their curves are NaN from there on, which counts as random_return in means and differences;"
+            " by rank (iqm, median, probability of improvement) they are the worst, and they reach no threshold",
             "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
             " enter no paired comparison",
         },
@@ -136,6 +149,7 @@ def _reading(
     flat: Mapping[str, npt.NDArray[Any]],
     baseline: str,
     threshold: float,
+    random_return: float | None,
 ) -> dict[str, Any]:
     """Arms and comparisons of one way to count environment steps."""
     if len(steps) == 0:
@@ -143,12 +157,16 @@ def _reading(
     if any(np.shape(curve)[1] != len(steps) for curve in curves.values()):
         raise ValueError(f"curves do not have one value per entry of env_steps ({len(steps)})")
     budget = float(steps[-1])
+    whole = {arm: statistics.filled(curve, random_return) for arm, curve in curves.items()}
+    lost = {arm: diverged for arm, (_, diverged) in whole.items()}
     values = {
-        arm: {m.name: m.of(np.asarray(curve, np.float64), steps, threshold) for m in METRICS}
-        for arm, curve in curves.items()
+        arm: {m.name: _values(m, curve, lost[arm], steps, threshold) for m in METRICS}
+        for arm, (curve, _) in whole.items()
     }
     arms: dict[str, Any] = {
-        arm: {m.name: _describe(m, of_arm[m.name], budget) for m in METRICS} for arm, of_arm in values.items()
+        arm: {m.name: _describe(m, of_arm[m.name], budget, lost[arm]) for m in METRICS}
+        | {"diverged": int(lost[arm].sum())}
+        for arm, of_arm in values.items()
     }
     for name, returns in flat.items():
         constant = np.repeat(np.asarray(returns, np.float64)[:, None], len(steps), axis=1)
@@ -163,7 +181,7 @@ def _reading(
             },
         }
     comparisons = [
-        _compare(arm, baseline, m, values, budget)
+        _compare(arm, baseline, m, values, budget, lost)
         for arm in values
         for m in METRICS
         if arm != baseline and baseline in values
@@ -173,14 +191,46 @@ def _reading(
     return {"evaluations": len(steps), "budget": budget, "arms": arms, "comparisons": comparisons}
 
 
-def _describe(metric: Metric, values: statistics.Floats, budget: float) -> dict[str, Any]:
+def _named(
+    curve: npt.NDArray[Any], steps: statistics.Floats, diverged: npt.NDArray[Any] | None
+) -> list[dict[str, int]]:
+    """The seeds of an arm that diverged, and the environment step at which each did."""
+    nan = np.isnan(np.asarray(curve, np.float64))
+    return [
+        {"seed": int(i), "env_step": int(steps[nan[i].argmax()] if diverged is None else diverged[i])}
+        for i in np.flatnonzero(nan.any(axis=1))
+    ]
+
+
+def _values(
+    metric: Metric,
+    curve: statistics.Floats,
+    lost: npt.NDArray[np.bool_],
+    steps: statistics.Floats,
+    threshold: float,
+) -> statistics.Floats:
+    """One number per run, (seeds,), from filled curves; a run that diverged reaches no threshold."""
+    values = metric.of(curve, steps, threshold)
+    return np.where(lost, np.inf, values) if metric.censored else values
+
+
+def _ranks(
+    metric: Metric, values: statistics.Floats, lost: npt.NDArray[np.bool_]
+) -> statistics.Floats | None:
+    return statistics.ranked(values, lost, np.inf if metric.lower_is_better else -np.inf)
+
+
+def _describe(
+    metric: Metric, values: statistics.Floats, budget: float, lost: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """The five statistics of one metric of one arm; std is null with one run."""
     finite = np.minimum(values, budget) if metric.censored else values
+    ranks = None if lost is None else _ranks(metric, finite, lost)
     described: dict[str, Any] = {
         "mean": float(finite.mean()),
-        "iqm": statistics.iqm(finite),
-        "iqm_ci95": statistics.interval(finite, seed=SEED),
-        "median": float(np.median(finite)),
+        "iqm": statistics.iqm(finite, ranks),
+        "iqm_ci95": statistics.interval(finite, seed=SEED, ranks=ranks),
+        "median": statistics.median(finite, ranks),
         "std": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
     }
     if metric.censored:
@@ -197,14 +247,21 @@ def _describe(metric: Metric, values: statistics.Floats, budget: float) -> dict[
 
 
 def _compare(
-    arm: str, baseline: str, metric: Metric, values: dict[str, dict[str, statistics.Floats]], budget: float
+    arm: str,
+    baseline: str,
+    metric: Metric,
+    values: dict[str, dict[str, statistics.Floats]],
+    budget: float,
+    lost: dict[str, npt.NDArray[np.bool_]],
 ) -> dict[str, Any]:
+    ranks = tuple(_ranks(metric, values[a][metric.name], lost[a]) for a in (arm, baseline))
     found = statistics.paired(
         values[arm][metric.name],
         values[baseline][metric.name],
         seed=SEED,
         lower_is_better=metric.lower_is_better,
         budget=budget if metric.censored else math.inf,
+        ranks=(ranks[0], ranks[1]),
     )
     return {
         "arm": arm,
@@ -216,6 +273,8 @@ def _compare(
         "probability_of_improvement_ci95": found.improvement_ci,
         "p_value": found.p_value,
         "p_holm": math.nan,  # corrected once all comparisons are known
+        "diverged": int(lost[arm].sum()),
+        "diverged_baseline": int(lost[baseline].sum()),
     }
 
 
@@ -229,7 +288,17 @@ def provenance(summary: Mapping[str, Any]) -> str:
     else:
         source = "no LLM episodes"
     seeds = f"{summary['seeds']} seed{'' if summary['seeds'] == 1 else 's'}"
-    return f"{source}; {seeds}; protocol '{summary['protocol']}'"
+    return "; ".join([f"{source}; {seeds}; protocol '{summary['protocol']}'", *divergence(summary)])
+
+
+def divergence(summary: Mapping[str, Any], most: int = 3) -> list[str]:
+    """The runs that diverged, a phrase for each arm that has some; of many the first `most` are named."""
+    phrases = []
+    for arm, lost in summary["diverged"].items():
+        names = [f"seed {run['seed']} at step {run['env_step']:,}" for run in lost[:most]]
+        more = [f"{len(lost) - most} more"] if len(lost) > most else []
+        phrases.append(f"diverged: {len(lost)} of {summary['seeds']} of {arm} ({', '.join(names + more)})")
+    return phrases
 
 
 def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loro_jax.summary import METRICS, WINDOW, provenance
+from loro_jax.summary import METRICS, WINDOW, divergence, provenance
 
 
 class Table(NamedTuple):
@@ -32,6 +32,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 def render_markdown(summary: Mapping[str, Any]) -> str:
     """`summary.md`."""
     lines = [f"# {summary['benchmark']}, protocol `{summary['protocol']}`", "", provenance(summary) + ".", ""]
+    for warning in warnings(summary):
+        lines += [f"**{warning}**", ""]
     if summary["notes"].get("charging"):
         lines += [f"Prior data: {summary['notes']['charging']}.", ""]
     for table in tables(summary):
@@ -59,6 +61,19 @@ def print_tables(summary: Mapping[str, Any], console: Any = None) -> None:
             drawn.add_row(*row)
         console.print(drawn)
     console.print(provenance(summary), highlight=False)
+    for warning in warnings(summary):
+        console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know before the numbers: doubtful prior data, and runs that diverged."""
+    found = list(summary["notes"].get("warnings") or [])
+    if phrases := divergence(summary, most=1_000):
+        found.append(
+            f"{'; '.join(phrases).capitalize()}. From there on such a run counts as the random policy's return"
+            f" ({summary['random_return']:.4g}) in means and differences, and as the worst by rank."
+        )
+    return found
 
 
 def _arms(reading: Mapping[str, Any], title: str, threshold: float) -> Table:
@@ -70,7 +85,7 @@ def _arms(reading: Mapping[str, Any], title: str, threshold: float) -> Table:
             columns += [f"{metric.title}, IQM [95 %]"]
     rows = []
     for arm, found in reading["arms"].items():
-        row = [arm]
+        row = [f"{arm} ({found['diverged']} diverged)" if found.get("diverged") else arm]
         for metric in METRICS:
             value = found[metric.name]
             if not metric.censored:
@@ -88,7 +103,7 @@ def _comparisons(reading: Mapping[str, Any], title: str) -> Table:
     columns = ("arm", "metric", "mean difference [95 %]", "P(improvement) [95 %]", "p", "p (Holm)")
     rows: list[tuple[str, ...]] = [
         (
-            c["arm"],
+            _compared(c),
             titles[c["metric"]],
             _with_interval(c["difference_mean"], c["difference_ci95"], sign="+"),
             _with_interval(c["probability_of_improvement"], c["probability_of_improvement_ci95"], digits=2),
@@ -98,6 +113,13 @@ def _comparisons(reading: Mapping[str, Any], title: str) -> Table:
         for c in reading["comparisons"]
     ]
     return Table(title, columns, rows)
+
+
+def _compared(comparison: Mapping[str, Any]) -> str:
+    """The arm, and how many runs of the two arms diverged, if any did."""
+    pairs = ((comparison["arm"], "diverged"), (comparison["baseline"], "diverged_baseline"))
+    lost = [f"{comparison[count]} of {arm}" for arm, count in pairs if comparison.get(count)]
+    return f"{comparison['arm']} (diverged: {', '.join(lost)})" if lost else str(comparison["arm"])
 
 
 def _reading_guide(summary: Mapping[str, Any]) -> list[str]:

@@ -58,8 +58,9 @@ class Counters(NamedTuple):
         env_steps: environment steps of learning online (`Interact`).
         gradient_steps: gradient steps, in every phase.
         prior_steps: environment steps spent on prior data (`Load`, `Collect`).
-        llm_queries: steps among them that a language model chose.
+        llm_queries: questions that were put to a language model for them; -1 where that is not known.
         episodes: episodes begun online.
+        collect_draws: keys that `Collect` has used, so that the next one uses others.
     """
 
     env_steps: jax.Array
@@ -67,6 +68,7 @@ class Counters(NamedTuple):
     prior_steps: jax.Array
     llm_queries: jax.Array
     episodes: jax.Array
+    collect_draws: jax.Array
 
 
 class Run(NamedTuple):
@@ -82,6 +84,8 @@ class Run(NamedTuple):
         game: the environment's state.
         obs: the observation in which the next action is taken, (*obs,).
         counters: see `Counters`.
+        diverged: -1 while every loss, gradient and parameter was finite; else the online environment
+            steps after which one was not. From then on the agent stays as it was before, an int32 ().
     """
 
     key: chex.PRNGKey
@@ -91,6 +95,7 @@ class Run(NamedTuple):
     game: Any
     obs: jax.Array
     counters: Counters
+    diverged: jax.Array
 
 
 class Agent(Interface):
@@ -110,13 +115,20 @@ class Agent(Interface):
         """Observation (*obs,) -> the action taken while training, (*action,)."""
 
     def learn(self, state: Any, batch: Transition, key: chex.PRNGKey) -> tuple[Any, jax.Array]:
-        """A batch (B, ...) -> the state after one gradient step, and the loss, ()."""
+        """A batch (B, ...) -> the state after one gradient step, and the loss, ().
+
+        A step that makes the loss or any number of the state infinite or NaN is not taken, and ends the
+        member's training (`Run.diverged`).
+        """
 
 
 class Phase(Interface):
     """One word of an arm's sentence: frozen data with a pure `Run -> Run` call (`loro_jax.phases`)."""
 
     def __call__(self, run: Run, world: Any, data: Any) -> tuple[Run, Any]: ...
+
+    def cost(self, chunk: int) -> Any:
+        """What it takes of the budget (`loro_jax.phases.Cost`); `chunk`: environment steps per evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)

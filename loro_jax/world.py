@@ -60,7 +60,8 @@ class World:
             replay=replay.create(self.interaction.capacity, self.example),
             game=game,
             obs=obs,
-            counters=Counters(zero, zero, zero, zero, zero),
+            counters=Counters(*(zero,) * len(Counters._fields)),
+            diverged=jnp.int32(-1),
         )
 
     @property
