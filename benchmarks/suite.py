@@ -127,7 +127,7 @@ def saved(benchmark: Benchmark, options: Options) -> Task:
     from loro_jax.protocols import relevant
 
     protocol = benchmark.protocols[options.protocol]
-    env = benchmark.make(protocol)
+    env = benchmark.make(protocol).limited(protocol.eval_limit)  # what the curves' returns are of
     settings = json.loads(json.dumps(relevant(protocol, experiment.unused(benchmark, env))))  # as read back
     return aggregate.load(
         options.out / benchmark.name / options.protocol, benchmark.name, env.best, settings,

@@ -3,7 +3,8 @@
 Three rounds, scored by pure RL's mean cumulative return on seeds that no benchmark run uses: a random
 search; its best with more seeds and other keys; and the winner with one setting changed at a time, also
 beyond the search's range. LORO's own settings (tau, K) are not searched, so the baseline is tuned harder
-than what is compared with it. Rows are saved as they come, and a second call reuses them.
+than what is compared with it. Rows are saved as they come, and a second call reuses them. The file names the
+last round's best as its winner; which row a `standard` took is in results/README.md.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def main() -> int:
         found = [
             known[_key({"settings": _settings(p, space), "seeds": seeds, "seed": seed})] for p in protocols
         ]
-        order = np.argsort([-row["cumulative_return_mean"] for row in found])
+        order = ranked(found)
         for i in order[:3]:
             row = found[i]
             score = f"{row['cumulative_return_mean']:8.0f} +- {row['standard_error']:3.0f}"
@@ -153,8 +154,24 @@ def _key(row: dict[str, Any]) -> str:
     return json.dumps([row["settings"], row["seeds"], row["seed"]], sort_keys=True)
 
 
+def ranked(rows: list[dict[str, Any]]) -> list[int]:
+    """Places in `rows`, best first; settings under which every seed diverged come last, as random play may
+    score better than settings that learn."""
+    lost = [row.get("diverged", 0) == row["seeds"] for row in rows]
+    return sorted(range(len(rows)), key=lambda i: (lost[i], -rows[i]["cumulative_return_mean"]))
+
+
+def survived(curves: np.ndarray, random_return: float) -> tuple[np.ndarray, int]:
+    """Curves (seeds, evaluations) that are `random_return` from where a seed diverged, and how many did.
+
+    A seed has diverged from its first evaluation on that is not finite.
+    """
+    gone = np.logical_or.accumulate(~np.isfinite(curves), axis=1)
+    return np.where(gone, np.asarray(random_return, curves.dtype), curves), int(gone.any(axis=1).sum())
+
+
 def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
-    """Trains pure RL and scores it."""
+    """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
     from loro_jax import experiment, population
 
     ready = experiment.prepare_experiment(benchmark, protocol, ("pure_rl",), seeds, seed, benchmark.episodes)
@@ -164,12 +181,17 @@ def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> d
     start = population.Progress(0, runs, np.zeros((layout.padded(seeds), 0), np.float32))
     sentence = population.pieces(ready.arms[0], protocol.eval_every)
     curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
+    diverged = 0
+    if not np.isfinite(curves).all():
+        random = experiment.random_returns(ready.world.evaluation, seed)
+        curves, diverged = survived(curves, float(random.mean()))
     totals = curves.sum(axis=1)
-    return {
+    row = {
         "cumulative_return_mean": float(totals.mean()),
         "standard_error": float(totals.std(ddof=1) / seeds**0.5),
         "final_return_mean": float(curves[:, -5:].mean()),
     }
+    return row | {"diverged": diverged} if diverged else row
 
 
 if __name__ == "__main__":

@@ -15,14 +15,18 @@ from loro_jax.types import Phase
 
 OVERHEAD_FLOPS = 1.5e6
 """Cost of a gradient step and of an environment step beside the matrix products: sampling, Adam, keys."""
+WHOLE_GAME = 500
+"""Steps of an evaluation episode at most, whatever its limit: about what Pong takes to 21 points."""
 
 
 def seconds(
-    sentences: list[list[Phase]], protocol: Protocol, layout: Layout, members: int, networks: int = 1
-) -> float:
+    sentences: list[list[Phase]], protocol: Protocol, layout: Layout, members: int, networks: int = 1,
+    limit: int = 200,
+) -> float:  # fmt: skip
     """Estimated seconds of training, without compilation; right within a factor of about two.
 
-    `networks`: trained networks of the protocol's widths, one for Double DQN and three for SAC.
+    `networks`: trained networks of the protocol's widths, one for Double DQN and three for SAC. `limit`:
+    steps after which an evaluation episode is cut.
     """
     widths = (4, *protocol.hidden, 2)
     weights = sum(a * b for a, b in itertools.pairwise(widths))
@@ -35,7 +39,8 @@ def seconds(
             gradient_steps += phase.steps // protocol.train_every
         elif isinstance(phase, Fit):
             gradient_steps += phase.steps
-    evaluation = environment_steps / protocol.eval_every * 150 * protocol.eval_episodes * 2 * weights
+    length = min(0.75 * limit, WHOLE_GAME) * protocol.eval_episodes
+    evaluation = environment_steps / protocol.eval_every * length * 2 * weights
     flops = gradient_steps * step + environment_steps * OVERHEAD_FLOPS / 2 + evaluation
     return flops * layout.padded(members) / _rate(layout, protocol)
 

@@ -107,7 +107,9 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     sentences = {arm.name: population.pieces(arm, e.protocol.eval_every) for arm in learning}
     left = [s for name, s in sentences.items() if store.finished(name) is None]
     networks = 3 if isinstance(e.world.agent, SAC) else 1
-    expected = estimate.words(estimate.seconds(left, e.protocol, layout, e.seeds, networks))
+    expected = estimate.words(
+        estimate.seconds(left, e.protocol, layout, e.seeds, networks, e.world.evaluation.limit)
+    )
     console.print(
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
         f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
@@ -193,9 +195,9 @@ def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     for arm in e.arms:
         if arm.name == "llm_policy":
             assert e.prior is not None
-            flat[arm.name] = e.prior.returns
+            flat[arm.name] = e.prior.returns  # of episodes as long as recorded, whatever eval_limit is
         elif arm.name == "random_policy":
-            flat[arm.name] = random_returns(e.world.environment, e.seed)
+            flat[arm.name] = random_returns(e.world.evaluation, e.seed)
     counters = {
         name: {k.removeprefix("counters/"): v for k, v in r.items() if k.startswith("counters/")}
         for name, r in raw.items()
@@ -275,7 +277,7 @@ def _interaction(p: Protocol, plan: Plan) -> Interaction:
     most = p.budget * p.chained_repeats + max(plan.rows, p.tau * plan.limit)
     return Interaction(
         p.epsilon, p.eval_every, p.eval_episodes, p.train_every, p.warmup, min(p.replay_capacity, most),
-        p.reset_each_chunk, p.drop_cut,
+        p.reset_each_chunk, p.drop_cut, p.eval_limit,
     )  # fmt: skip
 
 

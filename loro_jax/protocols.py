@@ -26,6 +26,9 @@ class Protocol:
     """Environment steps per chunk: training, then one evaluation."""
     eval_episodes: int = 1
     """Greedy episodes per evaluation."""
+    eval_limit: int = 0
+    """Steps after which an evaluation episode is cut; 0 for the environment's own limit, at which training
+    and prior data are cut whatever this says."""
     tau: int = 10
     """Prior episodes an arm starts from."""
     fit_steps: int = 3000
@@ -89,7 +92,7 @@ class Protocol:
         for name in ("budget", "eval_every", "eval_episodes", "batch_size", "train_every", "replay_capacity",
                      "target_interval", "tau", "chained_repeats"):  # fmt: skip
             self._require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("fit_steps", "warmup", "pretrain_target_interval"):
+        for name in ("eval_limit", "fit_steps", "warmup", "pretrain_target_interval"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative")
         self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
         self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
@@ -114,10 +117,13 @@ SAC_ONLY = ("soft_update", "initial_temperature", "exploration", "action_range")
 DQN_ONLY = ("target_interval", "pretrain_target_interval")
 GAME_ONLY = ("drop_first_half",)  # of environments that take it as a parameter (`Benchmark.parameters`)
 
+YOUNGER = {"eval_limit": 0}  # settings that older runs do not name, with the values that they ran with
+
 
 def relevant(protocol: Protocol, unused: tuple[str, ...]) -> dict[str, Any]:
-    """The settings that a run depends on: all but the `unused` ones."""
-    return {k: v for k, v in dataclasses.asdict(protocol).items() if k not in unused}
+    """The settings that a run depends on: all but the `unused` ones, and those as before they existed."""
+    values = dataclasses.asdict(protocol)
+    return {k: v for k, v in values.items() if k not in unused and not (k in YOUNGER and YOUNGER[k] == v)}
 
 
 PAPER = Protocol("paper")

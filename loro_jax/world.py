@@ -28,6 +28,7 @@ class Interaction:
         capacity: transitions the replay holds.
         reset_each_chunk: a chunk begins with a fresh episode, which cuts the one before.
         drop_cut: the last transition of a cut episode is not stored.
+        eval_limit: steps after which an evaluation episode is cut; 0 for the environment's own limit.
     """
 
     epsilon: float
@@ -38,6 +39,7 @@ class Interaction:
     capacity: int
     reset_each_chunk: bool
     drop_cut: bool
+    eval_limit: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class World:
     environment: Environment
     agent: Agent
     interaction: Interaction
+
+    @property
+    def evaluation(self) -> Environment:
+        """The environment with the limit that evaluation episodes have."""
+        return self.environment.limited(self.interaction.eval_limit)
 
     def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey) -> Run:
         """The `Run` of a member that has done nothing yet."""
@@ -75,7 +82,7 @@ class World:
 
 def evaluate(world: World, agent: Any, key: chex.PRNGKey) -> jax.Array:
     """Mean undiscounted return of `eval_episodes` greedy episodes, ()."""
-    env = world.environment
+    env = world.evaluation
 
     def action(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         del key

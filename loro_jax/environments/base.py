@@ -24,6 +24,8 @@ class Environment:
         params: the game's parameters; `max_steps_in_episode` is the time limit.
         solved: the return at which the field calls the task solved, in the reward's unit.
         best: the best known return.
+        best_unlimited: the best known return of an episode that the limit does not cut; None where that is
+            `best`.
         magnitudes: typical sizes of an observation's entries, for networks that want them near one, (obs,);
             empty where they are.
         states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
@@ -37,11 +39,21 @@ class Environment:
     best: float
     states: int = 0
     magnitudes: tuple[float, ...] = ()
+    best_unlimited: float | None = None
 
     @property
     def limit(self) -> int:
         """Steps after which an episode is truncated."""
         return int(self.params.max_steps_in_episode)
+
+    def limited(self, steps: int) -> Environment:
+        """The same game, its episodes truncated after `steps`; 0 for the limit it has."""
+        if not steps:
+            return self
+        params, best = self.params.replace(max_steps_in_episode=steps), self.best
+        if steps > self.limit and self.best_unlimited is not None:
+            best = self.best_unlimited
+        return dataclasses.replace(self, params=params, best=best)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:

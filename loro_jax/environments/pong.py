@@ -78,7 +78,8 @@ def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
     `ACTIONS`. A step plays its action for two environment steps of 4 frames. The reward is the points that
     the player won less those that it lost; with `drop_first_half`, of the second 4 frames alone, as in the
     study.
-    21 points of either side terminate; an episode is truncated after `limit` steps.
+    21 points of either side terminate; an episode is truncated after `limit` steps, which the study does to
+    training and to its LLM's episodes, not to evaluations (`eval_limit` of its protocols).
 
     Nothing is random: start, serves and enemy are fixed, and Gymnasium's sticky actions are left out, which
     is what the study's recorded episodes show. A policy that draws nothing plays one and the same episode.
@@ -127,6 +128,7 @@ def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
         params=environment.EnvParams(max_steps_in_episode=limit),
         solved=1.0,  # a lead after 200 steps: about what `reference`, below, reaches
         best=5.0,  # in 200 steps, by the beam search of benchmarks.pong_fidelity
+        best_unlimited=float(WINNING_SCORE),  # to nil, which the same search reaches after about 800 steps
         magnitudes=(128.0, 188.0, 128.0, 64.0, 128.0, 128.0, 10.0, 10.0, 16.0, 16.0),
     )
 
