@@ -14,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ from loro_jax.types import Transition
 
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
 ALIGNMENTS = ("true", "released")
+RANDOM_SHARE = 0.05
+"""Share of actions drawn at random from which on a dataset is said not to be the model's own play alone.
+
+Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
+episodes of 20 steps, one step of each."""
 SHIPPED = pathlib.Path(__file__).parent.parent / "results" / "episodes"
 
 
@@ -180,6 +186,27 @@ def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], act
     if expected is not None and expected != digest(episodes):
         raise EpisodeError(f"{path}: its arrays are not those that {card_path.name} was written for")
     return episodes
+
+
+def warnings(card: Mapping[str, Any]) -> list[str]:
+    """What a reader of results from this dataset should know of it, a sentence each; empty if all is well.
+
+    Says nothing of what a card does not hold, or not as a collection writes it.
+    """
+    found: list[str] = []
+    answers = card.get("answers")
+    share = answers.get("random_action_share") if isinstance(answers, Mapping) else None
+    if isinstance(share, int | float) and not isinstance(share, bool) and RANDOM_SHARE <= share <= 1:
+        found.append(
+            f"{100 * share:.3g} % of the prior data's actions were drawn at random, since the model's answers"
+            " could not be read (card.json: answers.random_action_share)"
+        )
+    if card.get("complete") is False:
+        found.append(
+            "the prior data is of a collection that is not complete (card.json: complete);"
+            " the card's command goes on with it"
+        )
+    return found
 
 
 def resolve(name: str, environment: str) -> pathlib.Path:

@@ -336,3 +336,30 @@ def test_names_are_resolved(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     assert dataset.shipped(environment) == ["sentinel"]
     with pytest.raises(EpisodeError, match="no episodes at 'nonsense'; shipped are: sentinel"):
         dataset.resolve("nonsense", environment)
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [(1, "100 %"), (1.0, "100 %"), (0.123456, "12.3 %"), (0.05, "5 %"), (0.0499, ""), (0, "")],
+)
+def test_random_play_is_warned_of(share: float, says: str) -> None:
+    found = dataset.warnings({**CARD, "complete": True, "answers": {"random_action_share": share}})
+    assert found == [
+        f"{says} of the prior data's actions were drawn at random, since the model's answers"
+        " could not be read (card.json: answers.random_action_share)"
+    ] * bool(says)
+
+
+def test_an_unfinished_collection_is_warned_of() -> None:
+    (found,) = dataset.warnings({**CARD, "complete": False})
+    assert "not complete (card.json: complete)" in found
+    assert len(dataset.warnings({"complete": False, "answers": {"random_action_share": 0.5}})) == 2
+
+
+def test_foreign_cards_are_warned_of_for_nothing() -> None:
+    shares = (None, "1", True, [1], float("nan"), float("inf"), -1, 2, 10**400)
+    for answers in (None, 1, "all", [], {}, *({"random_action_share": share} for share in shares)):
+        assert dataset.warnings({"answers": answers}) == []
+    for complete in (None, 0, "false", {}):
+        assert dataset.warnings({"complete": complete}) == []
+    assert dataset.warnings({}) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
@@ -36,6 +37,11 @@ def test_shipped_episodes_are_what_gymnasium_does(folder: pathlib.Path) -> None:
         assert t.terminated[-1] != t.truncated[-1]
         if name != "pong":
             assert t.truncated[-1] == (len(t.reward) == LIMITS[name] and not t.terminated[-1])
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda f: f"{f.parent.name}/{f.name}")
+def test_nothing_is_to_be_warned_of(folder: pathlib.Path) -> None:
+    assert episodes.warnings(json.loads((folder / "card.json").read_text())) == []
 
 
 def check_cartpole(t: Transition) -> None:

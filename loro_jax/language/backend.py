@@ -55,12 +55,25 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """An answer's text and what it cost, in tokens; `asked` if it had to be given the mark."""
+    """An answer's text and what it cost, in tokens; `asked` if it had to be given the mark.
+
+    `reasoning` is what a server keeps apart from an answer in which it says nothing; no action is read there.
+    """
 
     text: str
     prompt_tokens: int
     answer_tokens: int
     asked: bool
+    reasoning: str = ""
+
+
+def whole(text: str) -> str:
+    """`text` as UTF-8 can hold it: U+FFFD for each half of a surrogate pair whose other half is missing.
+
+    JSON can name such halves, as servers do that cut an answer within an emoji. Every answer passes here
+    where it comes in, so that what is read, recorded and sent back is one text.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class Backend(Protocol):

@@ -22,11 +22,11 @@ import rich.progress
 import tyro
 
 import loro_jax
-from loro_jax import environments, errors
+from loro_jax import environments, episodes, errors
 from loro_jax.episodes import SHIPPED
-from loro_jax.errors import command
+from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, play, policy, prompts, session
-from loro_jax.language.backend import Backend, Query
+from loro_jax.language.backend import Backend, Completion, Query
 from loro_jax.language.policy import Mode
 from loro_jax.language.settings import Settings, asked, check, identify, source
 
@@ -111,11 +111,49 @@ def _play(
             "command": "python -m loro_jax.language.collect " + shlex.join(sys.argv[1:]),
         }
         plan = dataclasses.replace(plan, card=card)
-        _estimate(settings, plan, backend, prompt, mode, games, float(lengths.mean()))
+        if not all(game.done for game in games):  # as where a run was killed before its last save
+            _try_out(settings, plan, player, games)
+            _estimate(settings, plan, backend, prompt, mode, games, float(lengths.mean()))
         with _bar(settings, sum(g.done for g in games)) as report:
             plan.run(record, player, report)
     _summary(plan.out)
     return 0
+
+
+def _try_out(
+    settings: Settings, plan: session.Collection, player: policy.LanguagePolicy, games: list[play.Episode]
+) -> None:
+    """A `UserError` where no answer can be read, before anything is recorded; evaluates the prompt's head.
+
+    A resumed collection is tried out as well: the server may be another since.
+    """
+    missing = [g for g in games if not g.done]
+    states = [plan.description.fields(g.observations[-1], g.rows) for g in missing[: policy.TRIAL]]
+    first = player.try_out(states, 1 if settings.allow_unreadable else policy.TRIAL)
+    if first is not None and not settings.allow_unreadable:
+        raise UserError(
+            f"none of the first {policy.TRIAL} answers names an action; {_looks(first)};"
+            " or play at random with --allow-unreadable"
+        )
+
+
+def _looks(answer: Completion) -> str:
+    """An unreadable answer in a few words, and what may mend it."""
+    found = f"the first one is {_short(answer.text)}" if answer.text.strip() else "the first one is empty"
+    if answer.reasoning:
+        found += f" beside a reasoning of its own, {_short(answer.reasoning)}"
+    if answer.reasoning or "<think>" in answer.text:
+        return (
+            f"{found}: raise --max-tokens, or switch the reasoning off (vLLM and llama-server:"
+            ' --extra \'{"chat_template_kwargs": {"enable_thinking": false}}\')'
+        )
+    return f"{found}: see --prompt, --max-tokens and --model"
+
+
+def _short(text: str) -> str:
+    """A text's beginning, quoted, in one line."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")
 
 
 def _estimate(
@@ -131,7 +169,6 @@ def _estimate(
     missing = [g for g in games if not g.done]
     fields = plan.description.fields(missing[0].observations[-1], missing[0].rows)
     query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.draw("warm-up", settings.seed))
-    backend.complete([query])  # evaluates the prompt's head
     began = time.monotonic()
     backend.complete([query] * mode.answers)
     seconds = time.monotonic() - began
@@ -180,6 +217,8 @@ def _summary(out: pathlib.Path) -> None:
         f" (random policy {random:.4g}); {answers['unparsable_share']:.1%} of the answers unreadable,"
         f" {answers['random_action_share']:.1%} of the actions drawn at random"
     )
+    for warning in episodes.warnings(card):
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ do as the model in this process does (`llamacpp.py`), it does so:
   on from there, as in this process.
 - An answer ends with the line of its mark by being cut there, after the server has written all of it.
 - A grammar cannot be held to from the mark on; it is refused.
+- What a server keeps apart as reasoning is no part of the answer. Where the answer beside it is empty, since
+  `max_tokens` ended it or the server took all of it for reasoning, it goes along as `Completion.reasoning`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loro_jax.errors import UserError
-from loro_jax.language.backend import Completion, Decoding, Query
+from loro_jax.language.backend import Completion, Decoding, Query, whole
 from loro_jax.language.parse import after_mark
 from loro_jax.language.server import Connection, Server, Sleep
 
@@ -105,12 +107,12 @@ class Http:
         if query.start and not prefill:
             message += f"\n\nBegin your answer with: {query.start}"
         messages = [_says("user", message)]
-        text, prompt, drawn = await self._turn(messages, begun, query.seed, at_mark and prefill)
+        text, apart, prompt, drawn = await self._turn(messages, begun, query.seed, at_mark and prefill)
         if at_mark and not prefill and text.strip():
             text = behind_mark(text, mark)
         text = cut(text, mark)
         if after_mark(text, mark) or not self._decoding.ask or (at_mark and prefill):
-            return Completion(text, prompt, drawn, False)
+            return Completion(text, prompt, drawn, False, apart)
 
         ask = ASK.format(mark=mark)
         if prefill:
@@ -120,15 +122,16 @@ class Http:
             messages += [_says("assistant", text), _says("user", ask)]
         else:  # an empty turn is refused by some servers
             messages = [_says("user", f"{message}\n\n{ask}")]
-        said, more_prompt, more_drawn = await self._turn(messages, begun, query.seed, True)
-        if not prefill:
-            said = f"{text.rstrip()}\n{behind_mark(said, mark)}".lstrip()
-        return Completion(cut(said, mark), prompt + more_prompt, drawn + more_drawn, True)
+        said, again, more_prompt, more_drawn = await self._turn(messages, begun, query.seed, True)
+        if not prefill:  # a turn that says nothing adds nothing
+            said = f"{text.rstrip()}\n{behind_mark(said, mark)}".lstrip() if said.strip() else text
+        prompt, drawn = prompt + more_prompt, drawn + more_drawn
+        return Completion(cut(said, mark), prompt, drawn, True, apart or again)
 
     async def _turn(
         self, messages: list[dict[str, str]], begun: str, seed: int, line: bool
-    ) -> tuple[str, int, int]:
-        """What the model says, from `begun` on; tokens of the prompt; tokens drawn.
+    ) -> tuple[str, str, int, int]:
+        """What the model says, from `begun` on; reasoning, if nothing is said; tokens of the prompt, drawn.
 
         `line`: it is to be no more than the line of the mark.
         """
@@ -148,16 +151,18 @@ class Http:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         answer = await self._connection.chat(body | self._server.fields())
         try:
-            said = answer["choices"][0]["message"].get("content")
-        except (LookupError, TypeError, AttributeError):
-            said = 0
-        if not isinstance(said, str | None):
+            message = answer["choices"][0]["message"]
+            said = _text(message.get("content"))
+        except (LookupError, TypeError, AttributeError, RecursionError):
+            said = None
+        if said is None:
             raise UserError(f"{self._server.url}: its answer holds no text at choices[0].message.content")
-        said, usage = said or "", answer.get("usage")
+        usage = answer.get("usage")
         counts = usage if isinstance(usage, dict) else {}
         # Some servers repeat the words that were given, others go on from there.
         text = said if begun and said.startswith(begun) else begun + said
-        return text, _count(counts, "prompt_tokens"), _count(counts, "completion_tokens")
+        apart = "" if said.strip() else _reasoning(message)
+        return text, apart, _count(counts, "prompt_tokens"), _count(counts, "completion_tokens")
 
 
 def behind_mark(text: str, mark: str) -> str:
@@ -167,14 +172,34 @@ def behind_mark(text: str, mark: str) -> str:
 
 def cut(text: str, mark: str) -> str:
     """`text` up to the end of the first line that says something behind a mark."""
-    found = re.search(rf"(?:{re.escape(mark)}\s*+)++[^\n]++", text)
-    return text[: found.end()] if found else text
+    # Marks that nothing follows are passed over together: a model may repeat them without end.
+    marks = re.finditer(rf"(?:{re.escape(mark)}\s*+)++([^\n]++)?", text)
+    return next((text[: found.end()] for found in marks if found[1]), text)
 
 
 def _says(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
+def _text(content: Any, kind: str = "text") -> str | None:
+    """A message's text: a string, nothing, or the parts of this kind in a list; None if it is neither."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = [_text(part.get(kind)) for part in content if part.get("type") == kind]
+        content = None if None in texts else "".join(text or "" for text in texts)
+    elif content is None:
+        content = ""
+    return whole(content) if isinstance(content, str) else None
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    """What a message holds of reasoning, under one of the names that servers have for it."""
+    found = (_text(message.get("reasoning_content")), _text(message.get("reasoning")))
+    parts = message.get("content")
+    apart = _text(parts, "thinking") if isinstance(parts, list) else ""
+    return next((text.strip() for text in (*found, apart) if text and text.strip()), "")
+
+
 def _count(counts: dict[str, Any], name: str) -> int:
-    """A number of tokens; 0 if the server does not say."""
-    return count if isinstance(count := counts.get(name), int) else 0
+    """A number of tokens; 0 if the server does not say, or says what no answer has."""
+    count = counts.get(name)
+    return count if type(count) is int and 0 <= count < 2**31 else 0

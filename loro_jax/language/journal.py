@@ -91,7 +91,7 @@ class Journal:
         partial = self.folder / f"{TRANSCRIPT}.partial"
         with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as out:
             for line in (self._identity, *sorted(self.steps, key=lambda s: (s["episode"], s["step"]))):
-                out.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+                out.write(_line(line))
         os.replace(partial, self.folder / TRANSCRIPT)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self.close()
@@ -129,9 +129,14 @@ class Journal:
 
     def _write(self, value: Any) -> None:
         assert self._file is not None
-        self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+        self._file.write(_line(value))
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _line(value: Any) -> bytes:
+    """`value` as a line of JSON; what UTF-8 cannot hold, half a surrogate pair, is escaped as JSON has it."""
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:

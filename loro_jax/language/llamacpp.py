@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ class LlamaCpp:
         self._c = c = library()
         self._decoding, self._parallel, self._context_tokens = decoding, parallel, context
         self._cleanup = contextlib.ExitStack()
-        self._model = c.llama_model_load_from_file(str(model.path).encode(), c.llama_model_default_params())
+        self._model = c.llama_model_load_from_file(os.fsencode(model.path), c.llama_model_default_params())
         if not self._model:
             raise UserError(
                 f"{model.path}: llama.cpp cannot load it; the file is damaged or of an unknown kind"

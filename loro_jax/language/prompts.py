@@ -2,7 +2,9 @@
 
 A file is the user message. Everything before the line of the first placeholder is the same at every
 step, and llama.cpp evaluates it once: keep the rules first and the state last. What stands below a
-line `---`, if there is one, begins the model's answer: small models keep to a form that was begun.
+line `---`, if there is one, begins the model's answer: small models keep to a form that was begun. It is
+taken as it stands, and holds no placeholder. Files are UTF-8; a byte-order mark, the kind of line ends, and
+blanks beside the three dashes do not matter.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+import re
 import string
 from collections.abc import Collection, Mapping
 
@@ -17,7 +20,8 @@ from loro_jax.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "prompts"
 SUFFIX = ".txt"
-SEPARATOR = "---"
+SEPARATOR = re.compile(r"^[^\S\n]*---[^\S\n]*$", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\{\s*\w[^{}\n]*\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +63,10 @@ def load(environment: str, name: str, fields: Collection[str], folder: pathlib.P
         names = ", ".join(available(environment, folder)) or "none"
         raise UserError(f"no prompt '{name}' for {environment}; there are: {names}")
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig").strip()  # with any line ends, and without a mark
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
+    except OSError as error:
         raise UserError(f"{path}: cannot be read as text ({error})") from None
     return parse(text, name, fields, str(path))
 
@@ -68,8 +74,19 @@ def load(environment: str, name: str, fields: Collection[str], folder: pathlib.P
 def parse(text: str, name: str, fields: Collection[str], where: str) -> Prompt:
     """Splits and checks a template; `where` names it in messages."""
     if "\x00" in text:
-        raise UserError(f"{where}: holds a NUL character, which no prompt may")
-    message, _, start = (part.strip() for part in text.partition(f"\n{SEPARATOR}\n"))
+        raise UserError(f"{where}: holds a NUL character, which no prompt may; save it as UTF-8")
+    if "\ufeff" in text:
+        raise UserError(f"{where}: holds a byte-order mark behind its beginning; remove it")
+    message, *starts = (part.strip() for part in SEPARATOR.split(text))
+    if len(starts) > 1:
+        raise UserError(f"{where}: holds {len(starts)} lines ---; leave one, above the answer's start")
+    start = starts[0] if starts else ""
+    if starts and not message:
+        raise UserError(f"{where}: the message is missing; it stands above the line ---")
+    if found := _PLACEHOLDER.search(start):
+        raise UserError(
+            f"{where}: {found[0]} stands below the line ---, where nothing is filled in; move it above"
+        )
     try:
         parts = list(string.Formatter().parse(message))
     except ValueError as error:

@@ -55,6 +55,7 @@ class Server:
         except ValueError:
             raise UserError("--url is none; write for instance http://127.0.0.1:8080/v1") from None
         wrong = {
+            "--url holds bytes that are not UTF-8 text": not is_text(self.url),
             "--url must begin with http:// or https:// and name a server": not named,
             f"--url must hold no credentials or parameters; put the key into {KEYS[0]}": (
                 "@" in url.netloc or bool(url.query) or bool(url.fragment)
@@ -71,12 +72,18 @@ class Server:
         """`extra`, read; a `UserError` if it is no JSON object or sets what is set here."""
         try:
             fields = json.loads(self.extra)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"--extra: not JSON ({error})") from None
         if not isinstance(fields, dict):
             raise UserError("--extra must be a JSON object, like '{\"top_k\": 0}'")
         if own := sorted({"model", "messages", "seed", "stream", "n"} & fields.keys()):
             raise UserError(f"--extra must not set {', '.join(own)}")
+        try:  # JSON as Python reads it can name numbers and characters that no request can carry
+            sendable = is_text(json.dumps(fields, ensure_ascii=False, allow_nan=False))
+        except ValueError:
+            sendable = False
+        if not sendable:
+            raise UserError("--extra must hold finite numbers, and characters that UTF-8 has")
         return fields
 
     @property
@@ -98,6 +105,15 @@ class Server:
             if self.prefill
             else "asked for in the message",
         } | ({"extra": fields} if fields else {})
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8, unlike arguments that were other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def short_name(model: str) -> str:
@@ -168,7 +184,7 @@ class Connection:
         """Reaches the server, and notes which models it lists; not every server has a list."""
         response = await self._request("GET", "models", None)
         entries: Any = None
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             entries = response.json().get("data")
         if isinstance(entries, list):
             self._listed = [str(e["id"]) for e in entries if isinstance(e, dict) and "id" in e]
@@ -179,7 +195,7 @@ class Connection:
         response = await self._request("POST", "chat/completions", body)
         status = response.status_code
         if status == 404:
-            known = f"; it lists {', '.join(self._listed[:5])}" if self._listed else ""
+            known = f"; it lists {self._one_line(', '.join(self._listed[:5]))}" if self._listed else ""
             raise UserError(
                 f"{where}: no model '{body['model']}' or no chat there (status 404){known};"
                 " see --model and --url"
@@ -188,7 +204,7 @@ class Connection:
             raise UserError(f"{where}: refuses the request (status {status}{self._reason(response)})")
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise UserError(f"{where}: its answer is no JSON object; is this an OpenAI-compatible server?")
@@ -237,7 +253,7 @@ class Connection:
             said = response.json()
             error = said.get("error") or said.get("detail") or said.get("message") or ""
             reason = error.get("message", "") if isinstance(error, dict) else error
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             reason = response.text
         line = self._one_line(str(reason))
         return f": {line}" if line else ""

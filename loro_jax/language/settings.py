@@ -16,7 +16,7 @@ from loro_jax.language import describe, models, prompts
 from loro_jax.language.backend import Backend, Decoding
 from loro_jax.language.parse import MARK
 from loro_jax.language.policy import Mode, ModeName
-from loro_jax.language.server import Server
+from loro_jax.language.server import Server, is_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Settings:
     """answers for each step in modes vote and best"""
     grammar: bool = False
     """hold what follows "Action:" to the game's actions while decoding"""
+    allow_unreadable: bool = False
+    """play although none of the first 20 answers names an action; the actions are then drawn at random"""
     context: int = 1024
     """room for one prompt and its answer, in tokens"""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
@@ -64,7 +66,9 @@ class Settings:
 def check(settings: Settings) -> None:
     """Refuses settings that cannot mean anything, in one line."""
     d = settings.decoding
+    names = (settings.model, settings.prompt, str(settings.out or ""))
     wrong = {
+        "--model, --prompt and --out must be UTF-8 text; rename the file": not all(map(is_text, names)),
         "--episodes must be at least 1": settings.episodes < 1,
         "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
         "--threads must be at least 1": settings.threads < 1,

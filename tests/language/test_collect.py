@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from unruly import Reply, Unruly, says
 
 from loro_jax import episodes as dataset
 from loro_jax.errors import UserError, command
-from loro_jax.language import collect, llamacpp, models
+from loro_jax.language import collect, journal, llamacpp, models
 from loro_jax.language.backend import Completion, Decoding, Query
 from loro_jax.spaces import Discrete
 
@@ -55,6 +56,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--max-tokens", "0"], "--max-tokens"),
         (["--retries", "-1"], "--retries"),
         (["--samples", "-1"], "--samples"),
+        (["--prompt", "\udcff"], "--model, --prompt and --out must be UTF-8 text; rename the file"),
+        (["--model", "\udcff.gguf"], "--model, --prompt and --out must be UTF-8 text"),
+        (["--out", "out\udcff"], "--model, --prompt and --out must be UTF-8 text"),
     ],
 )
 def test_bad_settings(
@@ -159,6 +163,7 @@ class Parrot:
     versions: dict[str, str] = {"parrot": "1"}  # noqa: RUF012
     asked = 0
     interrupted_at = -1
+    dumb_from = 10**9
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -173,7 +178,8 @@ class Parrot:
         Parrot.asked += 1
         if Parrot.asked == Parrot.interrupted_at:
             raise KeyboardInterrupt
-        return [Completion("Action: left", 9, 3, False) for _ in queries]
+        text = "Action: left" if Parrot.asked < Parrot.dumb_from else "..."
+        return [Completion(text, 9, 3, False) for _ in queries]
 
 
 def test_from_the_command_to_the_dataset(
@@ -211,3 +217,92 @@ def test_from_the_command_to_the_dataset(
         assert f"begun with another {differs}; choose another --out" in said
     assert "begun with another prompt" in refused(capsys, *arguments[:-1], "plain")
     assert dataset.digest(dataset.load(out, "cartpole", (4,), Discrete(2))) == dataset.digest(episodes)
+
+
+def test_a_run_that_was_killed_before_its_last_save(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    """Every episode is recorded, the transcript not yet written: nothing is left to ask."""
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    monkeypatch.setattr(Parrot, "asked", 0)
+    out = gguf.parent / "out"
+    arguments = ["--model", str(gguf), "--out", str(out), "--episodes", "1"]
+    with monkeypatch.context() as patched:
+
+        def killed(self: journal.Journal) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(journal.Journal, "finish", killed)
+        assert command(lambda: collect.main(arguments)) == 130
+    asked = Parrot.asked
+    assert command(lambda: collect.main(arguments)) == 0
+    assert Parrot.asked == asked and (out / journal.TRANSCRIPT).exists()
+
+
+def test_random_play_is_said_aloud(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    """A model that falls silent in the middle of a collection."""
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    monkeypatch.setattr(Parrot, "asked", 0)
+    monkeypatch.setattr(Parrot, "dumb_from", 4)
+    out = gguf.parent / "out"
+    arguments = ["--model", str(gguf), "--out", str(out), "--episodes", "2"]
+    assert command(lambda: collect.main(arguments)) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("WARNING: ") and "% of the prior data's actions were drawn at random" in warning
+
+
+def test_a_model_that_cannot_be_read_is_not_played(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    monkeypatch.setattr(Parrot, "asked", 0)
+    monkeypatch.setattr(Parrot, "dumb_from", 0)
+    out = gguf.parent / "out"
+    arguments = ["--model", str(gguf), "--out", str(out), "--episodes", "2"]
+    said = refused(capsys, *arguments)
+    assert "none of the first 20 answers names an action; the first one is '...': see --prompt" in said
+    assert "--allow-unreadable" in said and not out.exists()
+    assert command(lambda: collect.main([*arguments, "--allow-unreadable"])) == 0
+    assert "100 % of the prior data's actions were drawn at random" in capsys.readouterr().err
+    assert dataset.load(out, "cartpole", (4,), Discrete(2)).card["answers"]["random_action_share"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "looks"),
+    [
+        (
+            says("", reasoning_content="Okay, \x1b the\nuser \ud83d"),
+            "empty beside a reasoning of its own, 'Okay,",
+        ),
+        (says(None, reasoning="Okay, " * 99), "empty beside a reasoning of its own, 'Okay, Okay"),
+        (says("<think>Okay\n"), "the first one is '<think>Okay"),
+        (says(""), "the first one is empty: see --prompt, --max-tokens and --model"),
+    ],
+)
+def test_a_server_that_only_thinks_is_not_played(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, reply: Reply, looks: str
+) -> None:
+    pytest.importorskip("httpx", reason="httpx is not installed")
+    pytest.importorskip("tenacity", reason="tenacity is not installed")
+    with Unruly(lambda number, body: reply).serve() as url:
+        arguments = ["--backend", "http", "--url", url, "--model", "m", "--out", str(tmp_path / "out")]
+        said = refused(capsys, *arguments)
+    assert looks in said and len(said) < 500 and "\x1b" not in said
+    assert ("enable_thinking" in said) == (reply != says(""))
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_character_ends_no_collection(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    pytest.importorskip("httpx", reason="httpx is not installed")
+    pytest.importorskip("tenacity", reason="tenacity is not installed")
+    reply, out = says("So left \ud83d. Action: left"), tmp_path / "out"
+    with Unruly(lambda number, body: reply).serve() as url:
+        arguments = ["--backend", "http", "--url", url, "--model", "m", "--out", str(out), "--episodes", "1"]
+        assert command(lambda: collect.main(arguments)) == 0
+    assert capsys.readouterr().err == ""
+    _, steps = journal.read_transcript(out / journal.TRANSCRIPT)
+    assert {a["answer"] for s in steps for a in s["attempts"]} == {"So left \ufffd. Action: left"}

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -103,7 +104,17 @@ def test_the_request_and_its_answer() -> None:
         assert set(c.http.versions) == {"server", "httpx"} and "Python" in c.http.versions["server"]
 
 
-@pytest.mark.parametrize("usage", [None, 5, {}, {"prompt_tokens": None, "completion_tokens": "many"}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        5,
+        {},
+        {"prompt_tokens": None, "completion_tokens": "many"},
+        {"prompt_tokens": True, "completion_tokens": 10**400},
+        {"prompt_tokens": -1, "completion_tokens": 2.5},
+    ],
+)
 def test_tokens_that_are_not_counted_are_none(usage: object) -> None:
     with case(dataclasses.replace(says("Action: left", usage))) as c:
         assert c.ask() == [Completion("Action: left", 0, 0, False)]
@@ -196,6 +207,9 @@ def test_retry_after_as_a_date() -> None:
         (Reply({"choices": [{"text": "left"}]}), "no text at choices"),
         (Reply({"choices": [{"message": "left"}]}), "no text at choices"),
         (says(5), "no text at choices"),
+        (says(["left"]), "no text at choices"),
+        (says([{"type": "text", "text": 5}]), "no text at choices"),
+        (Reply(b"[" * 100_000), "no JSON object"),
     ],
 )
 def test_what_cannot_get_better_is_one_line_at_once(reply: Reply, says_: str) -> None:
@@ -290,6 +304,64 @@ def test_a_long_answer() -> None:
         assert len(long) > 10_000 and c.ask()[0].text == long
 
 
+def test_half_a_character_is_replaced() -> None:
+    """Also in the turn that sends it back, which could not be written otherwise."""
+    with case(says("\ud83dIt\ude00 leans \ud83d\ude00\x00\u2028\x85"), says("le\ud83dft")) as c:
+        whole = "\ufffdIt\ufffd leans \U0001f600\x00\u2028\x85"
+        (answer,) = c.ask()
+        assert answer.asked and answer.text == f"{whole.rstrip()}\nAction: le\ufffdft"
+        assert c.server.bodies[1]["messages"][1]["content"] == whole
+    with case(says("It leans \ud83d"), says(" left"), prefill=True) as c:
+        assert c.ask()[0].text == "It leans \ufffd\nAction: left"
+
+
+def test_half_a_character_in_the_list_of_models() -> None:
+    server = Unruly(in_turn(Reply(status=404)))
+    server.models = Reply({"data": [{"id": "two\nlines"}, {"id": "\ud83d"}]})
+    with serving(server) as c:
+        assert "it lists two lines, " in c.refused()
+
+
+def test_an_answer_in_parts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Action: right?"}]},
+        {"type": "text", "text": "So left. "},
+        {"type": "image_url", "image_url": {}},
+        {"type": "text", "text": "Action: left\ud83d"},
+    ]
+    with case(says(parts)) as c:
+        assert c.ask() == [Completion("So left. Action: left\ufffd", 0, 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("content", "beside"),
+    [
+        ("", {"reasoning_content": "Okay.\nAction: left"}),
+        (None, {"reasoning": " Okay.\nAction: left "}),
+        (" \n", {"reasoning_content": None, "reasoning": "Okay.\nAction: left"}),
+        ([{"type": "thinking", "thinking": "Okay.\nAction: left"}], {}),
+        ([], {"reasoning_content": [{"type": "text", "text": "Okay.\nAction: left"}]}),
+    ],
+)
+def test_reasoning_is_no_answer_but_goes_along(content: object, beside: dict[str, object]) -> None:
+    with case(says(content, **beside)) as c:
+        (answer,) = c.ask()
+        assert answer.text.strip() == "" and answer.reasoning == "Okay.\nAction: left"
+        assert len(c.server.bodies) == 2  # it was asked for the action
+
+
+def test_reasoning_beside_an_answer_is_left_out() -> None:
+    with case(says("Action: left", reasoning_content="Or right?")) as c:
+        assert c.ask() == [Completion("Action: left", 0, 0, False)]
+    with case(says("", reasoning={"text": "left"}), says("left")) as c:
+        assert c.ask() == [Completion("Action: left", 0, 0, True)]
+
+
+def test_an_empty_second_turn_adds_nothing() -> None:
+    with case(says("It leans."), says("")) as c:
+        assert c.ask() == [Completion("It leans.", 0, 0, True)]
+
+
 def test_the_first_words_are_asked_for() -> None:
     with case(says("The pole leans. Action: left")) as c:
         (answer,) = c.ask(dataclasses.replace(QUERY, start="The pole"))
@@ -374,6 +446,13 @@ def test_an_answer_ends_with_the_line_of_its_mark(text: str, kept: str) -> None:
     assert cut(text, "Action:") == kept
 
 
+def test_a_mark_that_is_repeated_for_ever_is_read_in_a_moment() -> None:
+    long = "Action:\n" * 100_000  # which took minutes when each mark was tried for itself
+    began = time.monotonic()
+    assert cut(long, "Action:") == long
+    assert time.monotonic() - began < 5
+
+
 @pytest.mark.parametrize(
     ("settings", "says_"),
     [
@@ -389,6 +468,11 @@ def test_an_answer_ends_with_the_line_of_its_mark(text: str, kept: str) -> None:
         (Server(extra="{"), "--extra: not JSON"),
         (Server(extra="[]"), "--extra must be a JSON object"),
         (Server(extra='{"seed": 1, "n": 2}'), "--extra must not set n, seed"),
+        (Server(extra='{"stop": "\\ud83d"}'), "--extra must hold finite numbers, and characters"),
+        (Server(extra='{"min_p": NaN}'), "--extra must hold finite numbers"),
+        (Server(extra='{"min_p": 1e999}'), "--extra must hold finite numbers"),
+        (Server(extra='{"a": ' + "[" * 100_000), "--extra: not JSON"),
+        (Server("http://host/\udcff"), "--url holds bytes that are not UTF-8"),
     ],
 )
 def test_bad_settings(settings: Server, says_: str) -> None:

@@ -66,6 +66,25 @@ def test_the_last_resort_is_a_fair_coin_of_its_own() -> None:
     assert player.decide(requests(["left"] * 2, 7)) == decisions[14:16]
 
 
+@pytest.mark.parametrize("readable", [1, 2, 3, 4, 20])
+def test_a_trial_asks_until_it_can_read(readable: int) -> None:
+    """Once, and then twice as often each time; each answer is drawn anew, about the states in turn."""
+    backend = Script(lambda q: "Action: left" if len(backend.asked) >= readable else "hm")
+    player = LanguagePolicy(backend, PROMPT, WORDS, seed=0)
+    assert player.try_out([{"side": "left"}, {"side": "right"}]) is None
+    assert len(backend.asked) == {1: 1, 2: 3, 3: 3, 4: 7, 20: 20}[readable]
+    assert len({q.seed for q in backend.asked}) == len(backend.asked)
+    assert all(q.tail == f"Leans {'right' if i % 2 else 'left'}." for i, q in enumerate(backend.asked))
+
+
+def test_a_trial_in_vain_shows_its_first_answer() -> None:
+    backend = Script(lambda q: f"hm {len(backend.asked)}")
+    player = LanguagePolicy(backend, PROMPT, WORDS, seed=0)
+    first = player.try_out([{"side": "left"}])
+    assert first is not None and first.text == "hm 1" and len(backend.asked) == policy.TRIAL
+    assert player.try_out([{"side": "left"}], 1) is not None and len(backend.asked) == policy.TRIAL + 1
+
+
 def test_seeds_depend_on_every_number() -> None:
     seeds = {
         policy.draw(purpose, a, b) for purpose in ("answer", "sample") for a in range(30) for b in range(30)

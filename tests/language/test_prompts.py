@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pathlib
 
 import numpy as np
 import pytest
 
 from loro_jax.environments import REGISTRY
+from loro_jax.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import describe, prompts
 from loro_jax.language.parse import Words
@@ -78,7 +81,13 @@ def test_splits_at_the_line_of_the_first_placeholder() -> None:
         ("Leans {angle.", "p.txt:"),
         ("Leans angle}.", "p.txt:"),
         ("Nothing changes.", "names no placeholder"),
-        ("\x00{angle}", "NUL"),
+        ("\x00{angle}", "NUL character, which no prompt may; save it as UTF-8"),
+        ("Leans {angle}.\n\ufeff---\nSo", "holds a byte-order mark behind its beginning; remove it"),
+        ("---\nLeans {angle}.\n---\nSo", "holds 2 lines ---; leave one"),
+        ("Leans {angle}.\n---\nSo\n--- \n", "holds 2 lines ---; leave one"),
+        ("---\nLeans {angle}.", "the message is missing"),
+        ("Leans {angle}.\n---\nTo the {side}, so", "{side} stands below the line ---"),
+        ("Leans {angle}.\n---\nTo the {sdie!r}", "{sdie!r} stands below the line ---"),
     ],
 )
 def test_faulty_templates(text: str, says: str) -> None:
@@ -94,8 +103,63 @@ def test_missing_and_unreadable_files(tmp_path: pathlib.Path) -> None:
         prompts.load("cartpole", "yours", FIELDS, tmp_path)
     with pytest.raises(UserError, match="no prompt"):
         prompts.load("cartpole", "../cartpole/mine", FIELDS, tmp_path)
-    with pytest.raises(UserError, match="cannot be read as text"):
+    with pytest.raises(UserError, match=r"cannot be read as text .*; save it as UTF-8"):
         prompts.load("cartpole", "mine", FIELDS, tmp_path)
+
+
+TEMPLATE = "Rules.\nLeans {angle}.\n---\nSo \u00e9"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TEMPLATE.encode("utf-8-sig"),
+        TEMPLATE.replace("\n", "\r\n").encode(),
+        TEMPLATE.replace("\n", "\r\n").encode("utf-8-sig"),
+        b"\n\n" + TEMPLATE.encode() + b"\r\n",
+    ],
+)
+def test_how_a_file_is_written_does_not_matter(tmp_path: pathlib.Path, raw: bytes) -> None:
+    """Not even to the hash: it is the same prompt."""
+    (tmp_path / "cartpole").mkdir()
+    (tmp_path / "cartpole" / "p.txt").write_bytes(raw)
+    assert prompts.load("cartpole", "p", FIELDS, tmp_path) == prompts.parse(TEMPLATE, "p", FIELDS, "p.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_refused(tmp_path: pathlib.Path, encoding: str) -> None:
+    (tmp_path / "cartpole").mkdir()
+    (tmp_path / "cartpole" / "p.txt").write_text("Leans {angle}.", encoding=encoding)
+    with pytest.raises(UserError, match=r"p\.txt: .*save it as UTF-8$"):
+        prompts.load("cartpole", "p", FIELDS, tmp_path)
+
+
+@pytest.mark.parametrize("line", ["---", "--- ", "---\t \t", " ---", "---\r", "---\u00a0"])
+def test_blanks_beside_the_separator_do_not_matter(line: str) -> None:
+    prompt = prompts.parse(f"Leans {{angle}}.\n{line}\nSo", "p", FIELDS, "p.txt")
+    assert (prompt.tail_template, prompt.start) == ("Leans {angle}.", "So")
+
+
+def test_other_dashes_are_text() -> None:
+    for text in ("{angle}\n----\nSo", "{angle}\n--- So", "{angle}\n-- -\nSo"):
+        assert prompts.parse(text, "p", FIELDS, "p").tail_template == text
+
+
+@pytest.mark.parametrize("start", ["So {", '{"action": "left"}', "{", "{}"])
+def test_braces_below_the_separator_are_text(start: str) -> None:
+    assert prompts.parse(f"{{angle}}\n---\n{start}", "p", FIELDS, "p").start == start
+
+
+def test_a_start_may_be_empty() -> None:
+    prompt = prompts.parse("Leans {angle}.\n---", "p", FIELDS, "p")
+    assert (prompt.tail_template, prompt.start) == ("Leans {angle}.", "")
+
+
+def test_shipped_prompts_are_those_of_the_shipped_episodes() -> None:
+    held = [json.loads(card.read_text())["prompt"] for card in sorted(EPISODES.glob("*/*/card.json"))]
+    assert held and all(hashlib.sha256(p["text"].encode()).hexdigest() == p["sha256"] for p in held)
+    shipped = {prompts.load(e, name, describe.description(e).names).sha256 for e, name in SHIPPED}
+    assert {p["sha256"] for p in held} <= shipped
 
 
 def test_an_edited_prompt_has_another_hash(tmp_path: pathlib.Path) -> None:

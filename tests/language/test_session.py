@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gzip
 import json
 import pathlib
@@ -26,8 +28,8 @@ IDENTITY: dict[str, Any] = {"environment": "cartpole", "seed": 3}
 class Scripted:
     """A policy that follows the pole most of the time; it is interrupted after `rounds` rounds."""
 
-    def __init__(self, rounds: int = 10**9) -> None:
-        self.rounds, self.calls = rounds, 0
+    def __init__(self, rounds: int = 10**9, says: str = "\u00e9") -> None:
+        self.rounds, self.says, self.calls = rounds, says, 0
 
     def recall(self, steps: Sequence[dict[str, Any]]) -> None:
         pass
@@ -41,7 +43,8 @@ class Scripted:
     def _decide(self, r: Request) -> Decision:
         noisy = draw("noise", r.episode, r.step) % 4 == 0
         action = int((r.fields["pole_direction"] == "right") != noisy)
-        return Decision(action, noisy, (Attempt(f"\u00e9 {r.step}", None if noisy else action, False, 7, 3),))
+        answer = Attempt(f"{self.says} {r.step}", None if noisy else action, False, 7, 3)
+        return Decision(action, noisy, (answer,))
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,29 @@ def test_resumed_equals_uninterrupted(
     for mine, theirs in zip(load(tmp_path).transitions, load(whole.out).transitions, strict=True):
         assert mine.tobytes() == theirs.tobytes()
     assert transcript(tmp_path) == transcript(whole.out)
+
+
+STRANGE = '\x00\r\r\n\x1c\x85\u2028\u2029\ufeff\ufffe\ud83d \\\ude00\\"' + "\U0001f600" * 1000
+
+
+def test_any_answer_can_be_recorded(
+    whole: session.Collection, simulator: play.Simulator, tmp_path: pathlib.Path
+) -> None:
+    """Line ends of every kind, and halves of characters, in answers as in names."""
+    card = {**plan(simulator, tmp_path).card, "model": STRANGE}
+    collection = dataclasses.replace(plan(simulator, tmp_path), card=card)
+    identity = {**IDENTITY, "model": STRANGE}
+    for rounds in (3, 10**9):
+        with contextlib.closing(Journal(tmp_path, identity)) as record:
+            if rounds == 3:
+                with pytest.raises(KeyboardInterrupt):
+                    collection.run(record, Scripted(rounds, STRANGE))
+            else:
+                collection.run(record, Scripted(rounds, STRANGE))
+    found, *steps = transcript(tmp_path)
+    assert found == identity and load(tmp_path).card["model"] == STRANGE
+    assert all(s["attempts"][0]["answer"] == f"{STRANGE} {s['step']}" for s in steps)
+    assert [s["action"] for s in steps] == [s["action"] for s in transcript(whole.out)[1:]]
 
 
 def test_an_interrupted_dataset_holds_the_finished_episodes(

@@ -24,10 +24,10 @@ class Reply:
     drops: bool = False
 
 
-def says(text: Any, usage: Any = None) -> Reply:
-    """A well-formed answer."""
+def says(text: Any, usage: Any = None, **beside: Any) -> Reply:
+    """A well-formed answer, with further fields `beside` its text."""
     spent = {} if usage is None else {"usage": usage}
-    return Reply({"choices": [{"message": {"role": "assistant", "content": text}}]} | spent)
+    return Reply({"choices": [{"message": {"role": "assistant", "content": text} | beside}]} | spent)
 
 
 class Unruly:
