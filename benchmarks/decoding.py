@@ -56,7 +56,7 @@ class Way:
 
 def main() -> int:
     options = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.decoding", description=__doc__))
-    from loro_jax import environments, results
+    from loro_jax import environments, machine, results
     from loro_jax.language import describe, llamacpp, models, play, prompts
     from loro_jax.language.backend import Decoding, Query
 
@@ -125,7 +125,7 @@ def main() -> int:
         "max_tokens": options.max_tokens,
         "rows": rows,
         "llama_cpp_python": library.__version__,
-        **results.provenance(),
+        **machine.provenance(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     results.write_json(options.out.with_suffix(".json"), record)

@@ -209,15 +209,14 @@ def _reference(entry: Mapping[str, Any]) -> str:
 
 def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
     """Returns between the random policy (0) and the reference (1), with intervals, a row for each dataset."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from loro_jax.figures import STYLE, WIDTH
+    from loro_jax.figures import WIDTH, style
 
     rows = [(name, entry["reference"], row) for name, entry in found.items() for row in entry["rows"]]
     colours = {"smollm2": "#56B4E9", "qwen2.5": "#D55E00"}
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(1.5 * WIDTH, 0.7 + 0.17 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()

@@ -153,14 +153,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
     """One panel for each environment: returns with intervals, by model and mode."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from loro_jax.figures import STYLE, WIDTH
+    from loro_jax.figures import WIDTH, style
 
     names = list(dict.fromkeys(row["environment"] for row in rows))
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(WIDTH * (1 if len(names) == 1 else 2), 2.3), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):

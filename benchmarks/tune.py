@@ -82,9 +82,9 @@ class Options:
 
 def main() -> int:
     options = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.tune", description=__doc__))
-    import jax
+    from loro_jax import machine
 
-    jax.config.update("jax_num_cpu_devices", 2)
+    machine.start(2)
     from loro_jax import results
     from loro_jax.spaces import Discrete
 
@@ -111,7 +111,7 @@ def main() -> int:
         "nearby": nearby_space,
         "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
         "rows": json.loads(path.read_text())["rows"] if path.exists() else [],
-        **results.provenance(),
+        **machine.provenance(),
     }
 
     def round_of(protocols: list[Protocol], seeds: int, seed: int, title: str) -> list[Protocol]:

@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from loro_jax.figures import STYLE, WIDTH, look
+from loro_jax.figures import WIDTH, look, style
 
 SHOWN = 0.6  # share of the vertical step between two arms that their two markers take
 
 
 def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draws `suite.json`'s content into `stem`.png and .pdf -> their paths."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     arms = list(found["arms"])
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(2 * WIDTH, 4.75), layout="constrained")
         FigureCanvasAgg(figure)
         (iqm, profile), (improvement, each) = figure.subplots(2, 2, width_ratios=(1, 1.2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -24,18 +25,32 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are there, readable or not."""
+        return sorted(self.manager.all_steps())
+
     def save(self, progress: Progress) -> None:
-        """Writes a step named by the pieces done; a step that is there already is left."""
+        """Writes a step named by the pieces done; a step that is there already is left.
+
+        Raises:
+            OSError: it cannot be written; the steps before it are whole.
+        """
         if progress.done in self.manager.all_steps():
             return
-        self.manager.save(
-            progress.done,
-            args=ocp.args.Composite(
-                runs=ocp.args.StandardSave(progress.runs),
-                records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
-            ),
-        )
-        self.manager.wait_until_finished()
+        try:
+            self.manager.save(
+                progress.done,
+                args=ocp.args.Composite(
+                    runs=ocp.args.StandardSave(progress.runs),
+                    records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+                ),
+            )
+            self.manager.wait_until_finished()
+        except OSError:
+            raise
+        except Exception as error:  # tensorstore has types of its own for a full disk
+            raise OSError(" ".join(str(error).split())[:200]) from error
 
     def newest(self, like: Run) -> Progress | None:
         """The newest checkpoint that can be read, with the shapes and devices of `like`, or None."""
@@ -51,7 +66,10 @@ class Checkpoints:
             except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
                 self._set_aside(step)
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-                print(f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it")
+                print(
+                    f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it",
+                    file=sys.stderr,
+                )
                 continue
             return Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
         return None

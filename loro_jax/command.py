@@ -53,12 +53,13 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
         raise UserError(f"--seeds must be at least 1, got {options.seeds}")
     if options.devices < 0:
         raise UserError(f"--devices must not be negative, got {options.devices}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    import jax  # after the arguments are known to be good: --help and mistakes answer at once
+    from loro_jax import machine
 
-    jax.config.update("jax_num_cpu_devices", options.devices or cores)
-    from loro_jax import arms, experiment
+    machine.start(options.devices)  # after the arguments are known to be good: mistakes answer at once
+    from loro_jax import arms, experiment, keys
     from loro_jax.store import Store
+
+    keys.check(options.seed)
 
     protocol = options.settings
     named = tuple(a.strip() for a in options.arms.split(",") if a.strip())
@@ -70,20 +71,34 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
     )
     out = options.out or pathlib.Path("results") / benchmark.name / protocol.name
     console = Console(stderr=True, highlight=False)
-    store = Store(out, ready.identity, options.resume)
-    if store.complete:
-        print(f"{out} holds this run already, complete; without --resume it runs anew")
-        return 0
-    try:
-        result, seconds = experiment.run(ready, store, console)
-    except experiment.Interrupted:
-        console.print(
-            f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on",
-            soft_wrap=True,
-        )
-        return 130
-    report(ready, result, seconds, out, console)
-    store.clear()
+    for warning in ready.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    with Store(out, ready.identity, options.resume, machine.computed_on()) as store:
+        if store.complete:
+            print(f"{out} holds this run already, complete; without --resume it runs anew")
+            return 0
+        try:
+            result, seconds = experiment.run(ready, store, console)
+            report(ready, result, seconds, out, console)
+        except experiment.Interrupted:
+            console.print(
+                f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on",
+                soft_wrap=True,
+            )
+            return 130
+        except KeyboardInterrupt:
+            kept = store.folder.exists()
+            console.print(
+                "stopped; "
+                + (
+                    f"what was trained is in {store.folder}: the same command with --resume goes on"
+                    if kept
+                    else "nothing was trained yet, and nothing is kept"
+                ),
+                soft_wrap=True,
+            )
+            return 130
+        store.clear()
     return 0
 
 
@@ -91,31 +106,32 @@ def report(
     ready: Experiment, result: Any, seconds: dict[str, float], out: pathlib.Path, console: Console
 ) -> None:
     """Writes every output of a finished run, prints the table, and says where the rest is."""
-    from loro_jax import figures, results, summary, tables
+    from loro_jax import figures, machine, results, summary, tables
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
     gradient_steps = sum(int(c["gradient_steps"].sum()) for c in result.counters.values())
     per = max(seconds["training"], 1e-9)
-    results.save(result, out)
     written = summarise(ready, result)
-    summary.write(written, out)
-    results.write_json(
-        out / "run.json",
-        {
-            "identity": result.identity,
-            **results.provenance(),
-            "seconds": {k: round(v, 2) for k, v in seconds.items()},
-            "throughput": {
-                "env_steps_per_second": round(steps / per),
-                "gradient_steps_per_second": round(gradient_steps / per),
-            },
+    run = {
+        "identity": result.identity,
+        **machine.provenance(),
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        "throughput": {
+            "env_steps_per_second": round(steps / per),
+            "gradient_steps_per_second": round(gradient_steps / per),
         },
-    )
-    with console.status("drawing figures"):
-        figures.draw_all(
-            written, result.curves, result.env_steps, result.flat, out / "figures",
-            prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.eval_every,
-        )  # fmt: skip
+    }
+    try:
+        with results.together(out) as folder, console.status("drawing figures"):
+            results.save(result, folder)
+            summary.write(written, folder)
+            figures.draw_all(
+                written, result.curves, result.env_steps, result.flat, folder / "figures",
+                prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.eval_every,
+            )  # fmt: skip
+            results.write_json(folder / results.RUN, run)
+    except UserError as error:
+        raise UserError(f"{error}; nothing is lost: make room, then the same command with --resume") from None
     tables.print_tables(written, Console(highlight=False))
     print(f"Results, figures and what ran: {out}{os.sep}")
 

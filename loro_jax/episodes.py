@@ -65,9 +65,11 @@ class Episodes:
     def queries(self) -> int:
         """Questions that were put to the model for the whole dataset, as its card counts them; -1 if not."""
         answers = self.card.get("answers")
-        made = [answers.get(k, 0) for k in ("answers", "judgements")] if isinstance(answers, dict) else []
-        known = made and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in made)
-        return sum(made) if known and "answers" in answers else -1
+        if not isinstance(answers, dict):
+            return -1
+        made = [answers.get("answers"), answers.get("judgements", 0)]
+        known = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 for n in made)
+        return sum(made) if known else -1
 
     def first(self, episodes: int) -> Episodes:
         """The first `episodes` episodes; asking for more than there are is an `EpisodeError`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -21,12 +22,39 @@ class EpisodeError(UserError):
 
 
 def command(main: Callable[[], int | None]) -> int:
-    """Runs a command's `main`; a `UserError` becomes one line on stderr and exit status 2."""
+    """Runs a command's `main` -> its exit status; what the user can mend is one line on stderr, and 2.
+
+    That is a `UserError`, a file that cannot be read or written, and a JAX without a device or memory.
+    Ctrl-C is one line and 130.
+    """
     try:
         return main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refused(f"{where}{error.strerror or error}")
+    except RuntimeError as error:  # JAX's own types are subclasses
+        said = str(error)
+        if "initialize backend" in said or "Unknown backend" in said:
+            from loro_jax.machine import unavailable
+
+            return _refused(unavailable(error))
+        if "RESOURCE_EXHAUSTED" in said:
+            why = " ".join(said.split())[:200]
+            return _refused(f"not enough memory ({why}); use fewer --seeds, or a smaller --replay-capacity")
+        raise
+
+
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
 
 
 def arguments(parse: Callable[[], T]) -> T:

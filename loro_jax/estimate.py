@@ -62,11 +62,3 @@ def _rate(layout: Layout, protocol: Protocol) -> float:
         runs += 1
     flops = runs * 20 * 2 * block * protocol.batch_size * width * width
     return layout.devices * flops / (time.perf_counter() - start)
-
-
-def words(seconds: float) -> str:
-    """12 s, 8 min, 2 h 10 min."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from loro_jax import episodes, estimate, keys, population
+from loro_jax import episodes, estimate, keys, population, progress
 from loro_jax.agents import DDQN, SAC
 from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
@@ -35,6 +35,10 @@ from loro_jax.world import Interaction, World, play
 
 RANDOM_EPISODES = 1000
 CHECKPOINT_SECONDS = 60.0
+COLUMNS = (
+    TextColumn("{task.description:>13}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+)  # fmt: skip
 
 
 class Interrupted(Exception):
@@ -70,7 +74,8 @@ def prepare_experiment(
     if isinstance(env.action_space, Box) and protocol.pretrain_target_interval:
         raise UserError("--pretrain-target-interval is for Double DQN; SAC updates its targets softly")
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
-    prior, card, warnings = None, None, ()
+    prior, card = None, None
+    warnings: tuple[str, ...] = ()
     plan = Plan(protocol, 1, 0, env.limit)
     if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
         folder = episodes.resolve(dataset, env.name)
@@ -107,7 +112,7 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     sentences = {arm.name: population.pieces(arm, e.protocol.eval_every) for arm in learning}
     left = [s for name, s in sentences.items() if store.finished(name) is None]
     networks = 3 if isinstance(e.world.agent, SAC) else 1
-    expected = estimate.words(
+    expected = progress.words(
         estimate.seconds(left, e.protocol, layout, e.seeds, networks, e.world.evaluation.limit)
     )
     console.print(
@@ -121,14 +126,14 @@ def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result,
     programs = Programs(e.world, layout)
     like = population.begin(e.world, layout, e.seed, e.seeds, False)
     distinct = list(dict.fromkeys(p for s in left for p in s))
-    with console.status(f"compiling {len(distinct)} programs, which all arms share"):
+    with progress.waiting(console, f"compiling {len(distinct)} programs, which all arms share"):
         programs.prepare(distinct, like, data)
     del like
     if distinct:
         console.print(f"compiled {len(distinct)} programs in {programs.compile_seconds:.0f} s")
     raw: dict[str, dict[str, np.ndarray]] = {}
     total = sum(_cost(p, e.protocol) for s in sentences.values() for p in s)
-    with _bar(console) as bar, _interrupts() as interrupted:
+    with progress.bar(console, *COLUMNS) as bar, _interrupts() as interrupted:
         task = bar.add_task("training", total=total)
         for arm in learning:
             bar.update(task, description=arm.name)
@@ -209,13 +214,11 @@ def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     level = None
     if any((at >= 0).any() for at in diverged.values()):
         returns = flat.get("random_policy")
-        level = float((random_returns(e.world.environment, e.seed) if returns is None else returns).mean())
+        level = float((random_returns(e.world.evaluation, e.seed) if returns is None else returns).mean())
     return Result(curves, free, flat, repeats, env_steps, counters, e.identity, diverged, level)
 
 
-def laid_out(
-    arm: Arm, record: np.ndarray, prior: Prior | None, chunk: int
-) -> tuple[np.ndarray, np.ndarray]:
+def laid_out(arm: Arm, record: np.ndarray, prior: Prior | None, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     """An arm's whole curve, (seeds, evaluations), and which of its evaluations stand for prior data.
 
     `record` is what its phases recorded, (seeds, fewer evaluations): loaded data brings its own returns.
@@ -235,7 +238,7 @@ def laid_out(
 
 
 def uncounted(arm: Arm, chunk: int) -> int:
-    """Environment steps of the budget that `Counters.env_steps` does not count, since none was learned from."""
+    """Environment steps of the budget that `Counters.env_steps` does not count."""
     return sum(p.cost(chunk).prior for p in arm.phases if not isinstance(p, AsPrior))
 
 
@@ -293,13 +296,6 @@ def _cost(phase: Phase, p: Protocol) -> float:
     if isinstance(phase, Interact):
         return phase.steps / p.train_every + phase.steps / 4
     return phase.steps if isinstance(phase, Fit) else 0
-
-
-def _bar(console: Console) -> Bar:
-    return Bar(
-        TextColumn("{task.description:>13}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
-    )  # fmt: skip
 
 
 @contextmanager

@@ -43,6 +43,17 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's defaults and `STYLE`, whatever the user's matplotlibrc says (usetex needs a LaTeX)."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
 class Look(NamedTuple):
     """How an arm is drawn, in every figure alike."""
 
@@ -190,11 +201,10 @@ def _figure(
     summary: Mapping[str, Any], stem: pathlib.Path, height: float, written: list[pathlib.Path]
 ) -> Iterator[Any]:
     """An axes to draw on; then the footer, and `stem`.png and .pdf. No global state of pyplot's."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.add_subplot()

@@ -11,6 +11,8 @@ import enum
 import chex
 import jax
 
+from loro_jax.errors import UserError
+
 
 class Purpose(enum.IntEnum):
     """What a key is for. Values are part of every result: append, never renumber."""
@@ -23,6 +25,12 @@ class Purpose(enum.IntEnum):
     EVALUATE = 5
     FIT = 6
     COLLECT = 7
+
+
+def check(seed: int) -> None:
+    """A `UserError` for a seed that is none of JAX's, which keeps 32 bits: 2**32 would be 0 again."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must lie between 0 and {2**32 - 1}, got {seed}")
 
 
 def member(seed: int, index: int | jax.Array) -> chex.PRNGKey:

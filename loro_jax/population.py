@@ -116,11 +116,7 @@ class Programs:
 
 def pieces(arm: Arm, chunk: int, fit_piece: int = 200) -> list[Phase]:
     """The arm's sentence, cut so that arms share programs and a piece takes seconds."""
-    return [
-        part
-        for phase in arm.phases
-        for part in split(phase, chunk, fit_piece)
-    ]
+    return [part for phase in arm.phases for part in split(phase, chunk, fit_piece)]
 
 
 @dataclasses.dataclass

@@ -94,6 +94,13 @@ class Protocol:
             self._require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("eval_limit", "fit_steps", "warmup", "pretrain_target_interval"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative")
+        for name in ("budget", "fit_steps", "replay_capacity", "warmup", "target_interval"):
+            self._require(
+                getattr(self, name) < 2**31, f"{name} must be less than 2**31, as steps are counted"
+            )
+        self._require(
+            self.budget * self.chained_repeats < 2**31, "budget times chained_repeats must be less than 2**31"
+        )
         self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
         self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
         self._require(0 <= self.epsilon <= 1, "epsilon must lie in [0, 1]")

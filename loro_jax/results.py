@@ -1,21 +1,26 @@
-"""What a run leaves behind, with its identity inside the files; every file is written atomically."""
+"""What a run leaves behind: files that are written aside, moved together, and read back only together.
+
+`run.json` says what ran and holds the SHA-256 of every other file: outputs of two runs are told apart.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
+import hashlib
 import json
 import os
 import pathlib
-import platform
-import subprocess
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-PACKAGES = (
-    "loro_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "scipy",
-)  # fmt: skip
+from loro_jax.errors import UserError
+
+RUN = "run.json"
+STAGING = "outputs.partial"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +64,132 @@ def save(result: Result, folder: pathlib.Path) -> None:
     write_npz(folder / "details.npz", details)
 
 
+@contextmanager
+def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
+    """A folder to write outputs into, which are then moved into `folder` together.
+
+    Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", and is moved
+    last, after the old one is gone. What the old one named and the new one does not is removed. If anything
+    fails before, `folder` stays as it was.
+
+    Raises:
+        UserError: the outputs cannot be written.
+    """
+    staging = folder / STAGING
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        before = _listed(folder / index)
+        written = sorted(p for p in staging.rglob("*") if p.is_file() and p.name != index)
+        files = {p.relative_to(staging).as_posix(): digest(p) for p in written}
+        write_json(staging / index, json.loads((staging / index).read_text()) | {"files": files})
+        (folder / index).unlink(missing_ok=True)
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, folder / name)
+        for name in before - files.keys():
+            (folder / name).unlink(missing_ok=True)
+        os.replace(staging / index, folder / index)
+    except OSError as error:
+        raise UserError(f"results cannot be written to {folder} ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _listed(index: pathlib.Path) -> set[str]:
+    """The files that an index names, none of them outside its folder; nothing where it cannot be read."""
+    try:
+        files = json.loads(index.read_text())["files"]
+        return {name for name in files if not pathlib.PurePosixPath(name).is_absolute() and ".." not in name}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return set()
+
+
+def digest(path: pathlib.Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A finished run, as read back.
+
+    Attributes:
+        run: `run.json`.
+        curves: by learning arm, (seeds, evaluations); NaN where a seed has diverged.
+        env_steps: budget used at each evaluation, (evaluations,).
+        details: the arrays of `details.npz` by their names, such as `flat/random_policy`.
+    """
+
+    run: dict[str, Any]
+    curves: dict[str, np.ndarray]
+    env_steps: np.ndarray
+    details: dict[str, np.ndarray]
+
+
+def read(folder: pathlib.Path) -> Saved:
+    """The finished run in `folder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: a file is damaged, or is not the one that `run.json` was written with.
+    """
+    run = read_json(folder / RUN)
+    verify(folder, run)
+    curves, details = read_npz(folder / "curves.npz"), read_npz(folder / "details.npz")
+    if "env_steps" not in curves:
+        raise UserError(f"{folder / 'curves.npz'}: holds no env_steps; it is not the file of a run")
+    env_steps = curves.pop("env_steps")
+    if any(curve.ndim != 2 or curve.shape[1] != len(env_steps) for curve in curves.values()):
+        raise UserError(f"{folder / 'curves.npz'}: curves and env_steps differ in length")
+    return Saved(run, curves, env_steps, details)
+
+
+def verify(folder: pathlib.Path, run: Mapping[str, Any]) -> None:
+    """A `UserError` if a file is not the one that `run`, the folder's `run.json`, was written with.
+
+    Runs saved before `run.json` held hashes cannot be told apart and pass.
+    """
+    files = run.get("files")
+    if files is None:
+        return
+    if not isinstance(files, dict) or not {"curves.npz", "details.npz"} <= files.keys():
+        raise UserError(f"{folder / RUN}: does not name the files that it was written with; run it again")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or digest(path) != expected:
+            what = "is missing" if not path.is_file() else "is another run's, or was changed"
+            raise UserError(f"{path}: {what}: {RUN} was written with another; restore it, or run it again")
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A file's JSON object; a `UserError` if it is damaged, a `FileNotFoundError` if it is not there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise UserError(f"{path}: damaged, not readable as JSON ({why})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: damaged, holds {type(value).__name__}, not a JSON object")
+    return value
+
+
+def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A file's arrays; a `UserError` if it is damaged, a `FileNotFoundError` if it is not there."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damage surfaces as a dozen types, from zlib's to the tokenizer's
+        why = " ".join(str(error).split())[:100]
+        raise UserError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+
+
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as f:
@@ -74,44 +205,3 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, device and commit, for `run.json`."""
-    import jax
-
-    device = jax.devices()[0]
-    return {
-        "packages": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "device": {
-            "backend": jax.default_backend(),
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "machine": platform.machine(),
-        },
-        "commit": _commit(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with a `+` if it was changed since; None outside a checkout."""
-    here = pathlib.Path(__file__).parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "HEAD").strip() + (
-            "+" if git("status", "--porcelain", "--", ".").strip() else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None

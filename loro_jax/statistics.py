@@ -87,12 +87,14 @@ def filled(curves: npt.ArrayLike, random_return: float | None) -> tuple[Floats, 
             and is not a finite number.
     """
     values = np.asarray(curves, np.float64)
-    lost = np.isnan(values)
+    lost: npt.NDArray[np.bool_] = np.isnan(values)
     if np.isinf(values).any() or (lost[:, :-1] & ~lost[:, 1:]).any():
         raise ValueError("a curve holds values that are not finite, and goes on after them")
-    diverged = lost.any(axis=1)
+    diverged = np.asarray(lost.any(axis=1))
     if diverged.any() and (random_return is None or not np.isfinite(random_return)):
-        raise ValueError(f"{diverged.sum()} curves are not finite to their end, and no random return is given")
+        raise ValueError(
+            f"{diverged.sum()} curves are not finite to their end, and no random return is given"
+        )
     return np.where(lost, 0.0 if random_return is None else random_return, values), diverged
 
 
@@ -121,7 +123,7 @@ def median(scores: Floats, ranks: Floats | None = None) -> float:
 
 
 def weighted_mean(values: Floats, counts: Floats, ranks: Floats | None = None) -> Floats:
-    """Mean of each resample: values (runs,), counts (runs, resamples) -> (resamples,); ranks do not matter."""
+    """Mean of each resample: values (runs,), counts (runs, resamples) -> (resamples,); without ranks."""
     return values @ counts / counts[:, 0].sum()
 
 

@@ -1,96 +1,239 @@
-"""The state of an unfinished run in its output folder: finished arms, checkpoints, and what is running."""
+"""The state of an unfinished run in its output folder: finished arms, checkpoints, and what is running.
+
+What cannot be read is refused, never taken for absent: a run goes on with what it had, or not at all.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import fcntl
+import os
 import pathlib
 import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from loro_jax import results
 from loro_jax.checkpoints import Checkpoints
 from loro_jax.errors import UserError
 from loro_jax.population import Progress
-from loro_jax.results import write_json, write_npz
 from loro_jax.types import Run
+
+FORMAT = 2
+"""Of checkpoints: counts up when a `Run` gets other fields, or another layout."""
+IDENTITY = "identity.json"
 
 
 class Store:
-    """`folder/checkpoints`, claimed for one configuration.
+    """`folder/checkpoints`, claimed for one configuration on one kind of machine, and for one process.
+
+    Nothing is written before there is something to keep. `close` it, or use it as a context manager.
 
     Raises:
-        UserError: the folder cannot be written, holds an interrupted run that is not to be resumed, or
-            a run of another configuration that is.
+        UserError: the folder cannot be written, is in use, holds an interrupted run that is not to be
+            resumed, one of another configuration or machine that is, or state that cannot be read.
 
     Attributes:
         complete: the folder holds this very run, finished, and it is to be resumed: nothing is left.
     """
 
-    def __init__(self, folder: pathlib.Path, identity: dict[str, Any], resume: bool) -> None:
-        self.folder = folder / "checkpoints"
-        there = _read(self.folder / "identity.json")
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        identity: dict[str, Any],
+        resume: bool,
+        computed_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.out, self.folder = folder, folder / "checkpoints"
+        self._record: dict[str, Any] = {
+            "format": FORMAT,
+            "identity": identity,
+            "computed_on": dict(computed_on or {}),
+        }
+        self._lock: int | None = _locked(folder)
         self.complete = False
-        if there is None and resume and (finished := _read(folder / "run.json")) is not None:
-            there = finished.get("identity")
-            self.complete = there == identity
-        if resume and there is not None and there != identity:
-            raise UserError(
-                f"{folder} holds another configuration ({_difference(there, identity)}); resume with the same"
-                " options, or choose another --out"
-            )
-        if not resume and (self.folder / "identity.json").exists():
-            raise UserError(
-                f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}"
-            )
-        if self.complete:
-            return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "identity.json", identity)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+            if any(not path.name.endswith(".partial") for path in self._entries()):
+                if not resume:
+                    raise UserError(
+                        f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}"
+                    )
+                self._check()
+            elif resume:
+                self.complete = self._finished_run()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes in; an output folder that nothing was written to is removed."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):  # not empty
+                self.folder.rmdir()
+            with contextlib.suppress(OSError):
+                self.out.rmdir()
+            os.close(self._lock)
+            self._lock = None
 
     def finished(self, arm: str) -> dict[str, np.ndarray] | None:
         """What `finish` kept of an arm, or None."""
         path = self.folder / f"{arm}.npz"
-        if not path.exists():
+        try:
+            return results.read_npz(path)
+        except FileNotFoundError:
             return None
-        with np.load(path) as archive:
-            return dict(archive)
+        except UserError as error:
+            raise UserError(f"{error}; delete it to train {arm} anew") from None
 
     def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps a finished arm and drops its checkpoints."""
-        write_npz(self.folder / f"{arm}.npz", arrays)
+        with self._writing():
+            results.write_npz(self.folder / f"{arm}.npz", arrays)
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
-        checkpoints = Checkpoints(self.folder / arm)
-        checkpoints.save(progress)
-        checkpoints.close()
-        write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
+        """Keeps an arm's progress, and the seconds spent on it so far."""
+        with self._writing():
+            checkpoints = Checkpoints(self.folder / arm)
+            try:
+                checkpoints.save(progress)
+            finally:
+                checkpoints.close()
+            results.write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
-        """The newest checkpoint of an arm and the seconds spent so far, or None."""
+        """The newest checkpoint of an arm and the seconds spent so far, or None if there is none."""
         if not (self.folder / arm).exists():
             return None
         checkpoints = Checkpoints(self.folder / arm)
+        there = checkpoints.steps
         progress = checkpoints.newest(like)
         checkpoints.close()
-        spent = _read(self.folder / f"{arm}.json") or {}
-        return None if progress is None else (progress, float(spent.get("seconds", 0.0)))
+        if progress is None:
+            if there:
+                raise UserError(
+                    f"{self.folder / arm}: no checkpoint can be read; delete it to train {arm} anew"
+                )
+            return None
+        try:
+            seconds = float(results.read_json(self.folder / f"{arm}.json")["seconds"])
+        except FileNotFoundError:  # killed before it was written
+            seconds = 0.0
+        except (UserError, LookupError, TypeError, ValueError):
+            raise UserError(
+                f"{self.folder / arm}.json: damaged; delete it to go on without the seconds spent so far"
+            ) from None
+        return progress, seconds
 
     def clear(self) -> None:
         """Deletes everything, once the results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _entries(self) -> list[pathlib.Path]:
+        try:
+            return list(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    def _check(self) -> None:
+        """Refuses an interrupted run of another configuration or machine, or one that does not say which."""
+        path = self.folder / IDENTITY
+        try:
+            there = results.read_json(path)
+            if there.get("format") != FORMAT and "benchmark" not in there:
+                raise UserError(f"{path}: damaged")
+        except (UserError, FileNotFoundError):
+            raise UserError(
+                f"{path} cannot be read, so that nobody knows what the checkpoints beside it are of;"
+                f" restore it, or delete {self.folder} to train anew"
+            ) from None
+        if there.get("format") != FORMAT:
+            raise UserError(
+                f"{self.folder} was begun by another version of loro_jax; go on with that one, or delete it"
+            )
+        here = self._record
+        if there.get("identity") != here["identity"]:
+            self._refuse(there.get("identity"))
+        before, now = there.get("computed_on"), here["computed_on"]
+        if not isinstance(before, dict):
+            raise UserError(f"{path}: damaged; delete {self.folder} to train anew")
+        fixed = [k for k in {**before, **now} if k != "processor" and before.get(k) != now.get(k)]
+        if fixed:
+            other = "; ".join(
+                f"{k.replace('_', ' ')} {before.get(k)} there, {now.get(k)} here" for k in fixed
+            )
+            raise UserError(
+                f"{self.out} was begun on another machine or setup ({other}), whose numbers differ: go on"
+                " there, or choose another --out"
+            )
+        if before.get("processor") != now.get("processor"):
+            print(
+                f"warning: {self.out} was begun on another processor ({before.get('processor')}); its numbers"
+                " may round differently from here on",
+                file=sys.stderr,
+            )
+
+    def _finished_run(self) -> bool:
+        """Whether the folder holds this run, finished; another one, or a damaged one, is refused."""
+        try:
+            run = results.read_json(self.out / results.RUN)
+        except FileNotFoundError:
+            return False
+        if run.get("identity") != self._record["identity"]:
+            self._refuse(run.get("identity"))
+        results.verify(self.out, run)
+        return True
+
+    def _refuse(self, identity: Any) -> None:
+        found = identity if isinstance(identity, dict) else {}
+        raise UserError(
+            f"{self.out} holds another configuration ({_difference(found, self._record['identity'])}); resume"
+            " with the same options, or choose another --out"
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Claims the folder before what is written within; what cannot be written is a `UserError`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / IDENTITY).exists():
+                results.write_json(self.folder / IDENTITY, self._record)
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.folder} ({error.strerror or error}); what was kept before is whole:"
+                " make room, then the same command with --resume goes on"
+            ) from None
+
+
+def _locked(folder: pathlib.Path) -> int:
+    """A file descriptor of the folder, which is made and locked; a `UserError` if it cannot be."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(0, "permission denied, or a read-only file system")
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UserError(f"another run is writing to {folder}; wait for it, or choose another --out") from None
+    except OSError:  # a file system without locks
+        print(f"warning: {folder} cannot be locked: let no other run write there", file=sys.stderr)
+    return lock
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:

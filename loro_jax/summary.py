@@ -132,9 +132,9 @@ def summarise(
             " (faster, for steps_to_threshold), ties counting half; its interval resamples paired seeds",
             "difference": "arm - baseline, paired by seed (steps_to_threshold: negative is faster)",
             "p_value": "paired sign-flip permutation test, two-sided; p_holm over all of a reading",
-            "diverged": "runs whose loss, gradients or parameters stopped being finite, or whose evaluation"
-            " did: their curves are NaN from there on, which counts as random_return in means and differences;"
-            " by rank (iqm, median, probability of improvement) they are the worst, and they reach no threshold",
+            "diverged": "runs whose loss, gradients, parameters or evaluation stopped being finite: their"
+            " curves are NaN from there on, which counts as random_return in means and differences; by rank"
+            " (iqm, median, probability of improvement) they are the worst, and they reach no threshold",
             "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
             " enter no paired comparison",
         },

@@ -70,8 +70,8 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     found = list(summary["notes"].get("warnings") or [])
     if phrases := divergence(summary, most=1_000):
         found.append(
-            f"{'; '.join(phrases).capitalize()}. From there on such a run counts as the random policy's return"
-            f" ({summary['random_return']:.4g}) in means and differences, and as the worst by rank."
+            f"{'; '.join(phrases)}. From there on such a run counts as the random policy's"
+            f" return ({summary['random_return']:.4g}) in means and differences, and as the worst by rank."
         )
     return found
 
