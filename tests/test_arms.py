@@ -9,18 +9,19 @@ import pytest
 from loro_jax import arms
 from loro_jax.arms import ARMS, Plan, build
 from loro_jax.errors import UserError
-from loro_jax.phases import Collect, Fit, Forget, Interact, Load, Retarget
+from loro_jax.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
 from loro_jax.protocols import PAPER, RELEASED, Protocol
 from loro_jax.types import Phase
 
-ROWS, LIMIT, PRIOR = 321, 200, 2000
+ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
 """321 transitions in tau = 10 episodes, which cost one chunk of 200 steps each."""
 
+LOAD = Load(ROWS, charged=PRIOR, queries=QUERIES)
 Sentence = tuple[Phase, ...]
 
 
 def sentences(protocol: Protocol) -> dict[str, Sentence]:
-    plan = Plan(protocol, ROWS, PRIOR, LIMIT)
+    plan = Plan(protocol, ROWS, PRIOR, LIMIT, QUERIES)
     return {name: build((name,), plan)[0].phases for name in ARMS}
 
 
@@ -28,12 +29,12 @@ def test_the_table_under_paper() -> None:
     uniform = Collect(steps=10 * LIMIT, episodes=10, chunks=10)
     expected: dict[str, Sentence] = {
         "pure_rl": (Interact(30_000),),
-        "loro": (Load(ROWS), Fit(3000), Forget(), Interact(28_000)),
-        "mix": (Load(ROWS), Interact(28_000)),
-        "loro_keep": (Load(ROWS), Fit(3000), Interact(28_000)),
+        "loro": (LOAD, Fit(3000), Forget(), Interact(28_000)),
+        "mix": (LOAD, Interact(28_000)),
+        "loro_keep": (LOAD, Fit(3000), Interact(28_000)),
         "random_data": (uniform, Fit(3000), Forget(), Interact(28_000)),
-        "on_policy": (Interact(2000), Fit(3000), Forget(), Interact(28_000)),
-        "loro_chained": (Load(ROWS), Fit(3000), Forget(), Interact(28_000)),
+        "on_policy": (AsPrior(Interact(2000)), Fit(3000), Forget(), Interact(28_000)),
+        "loro_chained": (LOAD, Fit(3000), Forget(), Interact(28_000)),
         "llm_policy": (),
         "random_policy": (),
     }
@@ -44,12 +45,12 @@ def test_the_departures_under_released() -> None:
     uniform = Collect(steps=10 * LIMIT, episodes=10, chunks=10, alignment="released")
     expected: dict[str, Sentence] = {
         "pure_rl": (Interact(30_000),),
-        "loro": (Retarget(200), Load(ROWS), Fit(3000), Forget(), Interact(28_000)),
-        "mix": (Load(ROWS), Interact(28_000)),
-        "loro_keep": (Retarget(200), Load(ROWS), Fit(3000), Interact(28_000)),
+        "loro": (Retarget(200), LOAD, Fit(3000), Forget(), Interact(28_000)),
+        "mix": (LOAD, Interact(28_000)),
+        "loro_keep": (Retarget(200), LOAD, Fit(3000), Interact(28_000)),
         "random_data": (uniform, Fit(3000), Interact(28_000)),
-        "on_policy": (Interact(2000), Fit(3000), Interact(28_000)),
-        "loro_chained": (Retarget(200), Load(ROWS), Fit(3000), *(Forget(), Interact(28_000)) * 5),
+        "on_policy": (AsPrior(Interact(2000)), Fit(3000), Interact(28_000)),
+        "loro_chained": (Retarget(200), LOAD, Fit(3000), *(Forget(), Interact(28_000)) * 5),
         "llm_policy": (),
         "random_policy": (),
     }

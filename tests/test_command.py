@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -11,13 +12,15 @@ import sys
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.cartpole import CARTPOLE
-from loro_jax import episodes, experiment
+from loro_jax import episodes, experiment, figures, results
 from loro_jax.command import main
 from loro_jax.episodes import Episodes
+from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
 
@@ -80,6 +83,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--alignment", "odd"), "invalid choice 'odd' for argument '--alignment'"),
         (("--budget", "1100"), "budget must be a multiple of 200"),
         (("--budget", "0"), "budget must be at least 1"),
+        (("--budget", "2147483800"), "budget must be less than 2**31"),
         (("--epsilon", "2"), "epsilon must lie in [0, 1]"),
         (("--tau", "5"), "uniform-plain: holds 4 episodes, but tau asks for 5; collect more or lower --tau"),
         (("--budget", "200"), "leaves nothing after tau = 2 prior episodes, which use 1; raise --budget"),
@@ -201,15 +205,132 @@ def test_prior_data_is_charged_to_the_first_evaluations(
         steps = {
             arm: details[f"counters/{arm}/env_steps"].tolist() for arm in ("pure_rl", "loro", "on_policy")
         }
-        queries = details["counters/loro/llm_queries"].tolist()
+        assert "counters/loro/llm_queries" not in details  # the card does not say how many were asked
         prior = details["counters/loro_keep/prior_steps"].tolist()
         free = details["llm_free/loro"]
         flat = details["flat/llm_policy"]
     assert steps == {"pure_rl": [1000] * SEEDS, "loro": [800] * SEEDS, "on_policy": [1000] * SEEDS}
-    assert queries == prior == [int(data.episode_lengths[:TAU].sum())] * SEEDS
+    assert prior == [int(data.episode_lengths[:TAU].sum())] * SEEDS
     np.testing.assert_array_equal(free, arrays["loro"][:, 1:])
     np.testing.assert_array_equal(flat, data.returns)
     np.testing.assert_array_equal(arrays["on_policy"][:, 0], arrays["pure_rl"][:, 0])  # the same first steps
+
+
+def test_with_prior_data_free_no_curve_holds_prior_data(finished: pathlib.Path) -> None:
+    """Nor a uniform policy's evaluations, nor what an agent learned before it was pretrained."""
+    arrays = curves(finished)
+    with np.load(finished / "details.npz") as details:
+        free = {arm: details[f"llm_free/{arm}"] for arm in arrays if arm != "env_steps"}
+    for arm, curve in free.items():
+        first = 0 if arm == "pure_rl" else 1
+        np.testing.assert_array_equal(curve, arrays[arm][:, first : first + BUDGET // CHUNK - 1], err_msg=arm)
+
+
+def test_diverged_seeds_are_named_and_count_as_random_play(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--episodes", str(dataset), "--out", str(tmp_path), "--learning-rate", "1e30")
+    assert run(*SMALL, "--arms", "pure_rl,loro,random_policy", *given) == 0
+    said = capsys.readouterr().out
+    assert "warning: diverged: 4 of 4 of pure_rl (seed 0 at step 2" in said
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [lost["seed"] for lost in summary["diverged"]["pure_rl"]] == list(range(SEEDS))
+    assert {lost["env_step"] for lost in summary["diverged"]["loro"]} == {CHUNK}  # in pretraining
+    arrays, saved = curves(tmp_path), results.read(tmp_path)
+    assert np.isnan(arrays["pure_rl"]).all()
+    assert np.isfinite(arrays["loro"][:, 0]).all() and np.isnan(arrays["loro"][:, 1:]).all()
+    assert (saved.details["diverged/loro"] == CHUNK).all()
+    level = saved.details["flat/random_policy"].mean()
+    assert summary["random_return"] == pytest.approx(level)
+    assert summary["arms"]["pure_rl"]["diverged"] == SEEDS
+    assert summary["arms"]["pure_rl"]["cumulative_return"]["mean"] == pytest.approx(BUDGET // CHUNK * level)
+    again = contents(tmp_path)
+    assert run(*SMALL, "--arms", "pure_rl,loro,random_policy", *given, "--resume") == 0
+    assert contents(tmp_path) == again
+
+
+def test_outputs_of_two_runs_do_not_mix(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A disk that is full when figures are drawn leaves the run before as it was, and nothing is lost."""
+    given = (*SMALL, "--arms", "pure_rl", "--episodes", str(dataset), "--out", str(tmp_path))
+    assert run(*given) == 0
+    before = contents(tmp_path)
+    draw_all = figures.draw_all
+
+    def full(*args: Any, **more: Any) -> None:
+        draw_all(*args, **more)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figures, "draw_all", full)
+    capsys.readouterr()
+    assert run(*given, "--seed", "1") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: results cannot be written") and "No space left on device" in said
+    assert "nothing is lost: make room, then the same command with --resume" in said
+    kept = {name: data for name, data in contents(tmp_path).items() if not name.startswith("checkpoints")}
+    assert kept == before
+    monkeypatch.undo()
+    assert run(*given, "--seed", "1", "--resume") == 0
+    after = contents(tmp_path)
+    assert set(after) == set(before) and after["curves.npz"] != before["curves.npz"]
+    results.read(tmp_path)
+    (tmp_path / "curves.npz").write_bytes(before["curves.npz"])
+    with pytest.raises(UserError, match=r"curves.npz: is another run's, or was changed"):
+        results.read(tmp_path)
+    assert run(*given, "--seed", "1", "--resume") == 2
+    assert "curves.npz: is another run's" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_compiling_is_one_line_and_the_next_start_begins_anew(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    given = (*SMALL, "--arms", "pure_rl", "--episodes", str(dataset), "--out", str(out))
+
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment.population.Programs, "prepare", pressed)
+    assert run(*given) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "stopped; nothing was trained yet, and nothing is kept"
+    assert not out.exists()
+    monkeypatch.undo()
+    assert run(*given) == 0
+
+
+def test_precision_is_part_of_what_a_run_resumes_on(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    given = (*SMALL, "--arms", "pure_rl", "--episodes", str(dataset), "--out", str(tmp_path))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figures, "draw_all", full)
+    assert run(*given) == 2
+    monkeypatch.undo()
+    capsys.readouterr()
+    with jax.enable_x64(True):
+        assert run(*given, "--resume") == 2
+    assert "(precision 32 bits there, 64 bits here), whose numbers differ" in capsys.readouterr().err
+    assert run(*given, "--resume") == 0
+    ran = json.loads((tmp_path / "run.json").read_text())
+    assert ran["computed_on"]["precision"] == "32 bits" and ran["computed_on"]["processor"]
+
+
+@pytest.mark.parametrize("seed", [str(2**32), "-1", str(2**70)])
+def test_a_seed_that_would_wrap_is_refused(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], seed: str
+) -> None:
+    out = tmp_path / "out"
+    assert run(*SMALL, "--episodes", str(dataset), "--out", str(out), "--seed", seed) == 2
+    assert "--seed must lie between 0 and 4294967295" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_summary_keeps_the_contract(finished: pathlib.Path) -> None:

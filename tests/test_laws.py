@@ -231,7 +231,10 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(jax.random, name, watched(getattr(jax.random, name)))
     how = Interaction(0.5, 10, 2, 1, 3, 100, False, False)
     world = World(probe(Sentinel, SENTINEL_LIMIT), DDQN((4,), 1e-3, 4, 0.9, 5), how)
-    sentence = Sentence((Collect(12, 0, 1), Fit(3), Interact(20), Fit(2), Forget(), Interact(10)))
+    collect, most = Collect(12, 0, 1), Collect(3 * SENTINEL_LIMIT, 2, 2)  # which keeps fewer than it plays
+    sentence = Sentence(
+        (collect, most, Fit(3), collect, Interact(20), Fit(2), Forget(), most, Interact(10), collect)
+    )
 
     @jax.jit
     def run() -> Run:

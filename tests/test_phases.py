@@ -16,7 +16,7 @@ from populations import assert_same
 
 from loro_jax import replay
 from loro_jax.agents import DDQN
-from loro_jax.phases import Collect, Fit, Forget, Interact, Load, Retarget, split
+from loro_jax.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, Retarget, split
 from loro_jax.types import Phase, Run, Transition
 from loro_jax.world import Interaction, World, evaluate, play
 
@@ -86,7 +86,7 @@ def test_interact_stores_each_step_as_it_was() -> None:
     counters = {k: int(v) for k, v in run.counters._asdict().items()}
     assert counters == {
         "env_steps": 3 * CHUNK, "gradient_steps": 3 * CHUNK - WARMUP, "prior_steps": 0, "llm_queries": 0,
-        "episodes": over.sum(),
+        "episodes": over.sum(), "collect_draws": 0,
     }  # fmt: skip
     assert int(run.agent.steps) == 3 * CHUNK - WARMUP
     assert record.shape == (3,)
@@ -186,10 +186,10 @@ def prior(rows: int) -> Transition:
 
 def test_load_and_sampling_keep_rows_whole() -> None:
     data = prior(37)
-    run, record = apply(Load(37), begin(), data=data)
+    run, record = apply(Load(37, queries=5), begin(), data=data)
     assert_same(held(run), data)
     assert record.shape == (0,)
-    assert (int(run.counters.prior_steps), int(run.counters.llm_queries)) == (37, 37)
+    assert (int(run.counters.prior_steps), int(run.counters.llm_queries)) == (37, 5)
     batch = jax.tree.map(np.asarray, replay.sample(run.replay, jax.random.key(5), 500))
     assert_aligned(batch)
     assert len({tuple(o) for o in batch.obs.tolist()}) == 37
@@ -241,7 +241,56 @@ def test_an_episode_played_out_counts_every_reward_once() -> None:
 
 
 def test_only_long_phases_are_split_and_nothing_is_lost() -> None:
-    assert split(Interact(60), 20) == (Interact(20),) * 3
-    assert split(Fit(250), 100) == (Fit(100), Fit(100), Fit(50))
+    assert split(Interact(60), 20, 100) == split(AsPrior(Interact(60)), 20, 100) == (Interact(20),) * 3
+    assert split(Fit(250), 20, 100) == (Fit(100), Fit(100), Fit(50))
     for phase in (Fit(100), Interact(20), Load(500), Collect(500, 2, 2), Forget(), Retarget(200)):
-        assert split(phase, 100) == (phase,)
+        assert split(phase, 20, 100) == (phase,)
+
+
+def test_every_phase_declares_what_it_costs() -> None:
+    """In environment steps: prior data where it causes some, learning online otherwise."""
+    free = (Fit(100), Forget(), Retarget(200), Load(500))
+    assert [phase.cost(CHUNK) for phase in free] == [Cost()] * 4
+    assert Load(500, charged=520).cost(CHUNK) == Cost(prior=520)
+    assert Collect(43, episodes=0, chunks=3).cost(CHUNK) == Cost(prior=3 * CHUNK)
+    assert Interact(60).cost(CHUNK) == Cost(online=60)
+    assert AsPrior(Interact(60)).cost(CHUNK) == Cost(prior=60)
+
+
+def test_interact_as_prior_data_is_interact() -> None:
+    assert_same(apply(AsPrior(Interact(2 * CHUNK)), begin()), apply(Interact(2 * CHUNK), begin()))
+    assert repr(AsPrior(Interact(40))) == "Interact(steps=40)"
+
+
+def test_questions_are_counted_and_unknown_ones_stay_unknown() -> None:
+    data = prior(4)
+    run, _ = apply(Load(4, queries=3), apply(Load(4, queries=2), begin(), data=data)[0], data=data)
+    assert int(run.counters.llm_queries) == 5
+    run, _ = apply(Load(4, queries=2), apply(Load(4, queries=-1), run, data=data)[0], data=data)
+    assert int(run.counters.llm_queries) == -1
+
+
+def test_two_collects_draw_different_numbers() -> None:
+    """Also where the first used fewer steps than it might have."""
+    first = Collect(steps=4 * SENTINEL_LIMIT, episodes=2, chunks=2)
+    once, _ = apply(first, begin())
+    assert int(once.counters.prior_steps) < first.steps
+    twice, _ = apply(first, once._replace(replay=replay.empty(once.replay)))
+    one, other = held(once), held(twice)
+    tags = [set(rows.obs[:, 0].tolist()) for rows in (one, other)]
+    assert not tags[0] & tags[1]  # a sentinel's tag is drawn at its reset
+    length = min(len(one.action), len(other.action))
+    assert (one.action[:length] != other.action[:length]).any()
+
+
+@pytest.mark.parametrize("every", [2, 10])
+def test_a_loop_over_environment_steps_is_no_longer_program(every: int) -> None:
+    """Compilation takes as long for 200 steps per gradient step as for 2."""
+
+    def size(train_every: int) -> int:
+        how = dataclasses.replace(HOW, train_every=train_every, eval_every=20)
+        world = dataclasses.replace(WORLD, interaction=how)
+        program = jax.make_jaxpr(lambda run: Interact(20)(run, world, None))(begin(world))
+        return len(str(program))
+
+    assert size(every) == pytest.approx(size(20), rel=0.02)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import pathlib
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +23,7 @@ from loro_jax.store import Store
 
 SENTENCE = [Load(PRIOR_ROWS), Fit(4), Forget(), *[Interact(CHUNK)] * 3]
 IDENTITY = {"benchmark": "cartpole", "protocol": {"budget": 60, "tau": 1}, "seeds": MEMBERS}
+MACHINE = {"backend": "cpu", "devices": 2, "precision": "32 bits", "jaxlib": "1.2.3", "processor": "a chip"}
 
 
 class Stopped(Exception):
@@ -42,12 +46,14 @@ def interrupted(population: Population, folder: pathlib.Path, after: int, every:
 
     with pytest.raises(Stopped):
         train(SENTENCE, population.programs, start(population), population.data, keep)
+    store.close()
     return store
 
 
 def resume(population: Population, folder: pathlib.Path) -> tuple[int, Progress]:
     """-> the piece it went on from, and the end."""
-    found = Store(folder, IDENTITY, resume=True).restore("loro", population.start())
+    with Store(folder, IDENTITY, resume=True) as store:
+        found = store.restore("loro", population.start())
     assert found is not None
     begun = found[0].done
     return begun, train(SENTENCE, population.programs, found[0], population.data)
@@ -181,6 +187,7 @@ def test_training_goes_on_to_new_checkpoints_past_a_damaged_one(
 
     with pytest.raises(Stopped):
         train(SENTENCE, population.programs, found[0], population.data, keep)
+    store.close()
     begun, end = resume(population, tmp_path)
     assert begun == 5
     assert_same(end.runs, uninterrupted.runs)
@@ -188,12 +195,19 @@ def test_training_goes_on_to_new_checkpoints_past_a_damaged_one(
 
 @damaged
 @unraisable
-def test_all_checkpoints_damaged_means_from_the_start(population: Population, tmp_path: pathlib.Path) -> None:
+def test_all_checkpoints_damaged_are_refused_until_they_are_deleted(
+    population: Population, tmp_path: pathlib.Path
+) -> None:
     interrupted(population, tmp_path, after=2)
-    for step in (tmp_path / "checkpoints" / "loro").iterdir():
+    folder = tmp_path / "checkpoints" / "loro"
+    for step in folder.iterdir():
         if step.name.isdigit():
             blank(step)
-    assert Store(tmp_path, IDENTITY, resume=True).restore("loro", population.start()) is None
+    with Store(tmp_path, IDENTITY, resume=True) as store:
+        with pytest.raises(UserError, match="no checkpoint can be read; delete it to train loro anew"):
+            store.restore("loro", population.start())
+        shutil.rmtree(folder)
+        assert store.restore("loro", population.start()) is None
 
 
 def test_nothing_to_restore_is_none(population: Population, tmp_path: pathlib.Path) -> None:
@@ -215,11 +229,18 @@ def test_a_finished_arm_is_kept_and_its_checkpoints_dropped(
     arrays = {"records": np.arange(6.0).reshape(2, 3), "counters/env_steps": np.array([1, 2])}
     store.finish("loro", arrays)
     assert not (tmp_path / "checkpoints" / "loro").exists()
-    again = Store(tmp_path, IDENTITY, resume=True).finished("loro")
+    with Store(tmp_path, IDENTITY, resume=True) as resumed:
+        again = resumed.finished("loro")
     assert again is not None
     assert_same(again, arrays)
     store.clear()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def begun(folder: pathlib.Path, **changes: Any) -> None:
+    """An interrupted run with one finished arm."""
+    with Store(folder, IDENTITY, resume=False, computed_on=MACHINE | changes) as store:
+        store.finish("loro", {"records": np.ones((1, 1))})
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -237,10 +258,10 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 def test_another_configuration_is_not_resumed_and_nothing_overwritten(
     tmp_path: pathlib.Path, change: dict[str, Any], words: str
 ) -> None:
-    Store(tmp_path, IDENTITY, resume=False).finish("loro", {"records": np.ones((1, 1))})
+    begun(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(UserError, match="another configuration") as refusal:
-        Store(tmp_path, IDENTITY | change, resume=True)
+        Store(tmp_path, IDENTITY | change, resume=True, computed_on=MACHINE)
     assert words in str(refusal.value)
     assert contents(tmp_path) == before
 
@@ -254,7 +275,7 @@ def test_a_finished_run_of_another_configuration_is_not_resumed(tmp_path: pathli
 
 
 def test_an_interrupted_run_is_not_overwritten_by_a_new_one(tmp_path: pathlib.Path) -> None:
-    Store(tmp_path, IDENTITY, resume=False)
+    begun(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(UserError, match="add --resume to go on, or delete"):
         Store(tmp_path, IDENTITY, resume=False)
@@ -269,6 +290,165 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: pathlib.Path) -> N
 
 def test_a_finished_run_is_not_trained_again(tmp_path: pathlib.Path) -> None:
     write_json(tmp_path / "run.json", {"identity": IDENTITY})
-    assert Store(tmp_path, IDENTITY, resume=True).complete
+    with Store(tmp_path, IDENTITY, resume=True) as store:
+        assert store.complete
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
-    assert not Store(tmp_path, IDENTITY, resume=False).complete
+    with Store(tmp_path, IDENTITY, resume=False) as store:
+        assert not store.complete
+
+
+def test_until_something_is_kept_a_run_leaves_nothing_behind(tmp_path: pathlib.Path) -> None:
+    """So a run that was stopped while it compiled is begun again by the same command."""
+    out = tmp_path / "out"
+    with Store(out, IDENTITY, resume=False):
+        assert out.is_dir()
+    assert not out.exists()
+    with Store(out, IDENTITY, resume=True) as store:
+        assert not store.complete and store.finished("loro") is None
+
+
+def test_two_runs_at_once_are_kept_apart(tmp_path: pathlib.Path) -> None:
+    with Store(tmp_path, IDENTITY, resume=False):
+        for resume in (False, True):
+            with pytest.raises(
+                UserError, match=r"another run is writing to .*; wait for it, or choose another"
+            ):
+                Store(tmp_path, IDENTITY, resume=resume)
+        line = "import pathlib, sys; from loro_jax.store import Store; Store(pathlib.Path(sys.argv[1]), {}, False)"
+        other = subprocess.run([sys.executable, "-c", line, tmp_path], capture_output=True, text=True)
+        assert other.returncode == 1 and "another run is writing" in other.stderr
+    with Store(tmp_path, IDENTITY, resume=False) as store:
+        store.finish("loro", {"records": np.ones((1, 1))})
+
+
+def empty(path: pathlib.Path) -> None:
+    path.write_bytes(b"")
+
+
+def not_json(path: pathlib.Path) -> None:
+    path.write_text('{"format": 2, "identity": {')
+
+
+def a_list(path: pathlib.Path) -> None:
+    path.write_text("[1, 2]")
+
+
+def no_identity(path: pathlib.Path) -> None:
+    path.write_text('{"seeds": 4}')
+
+
+def bytes_of_no_text(path: pathlib.Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+@pytest.mark.parametrize(
+    "damage", [empty, not_json, a_list, no_identity, bytes_of_no_text, pathlib.Path.unlink]
+)
+def test_checkpoints_that_do_not_say_what_they_are_of_are_refused(
+    tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    begun(tmp_path)
+    damage(tmp_path / "checkpoints" / "identity.json")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"identity.json cannot be read.*or delete .*checkpoints"):
+        Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE)
+    with pytest.raises(UserError, match="add --resume to go on, or delete"):
+        Store(tmp_path, IDENTITY, resume=False, computed_on=MACHINE)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", [empty, halve, bytes_of_no_text])
+def test_a_damaged_finished_arm_is_one_line(
+    tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    begun(tmp_path)
+    damage(tmp_path / "checkpoints" / "loro.npz")
+    with (
+        Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE) as store,
+        pytest.raises(UserError, match=r"loro.npz: damaged or not an .npz file .*; delete it to train loro"),
+    ):
+        store.finished("loro")
+
+
+@pytest.mark.parametrize("damage", [empty, not_json, a_list, bytes_of_no_text])
+def test_a_damaged_finished_run_is_not_taken_for_none(
+    tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    damage(tmp_path / "run.json")
+    with pytest.raises(UserError, match=r"run.json: damaged"):
+        Store(tmp_path, IDENTITY, resume=True)
+
+
+@pytest.mark.parametrize("damage", [empty, not_json, a_list, bytes_of_no_text])
+def test_damaged_seconds_are_one_line(
+    population: Population, tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    store = interrupted(population, tmp_path, after=2)
+    damage(tmp_path / "checkpoints" / "loro.json")
+    with pytest.raises(UserError, match=r"loro.json: damaged; delete it to go on without the seconds"):
+        store.restore("loro", population.start())
+    (tmp_path / "checkpoints" / "loro.json").unlink()
+    found = store.restore("loro", population.start())
+    assert found is not None and found[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"precision": "64 bits"}, "precision 64 bits there, 32 bits here"),
+        ({"backend": "gpu"}, "backend gpu there, cpu here"),
+        ({"devices": 8}, "devices 8 there, 2 here"),
+        ({"jaxlib": "1.2.4"}, "jaxlib 1.2.4 there, 1.2.3 here"),
+        ({"jaxlib": "0.1", "devices": 1}, "devices 1 there, 2 here; jaxlib 0.1 there, 1.2.3 here"),
+    ],
+)
+def test_a_run_goes_on_only_where_the_numbers_stay_the_same(
+    tmp_path: pathlib.Path, change: dict[str, Any], words: str
+) -> None:
+    begun(tmp_path, **change)
+    before = contents(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE)
+    assert words in str(refusal.value) and "\n" not in str(refusal.value)
+    assert contents(tmp_path) == before
+
+
+def test_another_processor_is_warned_of(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(tmp_path, processor="another chip")
+    with Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE) as store:
+        assert store.finished("loro") is not None
+    said = capsys.readouterr().err
+    assert "was begun on another processor (another chip)" in said and said.count("\n") == 1
+
+
+def test_checkpoints_of_another_version_are_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    write_json(tmp_path / "checkpoints" / "identity.json", IDENTITY)  # as they were before there was a format
+    with pytest.raises(UserError, match="was begun by another version of loro_jax"):
+        Store(tmp_path, IDENTITY, resume=True)
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_the_last_checkpoint_whole(
+    population: Population, uninterrupted: Progress, tmp_path: pathlib.Path
+) -> None:
+    """Files may grow to a few bytes only, as on a full disk."""
+    store = interrupted(population, tmp_path, after=4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    found = store.restore("loro", population.start())
+    assert found is not None
+
+    def keep(progress: Progress) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        try:
+            store.checkpoint("loro", progress, 0.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with pytest.raises(
+        UserError, match=r"cannot write to .*; what was kept before is whole: make room"
+    ) as said:
+        train(SENTENCE, population.programs, found[0], population.data, keep)
+    assert "\n" not in str(said.value)
+    first, end = resume(population, tmp_path)
+    assert first == 4
+    assert_same(end.runs, uninterrupted.runs)
