@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
+import re
 import shutil
 import sys
 from typing import Any
@@ -20,7 +22,7 @@ class Checkpoints:
     """The checkpoints of one arm, in a folder of their own."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of its own internals at every save
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs is raised, or its internals
         self.folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -50,7 +52,9 @@ class Checkpoints:
         except OSError:
             raise
         except Exception as error:  # tensorstore has types of its own for a full disk
-            raise OSError(" ".join(str(error).split())[:200]) from error
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            why = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
+            raise OSError(int(code[1]) if code else 0, why) from error
 
     def newest(self, like: Run) -> Progress | None:
         """The newest checkpoint that can be read, with the shapes and devices of `like`, or None."""

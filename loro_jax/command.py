@@ -13,11 +13,12 @@ import tyro
 from rich.console import Console
 
 from loro_jax.benchmark import Benchmark
-from loro_jax.errors import UserError, arguments, command
+from loro_jax.errors import INTERRUPTED, UserError, arguments, command, run
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
     from loro_jax.experiment import Experiment
+    from loro_jax.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,28 @@ class Options:
 
 
 def main(benchmark: Benchmark, argv: list[str] | None = None) -> int:
-    """Runs `benchmark` as the command line asks; returns the exit status."""
-    return command(lambda: _main(benchmark, sys.argv[1:] if argv is None else argv))
+    """Runs `benchmark` as `argv` asks -> the exit status; as the command line asks, it ends the process."""
+    sitting = Sitting()
+    if argv is None:
+        run(lambda: _main(benchmark, sys.argv[1:], sitting), sitting.stopped)
+    return command(lambda: _main(benchmark, argv, sitting))
 
 
-def _main(benchmark: Benchmark, argv: list[str]) -> int:
+@dataclasses.dataclass
+class Sitting:
+    """What Ctrl-C has to tell the user: what is kept, and where."""
+
+    store: Store | None = None
+
+    def stopped(self) -> str:
+        if self.store is None or not self.store.folder.exists():
+            if self.store is not None:
+                self.store.close()
+            return "stopped; nothing was trained yet, and nothing is kept"
+        return f"stopped; what is kept is in {self.store.folder}: the same command with --resume goes on"
+
+
+def _main(benchmark: Benchmark, argv: list[str], sitting: Sitting) -> int:
     options = parse(benchmark, argv)
     if options.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {options.seeds}")
@@ -74,6 +92,7 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
     for warning in ready.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     with Store(out, ready.identity, options.resume, machine.computed_on()) as store:
+        sitting.store = store
         if store.complete:
             print(f"{out} holds this run already, complete; without --resume it runs anew")
             return 0
@@ -85,19 +104,10 @@ def _main(benchmark: Benchmark, argv: list[str]) -> int:
                 f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on",
                 soft_wrap=True,
             )
-            return 130
+            return INTERRUPTED
         except KeyboardInterrupt:
-            kept = store.folder.exists()
-            console.print(
-                "stopped; "
-                + (
-                    f"what was trained is in {store.folder}: the same command with --resume goes on"
-                    if kept
-                    else "nothing was trained yet, and nothing is kept"
-                ),
-                soft_wrap=True,
-            )
-            return 130
+            console.print(sitting.stopped(), soft_wrap=True, markup=False)
+            return INTERRUPTED
         store.clear()
     return 0
 

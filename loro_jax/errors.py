@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the signal's number."""
 
 
 class UserError(Exception):
@@ -33,7 +37,7 @@ def command(main: Callable[[], int | None]) -> int:
         return _refused(str(error))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -50,6 +54,28 @@ def command(main: Callable[[], int | None]) -> int:
             why = " ".join(said.split())[:200]
             return _refused(f"not enough memory ({why}); use fewer --seeds, or a smaller --replay-capacity")
         raise
+
+
+def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
+    """A module that is run as a command: ends the process with the status of `command`.
+
+    Ctrl-C ends it at once, with the line that `stopped` gives, wherever `main` does not handle it: an
+    exception may be raised in a callback that swallows it, and XLA may be compiling in threads of its own,
+    under which the orderly end of a process crashes.
+    """
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        print(f"\n{stopped()}", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, stop)
+    status = command(main)
+    if status == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _refused(why: str) -> int:

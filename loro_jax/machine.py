@@ -30,16 +30,16 @@ def start(devices: int = 0) -> None:
     jax.config.update("jax_num_cpu_devices", devices or cores())
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # it asserts where a known platform has no device
         raise UserError(unavailable(error)) from None
 
 
 def unavailable(error: BaseException) -> str:
     """Why JAX has no device, in one line."""
-    why = " ".join(str(error).split())
+    why = " ".join(str(error).split()) or "no such device here"
     asked = os.environ.get("JAX_PLATFORMS", "")
-    hint = f"JAX_PLATFORMS is '{asked}'; unset it to use what there is" if asked else "try JAX_PLATFORMS=cpu"
-    return f"JAX cannot start: {why[:200]}; {hint}"
+    hint = f"JAX_PLATFORMS is '{asked}': unset it to use what there is" if asked else "try JAX_PLATFORMS=cpu"
+    return f"JAX cannot start ({why[:200]}); {hint}"
 
 
 def computed_on() -> dict[str, Any]:

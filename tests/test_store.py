@@ -314,7 +314,7 @@ def test_two_runs_at_once_are_kept_apart(tmp_path: pathlib.Path) -> None:
                 UserError, match=r"another run is writing to .*; wait for it, or choose another"
             ):
                 Store(tmp_path, IDENTITY, resume=resume)
-        line = "import pathlib, sys; from loro_jax.store import Store; Store(pathlib.Path(sys.argv[1]), {}, False)"
+        line = "import pathlib, sys, loro_jax.store as s; s.Store(pathlib.Path(sys.argv[1]), {}, False)"
         other = subprocess.run([sys.executable, "-c", line, tmp_path], capture_output=True, text=True)
         assert other.returncode == 1 and "another run is writing" in other.stderr
     with Store(tmp_path, IDENTITY, resume=False) as store:
