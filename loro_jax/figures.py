@@ -1,7 +1,8 @@
 """The figures of a benchmark, as .png and .pdf; they draw what `loro_jax.statistics` computes.
 
-Every figure is one column wide (3.4 inches), carries its provenance in a footer, and tells the arms
-apart by colour (Okabe and Ito's palette, safe for the colour-blind), line style and legend together.
+Every figure is one column wide (3.4 inches), says in a footer where its numbers come from and what there is
+to doubt (runs that diverged, prior data), and tells the arms apart by colour (Okabe and Ito's palette, safe
+for the colour-blind), line style and legend together.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loro_jax import statistics
-from loro_jax.summary import METRICS, SEED, provenance
+from loro_jax.summary import METRICS, SEED, doubts, provenance
 
 WIDTH = 3.4  # inches: one column of a two-column page
 DPI = 300
+FOOTER = 88  # characters in a line of the footer
+LINE = 0.09  # inches that it takes
 STYLE: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -204,12 +207,14 @@ def _figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    source = textwrap.wrap(provenance(summary), FOOTER)
+    more = [line for phrase in doubts(summary) for line in textwrap.wrap(phrase, FOOTER)]
     with style():
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        # Doubts make the page longer, not the axes smaller.
+        figure = Figure(figsize=(WIDTH, height + LINE * len(more)), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.add_subplot()
-        footer = textwrap.fill(provenance(summary), 88)
-        figure.supxlabel(footer, size=5.3, color="#555555", x=0.02, ha="left")
+        figure.supxlabel("\n".join(source + more), size=5.3, color="#555555", x=0.02, ha="left")
         for suffix in (".png", ".pdf"):
             path = stem.with_suffix(suffix)
             # Without a creation date the same results give the same file.

@@ -334,8 +334,11 @@ def _finite(values: npt.ArrayLike) -> Floats:
 
 
 def _order(values: Floats, ranks: Floats | None) -> npt.NDArray[np.intp]:
-    """The runs from the worst to the best; those of equal rank by their values."""
-    return np.argsort(values) if ranks is None else np.lexsort((values, ranks))
+    """The runs by rank; of equal rank, as all are that diverged, those of larger values first.
+
+    A cut from the worst end then takes the best of what diverged, which raises no interquartile mean.
+    """
+    return np.argsort(values) if ranks is None else np.lexsort((-values, ranks))
 
 
 def _wins(x: Floats, y: Floats) -> Floats:

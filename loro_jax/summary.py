@@ -196,9 +196,12 @@ def _named(
 ) -> list[dict[str, int]]:
     """The seeds of an arm that diverged, and the environment step at which each did."""
     nan = np.isnan(np.asarray(curve, np.float64))
+    lost = np.flatnonzero(nan.any(axis=1))
+    if diverged is not None and (np.asarray(diverged)[lost] < 0).any():
+        raise ValueError("a curve holds values that are not finite, and its seed did not diverge")
     return [
         {"seed": int(i), "env_step": int(steps[nan[i].argmax()] if diverged is None else diverged[i])}
-        for i in np.flatnonzero(nan.any(axis=1))
+        for i in lost
     ]
 
 
@@ -288,7 +291,13 @@ def provenance(summary: Mapping[str, Any]) -> str:
     else:
         source = "no LLM episodes"
     seeds = f"{summary['seeds']} seed{'' if summary['seeds'] == 1 else 's'}"
-    return "; ".join([f"{source}; {seeds}; protocol '{summary['protocol']}'", *divergence(summary)])
+    return f"{source}; {seeds}; protocol '{summary['protocol']}'"
+
+
+def doubts(summary: Mapping[str, Any]) -> list[str]:
+    """What a figure has to say of its numbers, in short phrases: runs that diverged, doubtful prior data."""
+    doubtful = ["doubtful prior data: see summary.md"] if summary["notes"].get("warnings") else []
+    return divergence(summary, most=2) + doubtful
 
 
 def divergence(summary: Mapping[str, Any], most: int = 3) -> list[str]:

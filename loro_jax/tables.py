@@ -39,6 +39,8 @@ def render_markdown(summary: Mapping[str, Any]) -> str:
     for table in tables(summary):
         lines += [f"## {table.title}", "", _row(table.columns), _row(("---",) * len(table.columns))]
         lines += [*(_row(row) for row in table.rows), ""]
+    if phrases := divergence(summary, most=summary["seeds"]):
+        lines += ["## Runs that diverged", "", *(f"- {phrase}" for phrase in phrases), ""]
     lines += ["## How to read this", "", *_reading_guide(summary), ""]
     return "\n".join(lines)
 
@@ -55,12 +57,13 @@ def print_tables(summary: Mapping[str, Any], console: Any = None) -> None:
     shown = [t for t in tables(summary) if "prior data free" not in t.title]
     for table in shown:
         drawn = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        name = max(len(word) for row in table.rows for word in row[0].split())
         for index, column in enumerate(table.columns):
-            drawn.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+            drawn.add_column(column, justify="right" if index else "left", min_width=None if index else name)
         for row in table.rows:
             drawn.add_row(*row)
         console.print(drawn)
-    console.print(provenance(summary), highlight=False)
+    console.print(provenance(summary), highlight=False, markup=False)
     for warning in warnings(summary):
         console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
 
@@ -68,10 +71,11 @@ def print_tables(summary: Mapping[str, Any], console: Any = None) -> None:
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What a reader has to know before the numbers: doubtful prior data, and runs that diverged."""
     found = list(summary["notes"].get("warnings") or [])
-    if phrases := divergence(summary, most=1_000):
+    if phrases := divergence(summary):
         found.append(
             f"{'; '.join(phrases)}. From there on such a run counts as the random policy's"
             f" return ({summary['random_return']:.4g}) in means and differences, and as the worst by rank."
+            " summary.json names them all."
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -55,6 +56,76 @@ def test_curves_drawn_are_the_statistics() -> None:
     np.testing.assert_array_equal(lines["LORO"].get_ydata(), centre)
     np.testing.assert_array_equal(lines["LORO"].get_xdata(), steps)
     assert lines["LLM policy"].get_ydata()[0] == pytest.approx(260 / 3)  # type: ignore[index]
+
+
+def test_footers_name_what_is_doubtful_and_leave_the_axes_their_room(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, path: pathlib.Path, **_: object) -> None:
+        if path.suffix == ".png":
+            figure.draw_without_rendering()
+            drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    arms = [arm for arm in figures.LOOKS if not arm.endswith("policy")]
+    model = {"model": "qwen2.5-coder-32b-instruct-q4_k_m", "prompt": "hint"}
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.3, 1.0):  # of the seeds diverge
+        curves = {arm: rng.uniform(8, 200, (150, 8)) for arm in arms}
+        for curve in curves.values():
+            curve[rng.random(150) < share, 0 if share == 1 else 3 :] = np.nan
+        notes = model | {"warnings": ["much of it is random"] if share else []}
+        draw(tmp_path, 150, evaluations=8, curves=curves, llm_free={}, notes=notes, random_return=20.0)
+        for figure in drawn[-len(NAMES) :]:
+            footer, axes = figure.get_supxlabel(), figure.get_axes()[0]
+            (box,) = [
+                text.get_window_extent()
+                for text in figure.findobj(Text)
+                if isinstance(text, Text) and text.get_text() == footer
+            ]
+            page, tight = figure.bbox, axes.get_tightbbox()
+            assert 0 <= box.x0 < box.x1 <= page.width and box.y0 >= 0
+            assert tight is not None and box.y1 < tight.y0
+            assert ("doubtful prior data: see summary.md" in footer) == bool(share)
+            assert footer.replace("\n", " ").count(" of 150 of ") == (len(arms) if share else 0)
+            if share == 1:
+                assert "150 of 150 of loro (seed 0 at step 200, seed 1 at step 200, 148 more)" in footer
+    heights = np.array([figure.get_axes()[0].get_window_extent().height for figure in drawn]).reshape(3, -1)
+    np.testing.assert_allclose(heights, heights[[0, 0, 0]], rtol=0.1)
+
+
+def test_curves_drawn_count_a_run_that_diverged_as_random_and_worst() -> None:
+    from matplotlib.figure import Figure
+
+    # Of four runs one is cut from each end: 1 2 3 9, then 0.5 (diverged) 1 2 3.
+    curve = np.array([[1.0, 1], [2, 2], [3, 3], [9, np.nan]])
+    axes = Figure().add_subplot()
+    steps = np.array([1.0, 2])
+    figures.learning_curves(axes, {"loro": curve}, steps, {}, statistics.weighted_iqm, 0, 0.5)
+    assert axes.get_lines()[0].get_ydata().tolist() == [2.5, 1.5]  # type: ignore[union-attr]
+    axes = Figure().add_subplot()
+    figures.learning_curves(axes, {"loro": curve}, steps, {}, statistics.weighted_mean, 0, 0.5)
+    assert axes.get_lines()[0].get_ydata().tolist() == [15 / 4, 6.5 / 4]  # type: ignore[union-attr]
+
+
+def test_a_matplotlibrc_changes_nothing(tmp_path: pathlib.Path) -> None:
+    rc = tmp_path / "matplotlibrc"
+    rc.write_text(
+        "text.usetex: True\nfont.family: serif\nfont.serif: Nonesuch\naxes.facecolor: black\n"
+        "savefig.facecolor: red\nsavefig.bbox: tight\nfigure.dpi: 31\nlines.linewidth: 9\n"
+    )
+    code = "import sys, pathlib, test_figures; test_figures.draw(pathlib.Path(sys.argv[1]))"
+    there = tmp_path / "there"
+    path = os.pathsep.join([str(pathlib.Path(__file__).parent), *sys.path])
+    environment = os.environ | {"MATPLOTLIBRC": str(rc), "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, str(there)], env=environment, check=True)
+    for path_here in draw(tmp_path / "here"):
+        assert path_here.read_bytes() == (there / path_here.name).read_bytes(), path_here.name
 
 
 def test_arms_of_ones_own_and_missing_arms(tmp_path: pathlib.Path) -> None:

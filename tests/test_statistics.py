@@ -242,6 +242,153 @@ def test_holm_by_hand() -> None:
     assert s.holm([]).shape == (0,)
 
 
+def lost(values: list[float], *places: int, worst: float = -np.inf) -> np.ndarray:
+    """Ranks of values of which those at `places` diverged."""
+    found = s.ranked(np.array(values), np.isin(np.arange(len(values)), places), worst)
+    assert found is not None
+    return found
+
+
+def slow_cut(values: np.ndarray, gone: np.ndarray, cut: int) -> float:
+    """Mean without `cut` runs at each end, the worst being those that diverged, the best of them first."""
+    runs = sorted(zip(gone, values, strict=True), key=lambda run: (not run[0], -run[1] if run[0] else run[1]))
+    return float(np.mean([value for _, value in runs[cut : len(runs) - cut]]))
+
+
+def test_filled_by_hand() -> None:
+    curves = [[1.0, 2, 3], [4, np.nan, np.nan], [np.nan] * 3]
+    values, diverged = s.filled(curves, -7.0)
+    assert values.tolist() == [[1, 2, 3], [4, -7, -7], [-7, -7, -7]]
+    assert diverged.tolist() == [False, True, True]
+    whole = np.array([[0.1, 0.2]], np.float32)
+    for level in (None, 5.0):
+        values, diverged = s.filled(whole, level)
+        assert (values == whole).all() and values.dtype == np.float64 and not diverged.any()
+    for bad in ([[np.nan, 1.0]], [[1.0, np.inf]], [[-np.inf, np.nan]]):
+        with pytest.raises(ValueError, match="not finite"):
+            s.filled(bad, 0.0)
+    for level in (None, np.nan, np.inf):
+        with pytest.raises(ValueError, match="2 curves are not finite to their end"):
+            s.filled(curves, level)
+
+
+def test_iqm_and_median_of_runs_that_diverged_by_hand() -> None:
+    values = [10.0, 20, 30, 40, 50, 60, 70, 80]
+    # From the worst: 80 and 20, which diverged, 10, 30, 40, 50, 60, 70.
+    ranks = lost(values, 1, 7)
+    assert s.iqm(values, ranks) == (10 + 30 + 40 + 50) / 4
+    assert s.median(np.array(values), ranks) == (30 + 40) / 2
+    # 80, 70, 20; 10, 30, 40, 50, 60: more than a quarter diverged, and the least of them is not cut.
+    ranks = lost(values, 1, 6, 7)
+    assert s.iqm(values, ranks) == (20 + 10 + 30 + 40) / 4
+    assert s.median(np.array(values), ranks) == (10 + 30) / 2
+    # One good run that diverged late is the worst, not the middle: 1000, 2, 1; 3, 4, 5, 6, 7.
+    values = [1.0, 2, 3, 4, 5, 6, 7, 1000]
+    assert s.iqm(values, lost(values, 0, 1, 7)) == (1 + 3 + 4 + 5) / 4
+    # Five runs, one cut from each end: 9; 1, 2, 2, 3. All diverged: as if none had.
+    values = [9.0, 2, 1, 2, 3]
+    assert s.iqm(values, lost(values, 0)) == pytest.approx(5 / 3)
+    assert s.median(np.array(values), lost(values, 0)) == 2
+    assert s.iqm(values, lost(values, *range(5))) == pytest.approx((3 + 2 + 2) / 3)
+    assert s.iqm([5.0], lost([5.0], 0)) == s.median(np.array([5.0]), lost([5.0], 0)) == 5
+    # Where less is better the runs that diverged are at the other end: 1, 2, 3; 9, 4.
+    values = [4.0, 1, 2, 9, 3]
+    assert s.iqm(values, lost(values, 0, 3, worst=np.inf)) == pytest.approx((2 + 3 + 9) / 3)
+
+
+RUNS = st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=1, max_size=20)
+
+
+@settings(deadline=None, max_examples=100)
+@given(RUNS, st.integers(0, 10_000))
+def test_runs_that_diverged_in_every_resample(runs: list[tuple[bool, int]], seed: int) -> None:
+    gone, values = np.array([g for g, _ in runs]), np.array([v for _, v in runs], np.float64)
+    ranks, n = s.ranked(values, gone), len(runs)
+    assert s.iqm(values, ranks) == pytest.approx(slow_cut(values, gone, n // 4), abs=1e-12)
+    assert s.median(values, ranks) == pytest.approx(slow_cut(values, gone, (n - 1) // 2), abs=1e-12)
+    counts = s.resample(n, 1, seed, 40)
+    copies = [np.repeat(np.arange(n), column.astype(int)) for column in counts.T]
+    expected = [slow_cut(values[i], gone[i], n // 4) for i in copies]
+    np.testing.assert_allclose(s.weighted_iqm(values, counts, ranks), expected, atol=1e-12)
+    if n > 1:
+        ends = s.interval(values, seed=seed, resamples=40, ranks=ranks)
+        np.testing.assert_allclose(ends, np.quantile(expected, [0.025, 0.975]), atol=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(RUNS, st.lists(st.integers(-5, 5), min_size=1, max_size=20))
+def test_to_diverge_is_never_better(runs: list[tuple[bool, int]], others: list[int]) -> None:
+    gone, values = np.array([g for g, _ in runs]), np.array([v for _, v in runs], np.float64)
+    ranks = s.ranked(values, gone)
+    assert s.iqm(values, ranks) <= s.iqm(values) + 1e-12
+    assert s.median(values, ranks) <= s.median(values)
+    by = values if ranks is None else ranks
+    assert s.probability_of_improvement(by, others) <= s.probability_of_improvement(values, others)
+    late = s.ranked(values, gone, np.inf)  # the same where less is better
+    assert s.iqm(values, late) >= s.iqm(values) - 1e-12
+    by = values if late is None else late
+    assert s.probability_of_improvement(by, others) >= s.probability_of_improvement(values, others)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=30))
+def test_ranks_change_no_bit_where_no_run_diverged(whole: list[int]) -> None:
+    values = np.array(whole) / 7  # with ties
+    assert s.ranked(values, np.zeros(len(values), bool)) is None
+    counts = s.resample(len(values), 1, 0, 50)
+    for statistic in (s.weighted_iqm, s.weighted_mean):
+        np.testing.assert_array_equal(statistic(values, counts, values), statistic(values, counts))
+    assert s.interval(values, seed=0, resamples=50, ranks=values) == s.interval(values, seed=0, resamples=50)
+    arms = (values, values[::-1])
+    assert s.paired(*arms, seed=0, resamples=50, ranks=arms) == s.paired(*arms, seed=0, resamples=50)
+    curves = np.stack([values, values**2], axis=1)
+    for ours, plain in zip(s.band(curves, seed=0, ranks=curves), s.band(curves, seed=0), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+
+
+def test_band_of_runs_that_diverge_by_hand() -> None:
+    # Of four runs one is cut from each end. The best is the worst from the second evaluation on.
+    curves = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, np.nan], [9, np.nan, np.nan]])
+    values, _ = s.filled(curves, 0.5)
+    ranks = s.ranked(values, np.isnan(curves))
+    centre, low, high = s.band(values, seed=3, ranks=ranks)
+    # 1 2 3 9; 0.5, 1 2 3; 0.5 0.5, 1 2.
+    assert centre.tolist() == [2.5, 1.5, 0.75]
+    counts = s.resample(4, 1, 3)
+    for e in range(3):
+        drawn = [
+            slow_cut(values[i, e], np.isnan(curves[i, e]), 1)
+            for i in (np.repeat(np.arange(4), column.astype(int)) for column in counts.T)
+        ]
+        np.testing.assert_allclose((low[e], high[e]), np.quantile(drawn, [0.025, 0.975]), atol=1e-12)
+    # Means take the values as they are.
+    assert s.band(values, s.weighted_mean, seed=3, ranks=ranks)[0].tolist() == [15 / 4, 6.5 / 4, 4 / 4]
+
+
+def test_pairs_that_diverged_by_hand() -> None:
+    arm, baseline = [10.0, 20, 30, 25], [12.0, 15, 15, 15]
+    found = s.paired(arm, baseline, seed=0, ranks=(lost(arm, 3), None))
+    assert found.difference == (-2 + 5 + 15 + 10) / 4
+    assert found.improvement == 2 / 4 - 0 / 16  # 20 and 30 beat all four, 10 and what diverged none
+    # Sums of -2, 5, 15 and 10 with any signs that are 28 or more from zero: 28, 32 and their mirrors.
+    assert found.p_value == pytest.approx(4 / 16)
+    # The baseline's 12 diverged: 10 beats it, and what diverged in both ties.
+    ranks = lost(arm, 3), lost(baseline, 0)
+    found = s.paired(arm, baseline, seed=0, ranks=ranks)
+    assert found.improvement == (1 + 4 + 4 + 0.5) / 16
+    assert (found.difference, found.p_value) == (7, pytest.approx(4 / 16))
+    drawn = [
+        s.probability_of_improvement(ranks[0][i], ranks[1][i])
+        for i in (np.repeat(np.arange(4), column.astype(int)) for column in s.resample(4, 1, 0).T)
+    ]
+    assert found.improvement_ci == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    # All of both: they tie, whatever they had.
+    both = lost(arm, *range(4)), lost(baseline, *range(4))
+    assert s.paired(arm, baseline, seed=0, ranks=both).improvement_ci == (0.5, 0.5)
+    one = s.paired([3.0], [1.0], seed=0, ranks=(lost([3.0], 0), None))
+    assert (one.difference, one.improvement, one.p_value) == (2.0, 0.0, 1.0)
+
+
 @pytest.mark.parametrize("bad", [[1.0, np.nan], [np.inf, 1.0], []])
 def test_what_is_not_finite_is_refused(bad: list[float]) -> None:
     for call in (s.iqm, lambda x: s.interval(x, seed=0), lambda x: s.sign_flip(x, seed=0)):
