@@ -18,7 +18,7 @@ class Plan:
     Attributes:
         protocol: the protocol.
         rows: transitions of the LLM's prior data, as loaded.
-        queries: questions that were put to the LLM for its dataset; -1 where that is not known.
+        queries: questions that were put to the LLM for them; -1 where that is not known.
         prior: n, the share of the budget that prior data uses, in environment steps.
         limit: the environment's time limit.
     """

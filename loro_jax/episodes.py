@@ -61,16 +61,6 @@ class Episodes:
             return np.asarray(known, np.float64)
         return np.add.reduceat(self.transitions.reward, self.ends - self.episode_lengths).astype(np.float64)
 
-    @property
-    def queries(self) -> int:
-        """Questions that were put to the model for the whole dataset, as its card counts them; -1 if not."""
-        answers = self.card.get("answers")
-        if not isinstance(answers, dict):
-            return -1
-        made = [answers.get("answers"), answers.get("judgements", 0)]
-        known = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 for n in made)
-        return sum(made) if known else -1
-
     def first(self, episodes: int) -> Episodes:
         """The first `episodes` episodes; asking for more than there are is an `EpisodeError`."""
         if episodes > len(self.episode_lengths):

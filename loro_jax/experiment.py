@@ -23,6 +23,7 @@ from loro_jax.arms import Plan, build, shares_pretraining
 from loro_jax.benchmark import Benchmark
 from loro_jax.environments import Environment
 from loro_jax.errors import UserError
+from loro_jax.language.journal import questions
 from loro_jax.phases import AsPrior, Fit, Interact, Load
 from loro_jax.population import Programs, Progress
 from loro_jax.prior import Prior, prepare
@@ -81,7 +82,7 @@ def prepare_experiment(
         folder = episodes.resolve(dataset, env.name)
         data = episodes.load(folder, env.name, env.observation_shape, env.action_space)
         prior = prepare(data, protocol)
-        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, data.queries)
+        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, questions(folder, protocol.tau))
         card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
         card["arrays_sha256"] = episodes.digest(data)
         warnings = tuple(episodes.warnings(data.card))

@@ -128,6 +128,10 @@ class Saved:
     env_steps: np.ndarray
     details: dict[str, np.ndarray]
 
+    def group(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of `details` called `name/...`, by the rest of their names."""
+        return {k.removeprefix(f"{name}/"): a for k, a in self.details.items() if k.startswith(f"{name}/")}
+
 
 def read(folder: pathlib.Path) -> Saved:
     """The finished run in `folder`.

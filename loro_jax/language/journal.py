@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,6 +148,29 @@ def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: damaged ({error}); restore it, or choose another --out") from None
     return identity, steps
+
+
+def questions(folder: pathlib.Path, episodes: int) -> int:
+    """Questions put to the model whose answers the first `episodes` episodes in `folder` use.
+
+    An answer that is reused is counted once, whichever episode asked for it. -1 without a transcript that
+    says so.
+    """
+    try:
+        _, steps = read_transcript(folder / TRANSCRIPT)
+        asked: Counter[str] = Counter()
+        used: set[str] = set()
+        played: set[int] = set()
+        for place, step in enumerate(steps):
+            kept = None if step.get("sample") is None else [step["state"], step["sample"]]
+            question = json.dumps(place if kept is None else kept, sort_keys=True)
+            asked[question] += len(step["attempts"])
+            if step["episode"] < episodes:
+                used.add(question)
+                played.add(step["episode"])
+    except (OSError, UserError, LookupError, TypeError, ValueError, AttributeError):
+        return -1
+    return sum(asked[question] for question in used) if len(played) == episodes else -1
 
 
 def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:

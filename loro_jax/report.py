@@ -1,0 +1,81 @@
+"""Makes a finished run's tables and figures anew from what it saved; nothing is trained, and JAX not needed.
+
+python -m loro_jax.report results/cartpole/standard
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import sys
+from typing import Annotated, Any
+
+import tyro
+
+from loro_jax import figures, results, summary
+from loro_jax.errors import UserError, arguments, command
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    folders: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
+    """Folders of finished runs."""
+    draw: bool = True
+    """Draw the figures, too."""
+
+
+def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
+    """Writes tables and, with `draw`, figures of the run in `folder` -> its `summary.json`.
+
+    Raises:
+        UserError: the folder holds no finished run, or one that is damaged.
+    """
+    try:
+        saved, before = results.read(folder), results.read_json(folder / "summary.json")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
+    try:
+        found = summary.summarise(
+            benchmark=before["benchmark"],
+            protocol=before["protocol"],
+            curves=saved.curves,
+            env_steps=saved.env_steps,
+            flat=flat,
+            baseline=before["baseline"],
+            threshold=before["threshold"],
+            llm_free=llm_free,
+            notes=before["notes"],
+            random_return=before.get("random_return"),
+            diverged=diverged,
+        )
+        prior, chunk = before["notes"]["prior_steps"], saved.run["identity"]["protocol"]["eval_every"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
+    with results.together(folder) as staging:
+        for name in ("curves.npz", "details.npz"):
+            shutil.copyfile(folder / name, staging / name)
+        summary.write(found, staging)
+        if draw:
+            figures.draw_all(
+                found, saved.curves, saved.env_steps, flat, staging / "figures",
+                prior_steps=prior, steps_per_episode=chunk,
+            )  # fmt: skip
+        results.write_json(staging / results.RUN, saved.run)
+    return found
+
+
+def main() -> int:
+    prog = "python -m loro_jax.report"
+    options = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__))
+    if not options.folders:
+        raise UserError("name the folder of a finished run, or several (--help lists the options)")
+    for folder in options.folders:
+        remake(folder, options.draw)
+        print(f"{folder}: tables and figures made anew" if options.draw else f"{folder}: tables made anew")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
