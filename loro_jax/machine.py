@@ -30,13 +30,23 @@ def start(devices: int = 0) -> None:
     jax.config.update("jax_num_cpu_devices", devices or cores())
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise UserError(unavailable(error)) from None
+
+
+def has_device() -> bool:
+    """Whether JAX can start."""
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except (RuntimeError, AssertionError):  # the latter for "cuda" where there is no GPU
+        return False
 
 
 def unavailable(error: BaseException) -> str:
     """Why JAX has no device, in one line."""
-    why = " ".join(str(error).split())
+    why = " ".join(str(error).split()) or "it finds no device"
     asked = os.environ.get("JAX_PLATFORMS", "")
     hint = f"JAX_PLATFORMS is '{asked}'; unset it to use what there is" if asked else "try JAX_PLATFORMS=cpu"
     return f"JAX cannot start: {why[:200]}; {hint}"
