@@ -96,6 +96,13 @@ def test_a_report_that_cannot_be_drawn_leaves_the_old_one(
         llm_policies.main(["--folder", str(copied), "--out", "."])
 
 
+def test_two_reports_are_written_side_by_side(tmp_path: pathlib.Path) -> None:
+    with results.report(tmp_path / "a") as one, results.report(tmp_path / "b") as two:
+        results.write_json(one.with_suffix(".json"), {})
+        results.write_json(two.with_suffix(".json"), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
 def test_episodes_that_are_not_complete_are_left_out(copied: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rewrite(copied, complete=False)
     assert llm_policies.describe(copied / "cartpole" / PLAIN, "cartpole") is None
