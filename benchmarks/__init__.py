@@ -1,1 +1,5 @@
 """One module per environment: `python -m benchmarks.<name>`."""
+
+from loro_jax.errors import importing
+
+importing(__name__)

@@ -9,7 +9,6 @@ resolution.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from functools import partial
 from typing import Any
 
@@ -17,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.progress import track
+from rich.console import Console
 
+from loro_jax import progress
 from loro_jax.environments import Environment, make
-from loro_jax.errors import arguments, command
+from loro_jax.errors import arguments, run, within
 
 TORQUES = 81
 PADDED = 1 << 14  # states stepped together, so that one program serves sets of every size
@@ -101,7 +101,8 @@ def swing_ups(env: Environment, o: Options) -> np.ndarray:
 
     n = o.pendulum_starts
     starts = np.meshgrid(even(-np.pi, np.pi, n), even(-1, 1, n))
-    return np.asarray(jax.jit(play)(values(), *(jnp.asarray(x.ravel(), jnp.float32) for x in starts)))
+    with progress.waiting(Console(stderr=True, highlight=False), "pendulum"):
+        return np.asarray(jax.jit(play)(values(), *(jnp.asarray(x.ravel(), jnp.float32) for x in starts)))
 
 
 def climbs(env: Environment, o: Options) -> np.ndarray:
@@ -139,12 +140,21 @@ def climbs(env: Environment, o: Options) -> np.ndarray:
             entered[cells] = True
         return env.limit
 
-    starts = track(even(-0.6, -0.4, o.car_starts), description="mountain_car")
-    return -np.array([climb(float(x)) for x in starts], np.float64)
+    console = Console(stderr=True, highlight=False)
+    starts = progress.track(even(-0.6, -0.4, o.car_starts).tolist(), "mountain_car", console)
+    return -np.array([climb(x) for x in starts], np.float64)
 
 
-def main() -> int:
-    o = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.best_returns", description=__doc__))
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    o = arguments(
+        lambda: tyro.cli(Options, prog="python -m benchmarks.best_returns", description=__doc__, args=argv)
+    )
+    for flag, least, most in (
+        ("angles", 2, 100_000), ("speeds", 2, 100_000), ("pendulum_starts", 1, 10_000),
+        ("cells", 2, 30_000), ("car_starts", 1, 1_000_000),
+    ):  # fmt: skip
+        within(f"--{flag.replace('_', '-')}", getattr(o, flag), least, most)
     for name in ("frozen_lake", "cliff_walking"):
         print(f"{name}: {make(name).best:.4f}, exact")
     for name, plan in (("mountain_car", climbs), ("pendulum", swing_ups)):
@@ -154,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    run(main)

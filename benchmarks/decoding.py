@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
 
-from loro_jax.errors import arguments, command
+from loro_jax import progress
+from loro_jax.errors import arguments, command, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Options:
     """Written as .json and .md."""
 
 
+CONTEXT = 1024
+"""Room for one prompt and its answer, in tokens."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Way:
     """One way to decode: its name, and what answers all questions -> tokens sampled."""
@@ -54,11 +58,24 @@ class Way:
     answer: Callable[[int], int]
 
 
-def main() -> int:
-    options = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.decoding", description=__doc__))
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    options = arguments(
+        lambda: tyro.cli(Options, prog="python -m benchmarks.decoding", description=__doc__, args=argv)
+    )
+    within("--queries", options.queries, 1, 100_000)
+    for parallel in options.parallel:
+        within("--parallel", parallel, 1, 64)
+    within("--repetitions", options.repetitions, 1, 100_000)
+    from loro_jax.language.settings import MOST_THREADS
+
+    within("--threads", options.threads, 1, MOST_THREADS)
+    within("--max-tokens", options.max_tokens, 1, CONTEXT)
     from loro_jax import environments, machine, results
     from loro_jax.language import describe, llamacpp, models, play, prompts
     from loro_jax.language.backend import Decoding, Query
+
+    console = Console(stderr=True, highlight=False)
 
     words = describe.description(options.environment)
     prompt = prompts.load(options.environment, options.prompt, words.names)
@@ -68,7 +85,11 @@ def main() -> int:
     decoding = Decoding(max_tokens=options.max_tokens, ask=False)
     library = llamacpp.library()
     single = library.Llama(
-        str(model.path), n_ctx=1024, n_threads=options.threads, n_threads_batch=options.threads, verbose=False
+        str(model.path),
+        n_ctx=CONTEXT,
+        n_threads=options.threads,
+        n_threads_batch=options.threads,
+        verbose=False,
     )
 
     def ask(tail: str, seed: int) -> int:
@@ -94,19 +115,20 @@ def main() -> int:
 
         return answer
 
-    backends = {
-        n: llamacpp.LlamaCpp(model, decoding, threads=options.threads, parallel=n, context=1024)
-        for n in (1, *options.parallel)
-    }
+    with progress.waiting(console, f"loading {model.name}"):
+        backends = {
+            n: llamacpp.LlamaCpp(model, decoding, threads=options.threads, parallel=n, context=CONTEXT)
+            for n in (1, *options.parallel)
+        }
     ways = [Way("one at a time, whole prompts", whole_prompts)]
     ways += [
         Way("one at a time, head kept" if n == 1 else f"{n} side by side, head kept", by(backend))
         for n, backend in backends.items()
     ]
-    for way in ways:
-        way.answer(0)  # warm: model in memory, head evaluated
+    for way in progress.track(ways, "warming up", console):
+        way.answer(0)  # model in memory, head evaluated
     rates: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
-    for repetition in track(range(options.repetitions), "decoding", console=Console(stderr=True)):
+    for repetition in progress.track(range(options.repetitions), "decoding", console):
         for way in ways:
             began = time.perf_counter()
             tokens = way.answer(1000 * (repetition + 1))
@@ -127,10 +149,10 @@ def main() -> int:
         "llama_cpp_python": library.__version__,
         **machine.provenance(),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_json(options.out.with_suffix(".json"), record)
     text = _markdown(record)
-    results.write_text(options.out.with_suffix(".md"), text)
+    with results.report(options.out) as out:
+        results.write_json(out.with_suffix(".json"), record)
+        results.write_text(out.with_suffix(".md"), text)
     print(text)
     return 0
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tyro
+from rich.console import Console
 
-from loro_jax import episodes, results, statistics
-from loro_jax.errors import UserError, arguments, command
+from loro_jax import episodes, progress, results, statistics
+from loro_jax.errors import UserError, arguments, run
 
 REFERENCE_EPISODES = {"frozen_lake": 2000, "cliff_walking": 1, "pong": 1}
 """Episodes of the reference; one where nothing is random, and 500 elsewhere."""
@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax.environments import REGISTRY
 
     found: dict[str, Any] = {}
-    for name in sorted(REGISTRY, key=lambda n: (*ORDER, n).index(n)):
+    names = sorted(REGISTRY, key=lambda n: (*ORDER, n).index(n))
+    for name in progress.track(names, "environments", Console(stderr=True, highlight=False)):
         rows = [
             row for folder in folders(options.folder, name) if (row := describe(folder, name)) is not None
         ]
@@ -57,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
             }
     if not found:
         raise UserError(f"{options.folder}: holds no complete episodes (ENVIRONMENT/NAME/card.json)")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_json(options.out.with_suffix(".json"), found)
-    results.write_text(options.out.with_suffix(".md"), markdown(found))
-    draw(found, options.out)
+    with results.report(options.out) as out:
+        results.write_json(out.with_suffix(".json"), found)
+        results.write_text(out.with_suffix(".md"), markdown(found))
+        draw(found, out)
     print(markdown(found))
     return 0
 
@@ -137,7 +138,8 @@ def ratio_interval(parts: np.ndarray, wholes: np.ndarray) -> list[float] | None:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The tables."""
+    """The tables, also of a report that is read back, which names its files beside its environments."""
+    found = {name: entry for name, entry in found.items() if name != "files"}
     lines = [
         "# Language models as policies",
         "",
@@ -246,4 +248,4 @@ def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    run(main)

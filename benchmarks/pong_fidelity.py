@@ -11,9 +11,7 @@ Needs ale-py, which is in the `dev` extra.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -21,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
 
 from benchmarks.pong_console import BYTES, OBSERVED, Policy, Recording, record
 from benchmarks.pong_report import markdown
-from loro_jax import results
+from loro_jax import machine, progress, results
 from loro_jax.environments.pong import (
     FRAMES,
     WINNING_SCORE,
@@ -38,7 +35,7 @@ from loro_jax.environments.pong import (
     reference,
     start,
 )
-from loro_jax.errors import UserError, arguments, command
+from loro_jax.errors import UserError, arguments, run, within
 
 STEPS, GAME_STEPS = 200, 700
 WANDER = 0.1
@@ -195,14 +192,21 @@ def study(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
     options = arguments(
-        lambda: tyro.cli(Options, prog="python -m benchmarks.pong_fidelity", description=__doc__)
+        lambda: tyro.cli(Options, prog="python -m benchmarks.pong_fidelity", description=__doc__, args=argv)
     )
+    for flag, least in (("episodes", 2), ("own_episodes", 2), ("games", 1), ("width", 1)):
+        within(f"--{flag.replace('_', '-')}", getattr(options, flag), least, 1_000_000)
+    within(
+        "--seed", options.seed, 0, 2**30
+    )  # the emulator's has 31 bits, and further ones are counted from it
+    console = Console(stderr=True, highlight=False)
     found: dict[str, Any] = {"options": {k: str(v) for k, v in dataclasses.asdict(options).items()}}
-    found["versions"] = {name: importlib.metadata.version(name) for name in ("ale-py", "jax")}
+    found["versions"] = {name: machine.version(name) for name in ("ale-py", "jax")}
     found["replayed"], found["returns"] = {}, {}
-    for i, (name, policy) in enumerate(track(POLICIES.items(), "Policies", console=Console(stderr=True))):
+    for i, (name, policy) in enumerate(progress.track(list(POLICIES.items()), "policies", console)):
         seed = options.seed + 10_000 * i
         played = record(policy, options.episodes, STEPS, seed)
         found["replayed"][name] = compare(played)
@@ -212,18 +216,20 @@ def main() -> int:
             "ours": mean(own_returns(policy, options.own_episodes, seed + 6000)),
             "console, sticky actions 0.25": mean(sticky.rewards.sum((1, 2))),
         }
-    found["replayed"]["uniform, whole games"] = compare(
-        record(uniform, options.games, GAME_STEPS, options.seed + 50_000)
-    )
-    found["search"] = search(options.width, options.seed)
-    found["study"] = study(options.study)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_json(options.out.with_suffix(".json"), found)
+    with progress.waiting(console, "whole games"):
+        games = record(uniform, options.games, GAME_STEPS, options.seed + 50_000)
+        found["replayed"]["uniform, whole games"] = compare(games)
+    with progress.waiting(console, "search for the best play"):
+        found["search"] = search(options.width, options.seed)
+    with progress.waiting(console, "the study's episodes"):
+        found["study"] = study(options.study)
     text = markdown(found)
-    results.write_text(options.out.with_suffix(".md"), text)
+    with results.report(options.out) as out:
+        results.write_json(out.with_suffix(".json"), found)
+        results.write_text(out.with_suffix(".md"), text)
     print(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    run(main)

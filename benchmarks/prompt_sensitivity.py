@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 import tyro
+from rich.console import Console
 
-from loro_jax import episodes, results, statistics
-from loro_jax.errors import UserError, arguments, command
+from loro_jax import episodes, progress, results, statistics
+from loro_jax.errors import UserError, arguments, run
 
 MODES = {"direct": "direct", "cot": "chain of thought", "vote": "vote of {n}", "best": "best of {n}"}
 SHORT = {"qwen2.5-coder-0.5b-instruct": "Qwen2.5-Coder 0.5B", "smollm2-135m-instruct": "SmolLM2 135M"}
@@ -38,20 +38,28 @@ class Options:
     """Written as .md, .json, .png and .pdf."""
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
     options = arguments(
-        lambda: tyro.cli(Options, prog="python -m benchmarks.prompt_sensitivity", description=__doc__)
+        lambda: tyro.cli(
+            Options, prog="python -m benchmarks.prompt_sensitivity", description=__doc__, args=argv
+        )
     )
-    rows = [row for name in options.environments for row in compare(options, name)]
+    console = Console(stderr=True, highlight=False)
+    rows = [
+        row
+        for name in progress.track(options.environments, "environments", console)
+        for row in compare(options, name)
+    ]
     if not rows:
         raise UserError(
             f"{options.folder}: no model was asked in two modes in {', '.join(options.environments)}"
         )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_json(options.out.with_suffix(".json"), {"rows": rows})
     text = markdown(rows)
-    results.write_text(options.out.with_suffix(".md"), text)
-    draw(rows, options.out)
+    with results.report(options.out) as out:
+        results.write_json(out.with_suffix(".json"), {"rows": rows})
+        results.write_text(out.with_suffix(".md"), text)
+        draw(rows, out)
     print(text)
     return 0
 
@@ -197,4 +205,4 @@ def draw(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    run(main)

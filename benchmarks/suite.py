@@ -16,9 +16,10 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from rich.console import Console
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.errors import UserError, arguments, command
+from loro_jax.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
+from loro_jax.errors import UserError, arguments, command, within
 
 if TYPE_CHECKING:
     from loro_jax.aggregate import Task
@@ -61,6 +62,11 @@ def main(argv: list[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )  # fmt: skip
+    within("--seeds", options.seeds, 1, MOST_SEEDS)
+    within("--devices", options.devices, 0, MOST_DEVICES)
+    from loro_jax import keys
+
+    keys.check(options.seed)
     benchmarks = named(options.benchmarks)
     if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
         raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")
@@ -70,17 +76,19 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{place}/{len(benchmarks)}] {benchmark.name}", file=sys.stderr, flush=True)
         if status := train(benchmark, options):
             return status
-    from loro_jax import aggregate, aggregate_figures, results
+    from loro_jax import aggregate, aggregate_figures, progress, results
 
-    found = aggregate.aggregate([saved(benchmark, options) for benchmark in benchmarks], BASELINE)
-    folder = options.out / "suite" / options.protocol
-    folder.mkdir(parents=True, exist_ok=True)
-    results.write_json(folder / "suite.json", {"protocol": options.protocol, **found})
-    text = aggregate.markdown(found, options.protocol)
-    results.write_text(folder / "suite.md", text)
-    aggregate_figures.draw(found, options.protocol, folder / "figures" / "suite")
+    console = Console(stderr=True, highlight=False)
+    with progress.waiting(console, f"aggregating {len(benchmarks)} benchmarks"):
+        found = aggregate.aggregate([saved(benchmark, options) for benchmark in benchmarks], BASELINE)
+        text = aggregate.markdown(found, options.protocol)
+        out = options.out / "suite" / options.protocol
+        with results.together(out, "suite.json") as folder:
+            results.write_json(folder / "suite.json", {"protocol": options.protocol, **found})
+            results.write_text(folder / "suite.md", text)
+            aggregate_figures.draw(found, options.protocol, folder / "figures" / "suite")
     print(text)
-    print(f"Aggregate and figure: {folder}")
+    print(f"Aggregate and figure: {out}")
     return 0
 
 

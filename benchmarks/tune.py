@@ -9,20 +9,20 @@ last round's best as its winner; which row a `standard` took is in results/READM
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.errors import UserError, arguments, command
+from loro_jax import progress
+from loro_jax.benchmark import MOST_SEEDS, Benchmark
+from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.protocols import Protocol
 
 Choices = dict[str, tuple[Any, ...]]
@@ -80,19 +80,24 @@ class Options:
     """Folder for <benchmark>.json."""
 
 
-def main() -> int:
-    options = arguments(lambda: tyro.cli(Options, prog="python -m benchmarks.tune", description=__doc__))
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    options = arguments(
+        lambda: tyro.cli(Options, prog="python -m benchmarks.tune", description=__doc__, args=argv)
+    )
+    within("--configurations", options.configurations, 0, 100_000)
+    within("--seeds", options.seeds, 2, MOST_SEEDS)  # one has no standard error
+    within("--final-seeds", options.final_seeds, 2, MOST_SEEDS)
+    within("--finalists", options.finalists, 1, 100_000)
+    benchmark = _named(options.benchmark)
+    path = options.out / f"{benchmark.name}.json"
+    rows = _kept(path)
     from loro_jax import machine
 
     machine.start(2)
     from loro_jax import results
     from loro_jax.spaces import Discrete
 
-    try:
-        module = importlib.import_module(f"benchmarks.{options.benchmark}")
-    except ModuleNotFoundError:
-        raise UserError(f"benchmarks/ has no module '{options.benchmark}'") from None
-    benchmark: Benchmark = getattr(module, options.benchmark.upper())
     standard = benchmark.protocols["standard"]
     discrete = isinstance(benchmark.make(standard).action_space, Discrete)
     space, nearby_space = (DQN_SPACE, DQN_NEARBY) if discrete else (SAC_SPACE, SAC_NEARBY)
@@ -101,8 +106,8 @@ def main() -> int:
         dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in space.items()})
         for _ in range(options.configurations)
     ]
-    path = options.out / f"{benchmark.name}.json"
     options.out.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True, highlight=False)
     record: dict[str, Any] = {
         "benchmark": benchmark.name,
         "arm": "pure_rl",
@@ -110,14 +115,14 @@ def main() -> int:
         "space": space,
         "nearby": nearby_space,
         "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
-        "rows": json.loads(path.read_text())["rows"] if path.exists() else [],
+        "rows": rows,
         **machine.provenance(),
     }
 
     def round_of(protocols: list[Protocol], seeds: int, seed: int, title: str) -> list[Protocol]:
         """The protocols, best first; rows that the file has already are not trained again."""
         known = {_key(r): r for r in record["rows"]}
-        for protocol in track(protocols, description=title, console=Console(stderr=True)):
+        for protocol in progress.track(protocols, title, console):
             row = {"settings": _settings(protocol, space), "seeds": seeds, "seed": seed}
             if _key(row) not in known:
                 known[_key(row)] = row | _score(benchmark, protocol, seeds, seed)
@@ -142,6 +147,31 @@ def main() -> int:
     results.write_json(path, record | {"winner": _settings(winner, space)})
     print(f"winner and all rows: {path}")
     return 0
+
+
+def _named(name: str) -> Benchmark:
+    """The benchmark of the module in benchmarks/ called so; a `UserError` where there is none."""
+    found = None
+    if name.isidentifier():
+        with contextlib.suppress(ModuleNotFoundError):
+            found = getattr(importlib.import_module(f"benchmarks.{name}"), name.upper(), None)
+    if not isinstance(found, Benchmark):
+        raise UserError(f"benchmarks/ has no benchmark '{name}'; there is for instance cartpole")
+    return found
+
+
+def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows that an earlier call saved, or none; a `UserError` where they cannot be read."""
+    from loro_jax import results
+
+    try:
+        rows = results.read_json(path).get("rows")
+    except FileNotFoundError:
+        return []
+    fields = {"settings", "seeds", "seed", "cumulative_return_mean", "standard_error"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+        raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
+    return rows
 
 
 def _settings(protocol: Protocol, space: Choices) -> dict[str, Any]:
@@ -195,4 +225,4 @@ def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> d
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    run(main)

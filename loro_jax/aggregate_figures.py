@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from loro_jax.aggregate import divergence
 from loro_jax.figures import WIDTH, look, style
 
 SHOWN = 0.6  # share of the vertical step between two arms that their two markers take
@@ -45,6 +46,8 @@ def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pa
             f" {found['seeds']} seeds each; protocol '{protocol}'; scores: 0 random policy, 1 best known"
             " return; 95 % intervals, bootstrap stratified by environment"
         )
+        if phrases := divergence(found):
+            footer += f"; diverged: {'; '.join(phrases)}"
         figure.supxlabel(textwrap.fill(footer, 185), size=5.3, color="#555555", x=0.01, ha="left")
         written = []
         for suffix in (".png", ".pdf"):

@@ -7,6 +7,8 @@ import dataclasses
 from loro_jax.environments import Environment, make
 from loro_jax.protocols import Protocol
 
+MOST_SEEDS, MOST_DEVICES = 1_000_000, 1024  # more than fit anywhere; far larger numbers overflow in JAX
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:

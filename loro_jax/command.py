@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 from rich.console import Console
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.errors import INTERRUPTED, UserError, arguments, command, run
+from loro_jax.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
+from loro_jax.errors import INTERRUPTED, UserError, arguments, command, run, within
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ class Sitting:
 
 def _main(benchmark: Benchmark, argv: list[str], sitting: Sitting) -> int:
     options = parse(benchmark, argv)
-    if options.seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {options.seeds}")
-    if options.devices < 0:
-        raise UserError(f"--devices must not be negative, got {options.devices}")
+    within("--seeds", options.seeds, 1, MOST_SEEDS)
+    within("--devices", options.devices, 0, MOST_DEVICES)
     from loro_jax import machine
 
     machine.start(options.devices)  # after the arguments are known to be good: mistakes answer at once

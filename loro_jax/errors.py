@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import types
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NoReturn, TypeVar
@@ -33,27 +34,13 @@ def command(main: Callable[[], int | None]) -> int:
     """
     try:
         return main() or 0
-    except UserError as error:
-        return _refused(str(error))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _refused(f"{where}{error.strerror or error}")
-    except RuntimeError as error:  # JAX's own types are subclasses
-        said = str(error)
-        if "initialize backend" in said or "Unknown backend" in said:
-            from loro_jax.machine import unavailable
-
-            return _refused(unavailable(error))
-        if "RESOURCE_EXHAUSTED" in said:
-            why = " ".join(said.split())[:200]
-            return _refused(f"not enough memory ({why}); use fewer --seeds, or a smaller --replay-capacity")
-        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if (status := _told(error)) is None:
+            raise
+        return status
 
 
 def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
@@ -78,9 +65,61 @@ def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "st
     sys.exit(status)
 
 
-def _refused(why: str) -> int:
+def importing(package: str) -> None:
+    """For the commands of `package`, called where it is imported: what `python -m package.x` meets before it
+    comes to `command`, Ctrl-C above all, is told like what it meets there.
+
+    For whoever else imports the package nothing changes: only while `python -m` looks for the module that
+    it was given, the first argument is "-m".
+    """
+    asked = any(word.removeprefix("-m").startswith(f"{package}.") for word in sys.orig_argv[1:])
+    if sys.argv[:1] == ["-m"] and asked:
+        sys.excepthook = _uncaught
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    if (status := _told(error)) is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        raise SystemExit(status)
+
+
+def _told(error: BaseException) -> int | None:
+    """Prints the line about an error that the user can mend, or about Ctrl-C -> exit status; else None."""
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    if (why := _mendable(error)) is None:
+        return None
     print(f"error: {why}", file=sys.stderr)
     return 2
+
+
+def _mendable(error: BaseException) -> str | None:
+    """One line about an error that the user can mend; None for any other."""
+    said = str(error)
+    if isinstance(error, UserError):
+        return said
+    if isinstance(error, OSError):
+        return (f"{error.filename}: " if error.filename else "") + (error.strerror or said)
+    # JAX's own types are subclasses of RuntimeError; "cuda" without a GPU is an assertion that says nothing.
+    if isinstance(error, RuntimeError | AssertionError) and "jax" in sys.modules:
+        from loro_jax import machine
+
+        if "initialize backend" in said or "Unknown backend" in said or not (said or machine.has_device()):
+            return machine.unavailable(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
+        why = " ".join(said.split())[:200]
+        return f"not enough memory ({why}); use fewer --seeds, or a smaller --replay-capacity"
+    return None
+
+
+def within(flag: str, value: int, least: int, most: int) -> None:
+    """A `UserError` for a number on the command line that means nothing, or more than any machine holds."""
+    if value < least:
+        raise UserError(f"{flag} must be at least {least}, got {value}")
+    if value > most:
+        raise UserError(f"{flag} must be at most {most}, got {value}")
 
 
 def arguments(parse: Callable[[], T]) -> T:

@@ -34,9 +34,19 @@ def start(devices: int = 0) -> None:
         raise UserError(unavailable(error)) from None
 
 
+def has_device() -> bool:
+    """Whether JAX can start."""
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except (RuntimeError, AssertionError):  # the latter for "cuda" where there is no GPU
+        return False
+
+
 def unavailable(error: BaseException) -> str:
     """Why JAX has no device, in one line."""
-    why = " ".join(str(error).split()) or "no such device here"
+    why = " ".join(str(error).split()) or "it finds no device"
     asked = os.environ.get("JAX_PLATFORMS", "")
     hint = f"JAX_PLATFORMS is '{asked}': unset it to use what there is" if asked else "try JAX_PLATFORMS=cpu"
     return f"JAX cannot start ({why[:200]}); {hint}"

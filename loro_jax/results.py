@@ -20,7 +20,6 @@ import numpy as np
 from loro_jax.errors import UserError
 
 RUN = "run.json"
-STAGING = "outputs.partial"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,7 @@ def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
     Raises:
         UserError: the outputs cannot be written.
     """
-    staging = folder / STAGING
+    staging = folder / f"{pathlib.PurePath(index).stem}.partial"
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -95,6 +94,19 @@ def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
         raise UserError(f"results cannot be written to {folder} ({error.strerror or error})") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def report(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Where to write a report's .json, .md and figures, by `with_suffix`; they replace `out`'s together.
+
+    Raises:
+        UserError: `out` names no file, or the report cannot be written.
+    """
+    if not out.name:
+        raise UserError(f"--out must name the report, such as results/report, got '{out}'")
+    with together(out.parent, out.with_suffix(".json").name) as folder:
+        yield folder / out.name
 
 
 def _listed(index: pathlib.Path) -> set[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import suite
-from loro_jax import aggregate, experiment, results, statistics
+from loro_jax import aggregate, aggregate_figures, experiment, results, statistics
 from loro_jax.aggregate import Task
 from loro_jax.errors import UserError, command
 from loro_jax.protocols import relevant
@@ -152,7 +152,68 @@ def test_arms_that_are_not_everywhere_are_left_out_and_seeds_are_cut_to_the_fewe
 def test_one_seed_has_no_interval() -> None:
     found = aggregate.aggregate(random_tasks(1), "pure_rl")
     assert found["arms"]["loro"]["whole"]["iqm_ci95"] == [None, None]
-    json.dumps(found["arms"]["loro"]["whole"]["improvement_ci95"], allow_nan=False)
+    assert set(found["arms"]["loro"]["whole"]["profile"]["low"]) == {None}
+    json.dumps(found, allow_nan=False)
+
+
+def lose(curves: np.ndarray, seed: int, first: int) -> np.ndarray:
+    """The curves with one seed diverged from evaluation `first` on."""
+    curves = curves.copy()
+    curves[seed, first:] = np.nan
+    return curves
+
+
+def test_a_diverged_run_scores_as_random_play_and_is_the_worst_by_rank() -> None:
+    """Eight runs score 0 to 7, the best of them diverges half-way: 3.5 in means, below 0 by rank."""
+    curves = {arm: np.tile(np.arange(8.0)[:, None], 4) for arm in ARMS}
+    curves["loro"] = lose(curves["loro"], 7, 2)
+    found = aggregate.aggregate([task("t", curves)], "pure_rl")
+    assert found["diverged"] == {"loro": {"t": 1}}
+    whole, plain = (found["arms"][arm]["whole"] for arm in ("loro", "pure_rl"))
+    assert whole["mean"] == whole["median"] == whole["per_environment"]["t"]["mean"] == (21 + 3.5) / 8
+    assert whole["optimality_gap"] == 1 / 8  # the one at 0; half of 7 is above 1
+    assert whole["iqm"] == (1 + 2 + 3 + 4) / 4 and plain["iqm"] == (2 + 3 + 4 + 5) / 4
+    above = dict(zip(aggregate.THRESHOLDS.round(3).tolist(), whole["profile"]["share"], strict=True))
+    assert above[-0.25] == 7 / 8 and above[0.0] == 6 / 8
+    # Seven of the eight tie with one and beat as many as their score; the eighth beats none.
+    assert whole["improvement"] == (sum(range(7)) + 7 / 2) / 64
+    assert found["arms"]["loro"]["final"]["mean"] == 21 / 8
+    interval = statistics.interval(
+        np.append(np.arange(7.0), 3.5), seed=0, ranks=np.append(np.arange(7.0), -np.inf)
+    )
+    assert whole["iqm_ci95"] == list(interval)
+    json.dumps(found, allow_nan=False)
+    text = aggregate.markdown(found, "standard")
+    assert "| `loro` (1 diverged) |" in text and "**Diverged: loro: 1 of 8 in t.**" in text
+    assert "| `pure_rl` |" in text and " (1 diverged) |" in text.split("## By environment")[1]
+
+
+def test_a_baseline_that_diverged_ties_with_an_arm_that_did() -> None:
+    curves = {arm: lose(np.ones((2, 3)), 0, 1) for arm in ARMS}
+    whole = aggregate.aggregate([task("t", curves)], "pure_rl")["arms"]["loro"]["whole"]
+    assert whole["improvement"] == 0.5 and whole["mean"] == (1 + 1 / 3) / 2
+
+
+def test_only_diverged_seeds_that_enter_are_counted() -> None:
+    one, two = random_tasks(16, 1)[0], random_tasks(8, 1)[0]
+    of = lambda seed: Task(  # noqa: E731
+        "t9", 0.0, 1.0, {**one.curves, "loro": lose(one.curves["loro"], seed, 3)}, one.flat, one.run
+    )
+    assert aggregate.aggregate([of(7), two], "pure_rl")["diverged"] == {"loro": {"t9": 1}}
+    found = aggregate.aggregate([of(8), two], "pure_rl")
+    assert found["diverged"] == {} and "iverged" not in aggregate.markdown(found, "standard")
+
+
+def test_the_figure_names_diverged_runs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    said: list[str] = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda self, text, **_: said.append(" ".join(text.split())))
+    curves = {arm: np.ones((4, 3)) for arm in ARMS}
+    for arms in (curves, curves | {"loro": lose(curves["loro"], 0, 1)}):
+        found = aggregate.aggregate([task("t", arms)], "pure_rl")
+        aggregate_figures.draw(found, "standard", tmp_path / "suite")
+    assert "diverged" not in said[0] and said[1].endswith("; diverged: loro: 1 of 4 in t")
 
 
 def settings(name: str, protocol: str = "standard") -> dict[str, Any]:
@@ -171,6 +232,7 @@ def save(
     identity = {"benchmark": name, "protocol": ran, "seed": 0, "episodes": {"name": "some"}}
     results.write_json(folder / "run.json", {"identity": identity})
     curves = {arm: rng.normal(0, 1, (4, 6)) for arm in ARMS}
+    curves["loro"][0, 4:] = np.nan  # a seed that diverged
     results.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
     details = {"flat/random_policy": np.full(5, -1.0), "flat/llm_policy": np.zeros(4)} if flat else {}
     results.write_npz(folder / "details.npz", details)
@@ -197,9 +259,14 @@ def test_the_command_aggregates_what_is_saved(
         "suite.png",
         "suite.pdf",
     }
+    files = json.loads((out / "suite.json").read_text())["files"]
+    assert files == {
+        n: results.digest(out / n) for n in ("suite.md", "figures/suite.png", "figures/suite.pdf")
+    }
     found = json.loads((out / "suite.json").read_text())
     assert found["benchmarks"] == ["cartpole", "pendulum"] and found["seeds"] == 4
     assert found["normalisation"]["cartpole"]["best"] == 200.0
+    assert found["diverged"] == {"loro": {"cartpole": 1, "pendulum": 1}}
     printed = capsys.readouterr().out
     assert "| `llm_policy` |" in printed and "| `random_policy` | 0.00 | 0.00 |" in printed
 
@@ -215,6 +282,11 @@ def test_the_command_aggregates_what_is_saved(
         ),
         (["--arms", "loro,random_policy"], "--arms must include pure_rl, which the others are compared with"),
         (["--sedes", "3"], "perhaps you meant --seeds"),
+        (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["--seeds", "99999999999"], "--seeds must be at most 1000000, got 99999999999"),
+        (["--devices", "-1"], "--devices must be at least 0, got -1"),
+        (["--seed", "4294967296"], "--seed must lie between 0 and 4294967295, got 4294967296"),
+        (["--seed", "-1"], "--seed must lie between 0 and 4294967295, got -1"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -233,15 +305,54 @@ def test_foreign_runs_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"was run with budget 400, not 10000 as 'standard' has it; run it"):
         load(tmp_path / "b")
     save(tmp_path / "c", "cartpole")
-    results.write_npz(tmp_path / "c" / "curves.npz", {"pure_rl": np.full((4, 6), np.nan)})
-    with pytest.raises(UserError, match="holds returns that are not finite"):
-        load(tmp_path / "c")
     (tmp_path / "c" / "curves.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="not a finished run"):
+    with pytest.raises(UserError, match=r"curves.npz: damaged or not an .npz file"):
         load(tmp_path / "c")
-    (tmp_path / "c" / "run.json").write_text('{"identity": {}}')
-    with pytest.raises(UserError, match="not a finished run"):
-        load(tmp_path / "c")
+    for identity in ({}, {"benchmark": "cartpole", "protocol": {}, "seed": 0, "episodes": "some"}):
+        results.write_json(tmp_path / "b" / "run.json", {"identity": identity})
+        with pytest.raises(UserError, match="not a finished run"):
+            load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("curve", "flat", "says"),
+    [
+        ((0, 1, np.inf), (1.0,), "loro holds returns that are not finite, and not as a seed that diverged"),
+        ((0, np.nan, 1), (1.0,), "loro holds returns that are not finite, and not as a seed that diverged"),
+        (("a", "b", "c"), (1.0,), "loro holds no returns but <U1 of shape"),
+        ((0, 1, 1j), (1.0,), "loro holds no returns but complex128 of shape"),
+        ((0, 1, np.nan), (1.0, np.nan), "random_policy holds returns that are not finite; run it again"),
+        ((0, 1, np.nan), ((1.0, 2.0),), "random_policy holds no returns but float64 of shape"),
+        ((0, 1, np.nan), (), "random_policy holds no returns but float64 of shape"),
+        ((0, 1, np.nan), (1.0,), ""),
+    ],
+)
+def test_returns_that_no_run_leaves_are_refused(
+    tmp_path: pathlib.Path, curve: tuple[Any, ...], flat: tuple[Any, ...], says: str
+) -> None:
+    """Not finite is what a seed becomes that diverged, and stays; everything else is damage."""
+    save(tmp_path / "a", "cartpole")
+    curves = {"pure_rl": np.zeros((2, 3)), "loro": np.array([curve, curve])}
+    results.write_npz(tmp_path / "a" / "curves.npz", {**curves, "env_steps": np.arange(3)})
+    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.array(flat)})
+    if not says:
+        assert load(tmp_path / "a").diverged("loro").all()
+        return
+    with pytest.raises(UserError) as refused:
+        load(tmp_path / "a")
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_files_of_two_runs_are_not_aggregated(tmp_path: pathlib.Path) -> None:
+    save(tmp_path / "a", "cartpole")
+    run = results.read_json(tmp_path / "a" / "run.json")
+    names = ("curves.npz", "details.npz")
+    files = {name: results.digest(tmp_path / "a" / name) for name in names}
+    results.write_json(tmp_path / "a" / "run.json", run | {"files": files})
+    assert load(tmp_path / "a").seeds == 4
+    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.zeros(3)})
+    with pytest.raises(UserError, match=r"details.npz: is another run's, or was changed"):
+        load(tmp_path / "a")
 
 
 def test_a_random_policy_that_was_not_run_is_played(tmp_path: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import llm_policies
+from loro_jax import results
 from loro_jax.environments import REGISTRY
 from loro_jax.errors import UserError
 
@@ -67,11 +68,39 @@ def test_the_command_writes_its_report(copied: pathlib.Path, tmp_path: pathlib.P
     found = json.loads(out.with_suffix(".json").read_text())
     (row,) = found["cartpole"]["rows"]
     shipped = next(r for r in json.loads(REPORT.read_text())["cartpole"]["rows"] if r["name"] == PLAIN)
-    assert list(found) == ["cartpole"] and row["return"] == pytest.approx(shipped["return"])
+    assert list(found) == ["cartpole", "files"] and row["return"] == pytest.approx(shipped["return"])
     assert (row["mode"], row["grammar"]) == ("cot", False)
     assert found["cartpole"]["reference"] == 200 and found["cartpole"]["reference_standard_error"] == 0
     assert f"`{PLAIN}` (30)" in out.read_text() and "| cot | no |" in out.read_text()
-    assert all(out.with_suffix(suffix).stat().st_size > 1000 for suffix in (".png", ".pdf"))
+    assert out.read_text() == llm_policies.markdown(found)
+    names = ["report.md", "report.pdf", "report.png"]
+    assert found["files"] == {name: results.digest(out.parent / name) for name in names}
+    assert sorted(p.name for p in out.parent.iterdir()) == ["report.json", *names]
+
+
+def test_a_report_that_cannot_be_drawn_leaves_the_old_one(
+    copied: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.json").write_text('{"old": {}}')
+    (tmp_path / "report.md").write_text("old")
+
+    def fails(found: Any, out: pathlib.Path) -> None:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(llm_policies, "draw", fails)
+    with pytest.raises(UserError, match=r"results cannot be written to .* \(no space left on device\)"):
+        llm_policies.main(["--folder", str(copied), "--out", str(tmp_path / "report")])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["episodes", "report.json", "report.md"]
+    assert (tmp_path / "report.md").read_text() == "old"
+    with pytest.raises(UserError, match="--out must name the report"):
+        llm_policies.main(["--folder", str(copied), "--out", "."])
+
+
+def test_two_reports_are_written_side_by_side(tmp_path: pathlib.Path) -> None:
+    with results.report(tmp_path / "a") as one, results.report(tmp_path / "b") as two:
+        results.write_json(one.with_suffix(".json"), {})
+        results.write_json(two.with_suffix(".json"), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
 
 
 def test_episodes_that_are_not_complete_are_left_out(copied: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
-import zipfile
+from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
 import tyro
 
-from loro_jax.errors import UserError, arguments, command
+from loro_jax import results, statistics
+from loro_jax.errors import UserError, arguments, command, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +64,21 @@ def compare(ours: np.ndarray, theirs: np.ndarray, block: int = 10) -> list[dict[
     return rows
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
     prog = "python -m loro_jax.interchange.published"
-    o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__))
-    ours = _read(o.results / "curves.npz", o.arm)[:, o.skip :]
-    theirs = np.concatenate([_read(path, o.key) for path in o.published])
+    o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
+    within("--skip", o.skip, 0, 2**31)
+    within("--block", o.block, 1, 2**31)
+    ours, lost = own(o.results, o.arm)
+    if o.skip >= ours.shape[1]:
+        raise UserError(f"--skip {o.skip} leaves nothing of {o.arm}, which has {ours.shape[1]} evaluations")
+    ours, lost = ours[:, o.skip :], lost[:, o.skip :]
+    published = [theirs_of(path, o.key) for path in o.published]
+    if len({curves.shape[1] for curves in published}) > 1:
+        lengths = ", ".join(str(curves.shape[1]) for curves in published)
+        raise UserError(f"the published files differ in length ({lengths} chunks); compare them one by one")
+    theirs = np.concatenate(published)
     if o.run is not None:
         if not 0 <= o.run < len(theirs):
             raise UserError(f"--run {o.run}: there are {len(theirs)} published runs, counted from 0")
@@ -75,9 +86,12 @@ def main() -> int:
     print(
         f"{o.arm}: {len(ours)} seeds; published {o.key}: {len(theirs)} runs; blocks of {o.block} evaluations"
     )
+    common = min(ours.shape[1], theirs.shape[1])
+    if diverged := int(lost[:, :common].any(axis=1).sum()):
+        print(f"{diverged} of our seeds diverged: from there on they count as the random policy's return")
     print(f"{'block':>5}  {'ours':>15}  {'published':>15}  {'difference / error':>18}")
     blocks = compare(ours, theirs, o.block)
-    blocks.append(compare(ours, theirs, min(ours.shape[1], theirs.shape[1]))[0])
+    blocks.append(compare(ours, theirs, common)[0])
     places = 1 if max(abs(r["ours"]) for r in blocks) >= 10 else 3
     for i, r in enumerate(blocks, 1):
         cells = (f"{r[k]:6.{places}f} +- {r[k + '_se']:5.{places}f}" for k in ("ours", "published"))
@@ -86,14 +100,56 @@ def main() -> int:
     return 0
 
 
-def _read(path: pathlib.Path, key: str) -> np.ndarray:
+def own(folder: pathlib.Path, arm: str) -> tuple[np.ndarray, np.ndarray]:
+    """An arm's curves (seeds, evaluations) in a finished run, and where its seeds had diverged, as bool.
+
+    There the curves hold the random policy's return.
+    """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if key not in archive.files:
-                raise UserError(f"{path}: has no curve '{key}'; there are: {', '.join(archive.files)}")
-            return np.asarray(archive[key], np.float64)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not readable as curves ({error})") from None
+        run = results.read(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; give the folder of a finished run") from None
+    curves = _numbers(folder / "curves.npz", run.curves, arm)
+    lost = np.isnan(curves)
+    level = _random_return(folder, run) if lost.any() else None
+    try:
+        return statistics.filled(curves, level)[0], lost
+    except ValueError as error:
+        raise UserError(f"{folder / 'curves.npz'}: {arm}: {error}; run it again") from None
+
+
+def _random_return(folder: pathlib.Path, run: results.Saved) -> float:
+    """What a seed that diverged counts as: from the run's random policy, or as its summary has it."""
+    if (returns := run.details.get("flat/random_policy")) is not None:
+        return float(returns.mean())
+    try:
+        return float(results.read_json(folder / "summary.json")["random_return"])
+    except (OSError, LookupError, TypeError, ValueError):
+        raise UserError(
+            f"{folder}: seeds diverged, and summary.json does not say what random play returns; run it again"
+        ) from None
+
+
+def theirs_of(path: pathlib.Path, key: str) -> np.ndarray:
+    """Published curves (runs, chunks)."""
+    try:
+        arrays = results.read_npz(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    curves = _numbers(path, arrays, key)
+    if not np.isfinite(curves).all():
+        raise UserError(f"{path}: '{key}' holds values that are not finite")
+    return curves
+
+
+def _numbers(path: pathlib.Path, arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """The curves under `key`, float64 (runs, evaluations)."""
+    if key not in arrays:
+        raise UserError(f"{path}: has no curve '{key}'; there are: {', '.join(arrays)}")
+    curves = arrays[key]
+    if curves.dtype.kind not in "fiu" or curves.ndim != 2 or not curves.size:
+        raise UserError(f"{path}: '{key}' holds no curves but {curves.dtype} of shape {curves.shape}")
+    return curves.astype(np.float64)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from rich.console import Console
 
 from loro_jax import episodes as dataset
-from loro_jax import errors
+from loro_jax import errors, progress
 from loro_jax.environments import Environment, make
 from loro_jax.errors import EpisodeError, UserError
 from loro_jax.interchange.rows import Rows, read
@@ -143,7 +144,8 @@ class Options:
 def main() -> int:
     """The command."""
     options = errors.arguments(lambda: tyro.cli(Options, prog="python -m loro_jax.interchange.released"))
-    card = convert_file(options.path, options.environment, options.alignment, options.out)
+    with progress.waiting(Console(stderr=True, highlight=False), f"converting {options.path}"):
+        card = convert_file(options.path, options.environment, options.alignment, options.out)
     for reading, share in card["share_reproduced"].items():
         print(f"reading '{reading}': the simulator reproduces {share:.2%} of the rows")
     print(f"check: {card['reproduced_means']}")

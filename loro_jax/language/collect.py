@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 import jax
 import rich.progress
 import tyro
+from rich.console import Console
 
 import loro_jax
-from loro_jax import environments, episodes, errors
+from loro_jax import environments, episodes, errors, progress
 from loro_jax.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, play, policy, prompts, session
@@ -43,29 +44,41 @@ def main(arguments: list[str] | None = None) -> int:
     prompt, mode = asked(settings, words)
     if settings.samples is None:
         settings = dataclasses.replace(settings, samples=words.samples)
-    model, opened = source(settings)
+    console = Console(stderr=True, highlight=False)
+    with progress.lines(console, lambda: f"reading or fetching {settings.model}"):  # a download has its bar
+        model, opened = source(settings)
     identity = identify(settings, model, prompt, mode)
     name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
     out = settings.out or SHIPPED / settings.environment / name
-    on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0])  # one tiny step at a time
-    with on_cpu, contextlib.closing(journal.Journal(out, identity)) as record:
+    with _on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(environment, settings.seed)
         card = {"name": name, "alignment": "true", **identity}
         plan = session.Collection(simulator, words, settings.episodes, settings.parallel, out, card)
-        games = plan.replay(record.steps)
+        with progress.waiting(console, f"replaying {len(record.steps)} steps"):
+            games = plan.replay(record.steps)
         if record.finished and all(game.done for game in games):
             print(f"{out}: all {settings.episodes} episodes are there; the model was not asked")
             return 0
         record.check_writable()
         try:
-            return _play(settings, plan, record, prompt, mode, opened, games)
+            return _play(settings, plan, record, prompt, mode, opened, games, console)
         except KeyboardInterrupt:
             print(
                 f"stopped after {len(record.steps)} steps; the same command goes on from there",
                 file=sys.stderr,
             )
             return 130
+
+
+def _on_cpu() -> contextlib.AbstractContextManager[object]:
+    """Makes a CPU take the game's tiny steps, unless JAX_PLATFORMS leaves it out."""
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        jax.devices()  # raises where there is no device at all
+        return contextlib.nullcontext()
+    return jax.default_device(cpu)
 
 
 def _play(
@@ -76,10 +89,14 @@ def _play(
     mode: Mode,
     opened: Callable[[], contextlib.AbstractContextManager[Backend]],
     games: list[play.Episode],
+    console: Console,
 ) -> int:
     """Loads the model and plays what is missing."""
-    returns, lengths = play.random_policy(plan.simulator.environment, RANDOM_EPISODES, settings.seed)
-    with opened() as backend:
+    with progress.waiting(console, "random policy"):
+        returns, lengths = play.random_policy(plan.simulator.environment, RANDOM_EPISODES, settings.seed)
+    with contextlib.ExitStack() as stack:
+        with progress.waiting(console, f"opening {plan.card['model']['name']}"):
+            backend = stack.enter_context(opened())
         player = policy.LanguagePolicy(
             backend,
             prompt,
@@ -112,9 +129,10 @@ def _play(
         }
         plan = dataclasses.replace(plan, card=card)
         if not all(game.done for game in games):  # as where a run was killed before its last save
-            _try_out(settings, plan, player, games)
+            with progress.waiting(console, "first answers"):
+                _try_out(settings, plan, player, games)
             _estimate(settings, plan, backend, prompt, mode, games, float(lengths.mean()))
-        with _bar(settings, sum(g.done for g in games)) as report:
+        with _bar(settings, sum(g.done for g in games), console) as report:
             plan.run(record, player, report)
     _summary(plan.out)
     return 0
@@ -184,8 +202,8 @@ def _estimate(
 
 
 @contextlib.contextmanager
-def _bar(settings: Settings, finished: int) -> Iterator[Callable[[session.Progress], None]]:
-    """A progress bar, as a function to call after every round."""
+def _bar(settings: Settings, finished: int, console: Console) -> Iterator[Callable[[session.Progress], None]]:
+    """A progress bar, as a function to call after every round; lines where there is no terminal."""
     columns = (
         rich.progress.TextColumn("{task.completed:.0f}/{task.total} episodes"),
         rich.progress.BarColumn(),
@@ -193,10 +211,17 @@ def _bar(settings: Settings, finished: int) -> Iterator[Callable[[session.Progre
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("{task.fields[left]}"),
     )
-    with rich.progress.Progress(*columns) as bar:
+    said = "waiting for the first answers"
+
+    def say() -> str:
+        return f"{bar.tasks[task].completed:.0f} of {settings.episodes} episodes: {said}"
+
+    shown = rich.progress.Progress(*columns, console=console, disable=not progress.live(console))
+    with shown as bar:
         task = bar.add_task("", total=settings.episodes, completed=finished, figures="", left="")
 
         def report(p: session.Progress) -> None:
+            nonlocal said
             rate = p.run_steps / p.run_seconds
             left = "time left unknown"
             if p.finished:
@@ -205,8 +230,10 @@ def _bar(settings: Settings, finished: int) -> Iterator[Callable[[session.Progre
             speed = f"{p.run_tokens / p.run_seconds:.0f} tokens/s"
             figures = f"{p.steps} steps, mean return {p.mean_return:.4g}, {speed}"
             bar.update(task, completed=p.finished, figures=figures, left=left)
+            said = f"{figures}, {left}"
 
-        yield report
+        with progress.lines(console, say):
+            yield report
 
 
 def _summary(out: pathlib.Path) -> None:

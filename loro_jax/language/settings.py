@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from loro_jax.errors import UserError
+from loro_jax.errors import UserError, within
 from loro_jax.language import describe, models, prompts
 from loro_jax.language.backend import Backend, Decoding
 from loro_jax.language.parse import MARK
 from loro_jax.language.policy import Mode, ModeName
 from loro_jax.language.server import Server, is_text
+
+MOST_THREADS = 512  # above which llama.cpp ends the process
+MOST_TOKENS = 1 << 20  # so that 66 sequences of them can be counted in its 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +70,23 @@ def check(settings: Settings) -> None:
     """Refuses settings that cannot mean anything, in one line."""
     d = settings.decoding
     names = (settings.model, settings.prompt, str(settings.out or ""))
+    for flag, number, least, most in (
+        ("--episodes", settings.episodes, 1, 100_000),
+        ("--threads", settings.threads, 1, MOST_THREADS),
+        ("--samples", settings.samples or 0, 0, 1_000_000),
+        ("--retries", settings.retries, 0, 1_000),
+        ("--context", settings.context, 64, MOST_TOKENS),
+        ("--max-tokens", d.max_tokens, 1, MOST_TOKENS),
+        ("--mark-tokens", d.mark_tokens, 1, MOST_TOKENS),
+    ):
+        within(flag, number, least, most)
     wrong = {
         "--model, --prompt and --out must be UTF-8 text; rename the file": not all(map(is_text, names)),
-        "--episodes must be at least 1": settings.episodes < 1,
         "--seed must be from 0 to 2147483647": not 0 <= settings.seed < 2**31,
-        "--threads must be at least 1": settings.threads < 1,
         "--parallel must be from 1 to 64": not 1 <= settings.parallel <= 64,
-        "--samples must be at least 0": (settings.samples or 0) < 0,
         "--candidates must be from 2 to 64": not 2 <= settings.candidates <= 64,
-        "--retries must be at least 0": settings.retries < 0,
-        "--context must be at least 64": settings.context < 64,
         "--temperature must be 0 or more": not (d.temperature >= 0 and math.isfinite(d.temperature)),
         "--top-p must be above 0 and at most 1": not 0 < d.top_p <= 1,
-        "--max-tokens and --mark-tokens must be at least 1": min(d.max_tokens, d.mark_tokens) < 1,
         "--mark must be the prompts' own 'Action:'": d.mark.lower() != "action:",
         "--grammar needs --backend llama.cpp": settings.grammar and settings.backend == "http",
     }

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import pytest
 from unruly import Reply, Unruly, says
 
 from loro_jax import episodes as dataset
+from loro_jax import progress
 from loro_jax.errors import UserError, command
 from loro_jax.language import collect, journal, llamacpp, models
 from loro_jax.language.backend import Completion, Decoding, Query
@@ -56,6 +60,14 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--max-tokens", "0"], "--max-tokens"),
         (["--retries", "-1"], "--retries"),
         (["--samples", "-1"], "--samples"),
+        (["--seed", "4294967296"], "--seed must be from 0 to 2147483647"),
+        (["--episodes", "99999999999"], "--episodes must be at most 100000, got 99999999999"),
+        (["--threads", "4294967297"], "--threads must be at most 512"),
+        (["--parallel", "4294967297"], "--parallel must be from 1 to 64"),
+        (["--samples", "99999999999"], "--samples must be at most 1000000"),
+        (["--retries", "99999999999"], "--retries must be at most 1000"),
+        (["--context", "4294967360"], "--context must be at most 1048576"),
+        (["--max-tokens", "4294967297"], "--max-tokens must be at most 1048576"),
         (["--prompt", "\udcff"], "--model, --prompt and --out must be UTF-8 text; rename the file"),
         (["--model", "\udcff.gguf"], "--model, --prompt and --out must be UTF-8 text"),
         (["--out", "out\udcff"], "--model, --prompt and --out must be UTF-8 text"),
@@ -217,6 +229,48 @@ def test_from_the_command_to_the_dataset(
         assert f"begun with another {differs}; choose another --out" in said
     assert "begun with another prompt" in refused(capsys, *arguments[:-1], "plain")
     assert dataset.digest(dataset.load(out, "cartpole", (4,), Discrete(2))) == dataset.digest(episodes)
+
+
+def test_a_collection_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    """Without a terminal: while the model is loaded, while it is tried out, and while it plays."""
+    monkeypatch.setattr(progress, "SECONDS", 0.02)
+
+    class Slow(Parrot):
+        def __init__(self, *_: Any, **__: Any) -> None:
+            time.sleep(0.1)
+
+        def complete(self, queries: Sequence[Query]) -> list[Completion]:
+            time.sleep(0.1)
+            return super().complete(queries)
+
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Slow)
+    out = gguf.parent / "out"
+    assert command(lambda: collect.main(["--model", str(gguf), "--out", str(out), "--episodes", "2"])) == 0
+    printed = capsys.readouterr()
+    for words in ("opening tiny: 1 s so far", "first answers: 1 s so far"):
+        assert words in printed.err.splitlines()
+    assert "0 of 2 episodes: waiting for the first answers" in printed.err
+    assert re.search(
+        r"0 of 2 episodes: 4 steps, mean return nan, \d+ tokens/s, time left unknown", printed.err
+    )
+    assert "so far" not in printed.out and " of 2 episodes" not in printed.out
+
+
+def test_a_jax_without_a_cpu_plays_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
+) -> None:
+    """As JAX_PLATFORMS=cuda leaves it."""
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Unknown backend cpu. Available backends are ['cuda']")
+
+    monkeypatch.setattr(jax, "local_devices", gone)
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    out = gguf.parent / "out"
+    assert command(lambda: collect.main(["--model", str(gguf), "--out", str(out), "--episodes", "1"])) == 0
+    assert (out / "card.json").exists()
 
 
 def test_a_run_that_was_killed_before_its_last_save(
