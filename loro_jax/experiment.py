@@ -154,6 +154,9 @@ def _train(
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""
     cost = [_cost(p, e.protocol) for p in sentence]
     if (done := store.finished(arm.name)) is not None:
+        if not {"records", "seconds", "diverged"} <= done.keys() or len(done["records"]) != e.seeds:
+            path = store.folder / f"{arm.name}.npz"
+            raise UserError(f"{path}: holds no finished arm of this run; delete it to train {arm.name} anew")
         bar.advance(task, sum(cost))
         return done
     runs = population.begin(e.world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))

@@ -22,7 +22,7 @@ class Options:
     folders: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
     """Folders of finished runs."""
     draw: bool = True
-    """Draw the figures, too."""
+    """Draw the figures, too; without, they stay as they are."""
 
 
 def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
@@ -57,7 +57,9 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         for name in ("curves.npz", "details.npz"):
             shutil.copyfile(folder / name, staging / name)
         summary.write(found, staging)
-        if draw:
+        if not draw and (folder / "figures").is_dir():
+            shutil.copytree(folder / "figures", staging / "figures")
+        elif draw:
             figures.draw_all(
                 found, saved.curves, saved.env_steps, flat, staging / "figures",
                 prior_steps=prior, steps_per_episode=chunk,

@@ -240,3 +240,24 @@ def test_random_policy(simulator: play.Simulator) -> None:
     returns, lengths = play.random_policy(simulator.environment, 1000, seed=0)
     np.testing.assert_array_equal(returns, lengths)
     assert 20.5 < returns.mean() < 24 and returns.min() >= 8
+
+
+def test_questions_are_counted_for_the_episodes_that_use_them(tmp_path: pathlib.Path) -> None:
+    """An answer that is used again counts once, whichever episode asked; what cannot be told is -1."""
+
+    def step(episode: int, state: str, sample: int | None, asked: int) -> dict[str, Any]:
+        return {"episode": episode, "state": {"s": state}, "sample": sample, "attempts": [{}] * asked}
+
+    steps = [
+        step(0, "a", 0, 1), step(0, "a", 1, 2), step(0, "a", 0, 0),
+        step(1, "b", None, 3), step(1, "b", None, 1), step(1, "c", 0, 0),
+        step(2, "c", 0, 1), step(2, "d", 0, 5),
+    ]  # fmt: skip
+    with gzip.open(tmp_path / journal.TRANSCRIPT, "wt") as out:
+        for line in ({"environment": "x"}, *steps):
+            out.write(json.dumps(line) + "\n")
+    assert [journal.questions(tmp_path, n) for n in (1, 2, 3)] == [3, 8, 13]
+    assert journal.questions(tmp_path, 4) == -1  # more than were recorded
+    assert journal.questions(tmp_path / "nothing", 1) == -1
+    (tmp_path / journal.TRANSCRIPT).write_bytes(b"no gzip")
+    assert journal.questions(tmp_path, 1) == -1
