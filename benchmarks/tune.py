@@ -91,11 +91,29 @@ def main(argv: list[str] | None = None) -> int:
     within("--finalists", options.finalists, 1, 100_000)
     benchmark = _named(options.benchmark)
     path = options.out / f"{benchmark.name}.json"
-    rows = _kept(path)
-    from loro_jax import machine
+    from loro_jax import machine, results
 
-    machine.start(2)
-    from loro_jax import results
+    with results.claimed(path):
+        rows = _kept(path)
+        machine.start(2)
+        _check_machine(path)
+        return _search(options, benchmark, path, rows)
+
+
+def _check_machine(path: pathlib.Path) -> None:
+    """A `UserError` where the rows in the file were computed elsewhere: their numbers are not comparable."""
+    from loro_jax import machine, results
+
+    before = results.read_json(path).get("computed_on") if path.exists() else None
+    if isinstance(before, dict) and (other := machine.differences(before, machine.computed_on())):
+        raise UserError(
+            f"{path}: its rows were computed on another machine or setup ({other}); choose another --out"
+        )
+
+
+def _search(options: Options, benchmark: Benchmark, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
+    """The rounds, each row written as it comes."""
+    from loro_jax import machine, results
     from loro_jax.spaces import Discrete
 
     standard = benchmark.protocols["standard"]
@@ -106,7 +124,6 @@ def main(argv: list[str] | None = None) -> int:
         dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in space.items()})
         for _ in range(options.configurations)
     ]
-    options.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
     record: dict[str, Any] = {
         "benchmark": benchmark.name,

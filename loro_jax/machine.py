@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from loro_jax.errors import UserError
@@ -70,6 +71,12 @@ def computed_on() -> dict[str, Any]:
         **{name: version(name) for name in EXACT},
         "processor": processor(),
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what but the processor two `computed_on` differ, in words; empty where numbers are the same."""
+    fixed = [k for k in {**before, **now} if k != "processor" and before.get(k) != now.get(k)]
+    return "; ".join(f"{k.replace('_', ' ')} {before.get(k)} there, {now.get(k)} here" for k in fixed)
 
 
 def processor() -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -107,6 +108,28 @@ def report(out: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"--out must name the report, such as results/report, got '{out}'")
     with together(out.parent, out.with_suffix(".json").name) as folder:
         yield folder / out.name
+
+
+@contextmanager
+def claimed(path: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from `path`, a file that the block writes again and again; its folder is made."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(lock, "a")  # noqa: SIM115  (open, and locked, until the block ends)
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is writing to {path}; wait for it, or choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _listed(index: pathlib.Path) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from loro_jax import results
+from loro_jax import machine, results
 from loro_jax.checkpoints import Checkpoints
 from loro_jax.errors import UserError
 from loro_jax.population import Progress
@@ -168,11 +168,7 @@ class Store:
         before, now = there.get("computed_on"), here["computed_on"]
         if not isinstance(before, dict):
             raise UserError(f"{path}: damaged; delete {self.folder} to train anew")
-        fixed = [k for k in {**before, **now} if k != "processor" and before.get(k) != now.get(k)]
-        if fixed:
-            other = "; ".join(
-                f"{k.replace('_', ' ')} {before.get(k)} there, {now.get(k)} here" for k in fixed
-            )
+        if other := machine.differences(before, now):
             raise UserError(
                 f"{self.out} was begun on another machine or setup ({other}), whose numbers differ: go on"
                 " there, or choose another --out"

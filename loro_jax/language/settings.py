@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import jax
 import tyro
 
 from loro_jax.errors import UserError, within
@@ -122,6 +123,7 @@ def identify(settings: Settings, model: dict[str, Any], prompt: prompts.Prompt, 
         several
         | judge
         | ({"grammar": True} if settings.grammar else {})
+        | ({"precision": "64 bits"} if jax.config.read("jax_enable_x64") else {})  # of the game's steps
         | {
             "environment": settings.environment,
             "model": model,
