@@ -25,8 +25,8 @@ from loro_jax.world import World, evaluate
 def nothing() -> jax.Array:
     """A record without evaluations, (0,).
 
-    It is made within the program: a constant without elements that `shard_map` returns over several
-    devices crashes jaxlib 0.11's compiler (docs/zero-size-constant.md).
+    It is made within the program: an array without elements that enters `shard_map` over several devices
+    from outside, as a numpy constant does, crashes jaxlib 0.11.2's compiler (docs/zero-size-constant.md).
     """
     return jnp.zeros((0,), jnp.float32)
 
