@@ -45,7 +45,7 @@ def test_a_jax_without_a_device_is_one_line(argv: tuple[str, ...], tmp_path: pat
     out = () if argv[0].endswith("best_returns") else ("--out", str(tmp_path / "out"))
     done = shell("-m", *argv, *out, platforms="nonsense")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: JAX cannot start: Unable to initialize backend 'nonsense'")
+    assert done.stderr.startswith("error: JAX cannot start (Unable to initialize backend 'nonsense'")
     assert "JAX_PLATFORMS is 'nonsense'" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -62,7 +62,7 @@ def test_an_assertion_without_words_is_a_jax_without_a_device(
     monkeypatch.setattr(machine, "has_device", lambda: False)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     assert command(fails) == 2
-    said = "JAX cannot start: it finds no device; JAX_PLATFORMS is 'cuda'; unset it to use what there is"
+    said = "JAX cannot start (it finds no device); JAX_PLATFORMS is 'cuda': unset it to use what there is"
     assert capsys.readouterr().err == f"error: {said}\n"
 
 
