@@ -98,9 +98,8 @@ class Protocol:
             self._require(
                 getattr(self, name) < 2**31, f"{name} must be less than 2**31, as steps are counted"
             )
-        self._require(
-            self.budget * self.chained_repeats < 2**31, "budget times chained_repeats must be less than 2**31"
-        )
+        steps = self.budget * self.chained_repeats + self.fit_steps
+        self._require(steps < 2**31, "budget times chained_repeats, and fit_steps, must be less than 2**31")
         self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
         self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
         self._require(0 <= self.epsilon <= 1, "epsilon must lie in [0, 1]")
