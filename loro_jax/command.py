@@ -72,7 +72,7 @@ def _main(benchmark: Benchmark, argv: list[str], sitting: Sitting) -> int:
     from loro_jax import machine
 
     machine.start(options.devices)  # after the arguments are known to be good: mistakes answer at once
-    from loro_jax import arms, experiment, keys
+    from loro_jax import arms, experiment, keys, results
     from loro_jax.store import Store
 
     keys.check(options.seed)
@@ -94,6 +94,10 @@ def _main(benchmark: Benchmark, argv: list[str], sitting: Sitting) -> int:
         if store.complete:
             print(f"{out} holds this run already, complete; without --resume it runs anew")
             return 0
+        if (out / results.RUN).exists():
+            console.print(
+                f"{out} holds a finished run, which this one will replace", soft_wrap=True, markup=False
+            )
         try:
             result, seconds = experiment.run(ready, store, console)
             report(ready, result, seconds, out, console)

@@ -148,7 +148,12 @@ def learning_curves(
         values, _ = statistics.filled(curve, random_return)
         ranks = statistics.ranked(values, np.isnan(curve))
         centre, low, high = statistics.band(values, statistic, seed=SEED, ranks=ranks)
-        axes.plot(x, centre, color=style.colour, ls=style.line, label=style.label, zorder=3)
+        lost = np.isnan(curve)
+        label = f"{style.label} ({lost.any(axis=1).sum()} diverged)" if lost.any() else style.label
+        axes.plot(x, centre, color=style.colour, ls=style.line, label=label, zorder=3)
+        if lost.any():  # from here on some of it is the random policy's return
+            first = lost.any(axis=0).argmax()
+            axes.plot(x[first], centre[first], "x", color=style.colour, ms=5, mew=1.2, zorder=3.5)
         axes.fill_between(x, low, high, color=style.colour, alpha=0.2, lw=0, zorder=2)
     for index, (policy, returns) in enumerate(flat.items()):
         style = look(policy, index + len(curves))
