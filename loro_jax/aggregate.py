@@ -40,6 +40,7 @@ class Task:
             diverged.
         flat: by policy that does not learn, its episode returns, (episodes,).
         run: what of its `run.json` the aggregate repeats: seed, and name of the LLM episodes.
+        precision: what it was computed in; empty where an older run does not say.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     curves: Mapping[str, Floats]
     flat: Mapping[str, Floats]
     run: Mapping[str, Any]
+    precision: str = ""
 
     @property
     def seeds(self) -> int:
@@ -96,6 +98,7 @@ def load(
             "seed": int(identity["seed"]),
             "episodes": (identity["episodes"] or {}).get("name"),
         }
+        precision = str((saved.run.get("computed_on") or {}).get("precision", ""))
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run ({' '.join(str(error).split())})") from None
     if there != name or ran.get("name") != settings["name"]:
@@ -115,7 +118,7 @@ def load(
         for arm, returns in arrays.items():
             if why := _unusable(returns, learning):
                 raise UserError(f"{folder}: {arm} {why}; run it again")
-    return Task(name, float(flat["random_policy"].mean()), best, saved.curves, flat, kept)
+    return Task(name, float(flat["random_policy"].mean()), best, saved.curves, flat, kept, precision)
 
 
 def _unusable(returns: npt.NDArray[Any], learning: bool) -> str:
@@ -133,6 +136,9 @@ def _unusable(returns: npt.NDArray[Any], learning: bool) -> str:
 
 def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
     """`suite.json`: aggregates of the arms that all tasks have, over the first seeds that all tasks have."""
+    if len(precisions := {task.precision: task.name for task in tasks if task.precision}) > 1:
+        which = ", ".join(f"{name} in {precision}" for precision, name in precisions.items())
+        raise UserError(f"runs of different precision are not aggregated ({which}); run one of them again")
     if not tasks:
         raise UserError("no benchmark to aggregate")
     arms = [arm for arm in tasks[0].curves if all(arm in task.curves for task in tasks)]

@@ -48,7 +48,9 @@ def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pa
         )
         if phrases := divergence(found):
             footer += f"; diverged: {'; '.join(phrases)}"
-        figure.supxlabel(textwrap.fill(footer, 185), size=5.3, color="#555555", x=0.01, ha="left")
+        figure.supxlabel(
+            textwrap.fill(footer, 185), size=5.3, color="#555555", x=0.01, ha="left", parse_math=False
+        )
         written = []
         for suffix in (".png", ".pdf"):
             metadata: dict[str, Any] = {"CreationDate": None} if suffix == ".pdf" else {}

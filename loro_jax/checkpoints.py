@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pathlib
@@ -18,12 +19,24 @@ from loro_jax.population import Progress
 from loro_jax.types import Run
 
 
+def digest(progress: Progress) -> str:
+    """SHA-256 over all numbers: orbax notices a damaged array only where its compression does."""
+    h = hashlib.sha256()
+    for leaf in [*jax.tree.leaves(progress.runs), progress.records]:
+        typed = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if typed else leaf)
+        h.update(f"{array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
+
+
 class Checkpoints:
     """The checkpoints of one arm, in a folder of their own."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, of: str = "") -> None:
+        """`of` names the run and the arm whose checkpoints these are: others' are not read."""
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs is raised, or its internals
-        self.folder = folder.absolute()
+        self.folder, self.of = folder.absolute(), of
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -46,6 +59,9 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     runs=ocp.args.StandardSave(progress.runs),
                     records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+                    says=ocp.args.JsonSave(
+                        {"done": progress.done, "of": self.of, "sha256": digest(progress)}
+                    ),
                 ),
             )
             self.manager.wait_until_finished()
@@ -64,9 +80,14 @@ class Checkpoints:
                 read: Any = self.manager.restore(
                     step,
                     args=ocp.args.Composite(
-                        runs=ocp.args.StandardRestore(abstract), records=ocp.args.ArrayRestore()
+                        runs=ocp.args.StandardRestore(abstract),
+                        records=ocp.args.ArrayRestore(),
+                        says=ocp.args.JsonRestore(),
                     ),
                 )
+                found = Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
+                if read["says"] != {"done": step, "of": self.of, "sha256": digest(found)}:
+                    raise ValueError("it is not what was written")
             except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
                 self._set_aside(step)
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
@@ -75,7 +96,7 @@ class Checkpoints:
                     file=sys.stderr,
                 )
                 continue
-            return Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
+            return found
         return None
 
     def _set_aside(self, step: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -59,7 +58,8 @@ class Episodes:
         """
         if (known := self.card.get("episode_returns")) is not None:
             return np.asarray(known, np.float64)
-        return np.add.reduceat(self.transitions.reward, self.ends - self.episode_lengths).astype(np.float64)
+        rewards = self.transitions.reward.astype(np.float64)
+        return np.add.reduceat(rewards, self.ends - self.episode_lengths)
 
     def first(self, episodes: int) -> Episodes:
         """The first `episodes` episodes; asking for more than there are is an `EpisodeError`."""
@@ -188,12 +188,17 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     answers = card.get("answers")
     share = answers.get("random_action_share") if isinstance(answers, Mapping) else None
-    if isinstance(share, int | float) and not isinstance(share, bool) and RANDOM_SHARE <= share <= 1:
+    if share is not None and not (type(share) in (int, float) and 0 <= share <= 1):
+        found.append(
+            "how many of the prior data's actions were drawn at random is not known: its card is damaged"
+            " (card.json: answers.random_action_share)"
+        )
+    elif share is not None and share >= RANDOM_SHARE:
         found.append(
             f"{100 * share:.3g} % of the prior data's actions were drawn at random, since the model's answers"
             " could not be read (card.json: answers.random_action_share)"
         )
-    if card.get("complete") is False:
+    if card.get("complete", True) is not True:
         found.append(
             "the prior data is of a collection that is not complete (card.json: complete);"
             " the card's command goes on with it"
@@ -233,7 +238,8 @@ def _numbers(values: Any, count: int) -> bool:
     """`values` is a list of `count` finite numbers."""
     if not isinstance(values, list) or len(values) != count:
         return False
-    return all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numbers and all(abs(v) <= float(np.finfo(np.float32).max) for v in values)  # NaN is not
 
 
 def _check(

@@ -46,17 +46,18 @@ def command(main: Callable[[], int | None]) -> int:
 def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
     """A module that is run as a command: ends the process with the status of `command`.
 
-    Ctrl-C ends it at once, with the line that `stopped` gives, wherever `main` does not handle it: an
-    exception may be raised in a callback that swallows it, and XLA may be compiling in threads of its own,
-    under which the orderly end of a process crashes.
+    Ctrl-C, or a terminating signal, ends it at once, with the line that `stopped` gives, wherever `main` does
+    not handle it: an exception may be raised in a callback that swallows it, and XLA may be compiling in
+    threads of its own, under which the orderly end of a process crashes.
     """
 
     def stop(number: int, frame: Any) -> NoReturn:
         print(f"\n{stopped()}", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
+        os._exit(128 + number)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     status = command(main)
     if status == INTERRUPTED:
         sys.stdout.flush()
@@ -108,6 +109,8 @@ def _mendable(error: BaseException) -> str | None:
 
         if "initialize backend" in said or "Unknown backend" in said or not (said or machine.has_device()):
             return machine.unavailable(error)
+    if isinstance(error, FloatingPointError):  # JAX_DEBUG_NANS
+        return f"{' '.join(said.split())[:200]}; without JAX_DEBUG_NANS a run goes on"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
         why = " ".join(said.split())[:200]
         return f"not enough memory ({why}); use fewer --seeds, or a smaller --replay-capacity"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 import signal
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def prepare_experiment(
     if isinstance(env.action_space, Box) and protocol.pretrain_target_interval:
         raise UserError("--pretrain-target-interval is for Double DQN; SAC updates its targets softly")
     sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
-    prior, card = None, None
+    prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()
     plan = Plan(protocol, 1, 0, env.limit)
     if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
@@ -97,7 +98,14 @@ def prepare_experiment(
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
     }
     world = World(env, agent(protocol, env), _interaction(protocol, plan))
-    identity = json.loads(json.dumps(identity))  # JSON's types, so that it equals what is read back
+    try:  # JSON's types, so that it equals what is read back
+        text = json.dumps(identity, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except ValueError as error:
+        raise UserError(
+            f"{folder / 'card.json'}: name, model or prompt cannot be written down ({error}); mend the card"
+        ) from None
+    identity = json.loads(text)
     return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity, warnings)
 
 

@@ -219,7 +219,9 @@ def _figure(
         figure = Figure(figsize=(WIDTH, height + LINE * len(more)), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.add_subplot()
-        figure.supxlabel("\n".join(source + more), size=5.3, color="#555555", x=0.02, ha="left")
+        figure.supxlabel(
+            "\n".join(source + more), size=5.3, color="#555555", x=0.02, ha="left", parse_math=False
+        )
         for suffix in (".png", ".pdf"):
             path = stem.with_suffix(suffix)
             # Without a creation date the same results give the same file.

@@ -19,6 +19,14 @@ EXACT = ("jax", "jaxlib", "flax", "optax", "gymnax")
 """Packages whose versions decide the bits of a result."""
 
 
+NUMERIC = (
+    "jax_random_seed_offset", "jax_disable_most_optimizations", "jax_high_dynamic_range_gumbel",
+    "jax_optimization_level", "jax_memory_fitting_level", "jax_enable_custom_prng", "jax_disable_jit",
+    "jax_cpu_enable_fast_math", "jax_default_dtype_bits",
+)  # fmt: skip
+"""JAX's other settings that decide them, recorded where they are set."""
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -67,6 +75,7 @@ def computed_on() -> dict[str, Any]:
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined]
         "random_numbers": jax.config.jax_default_prng_impl  # type: ignore[attr-defined]
         + (" partitionable" if jax.config.jax_threefry_partitionable else ""),  # type: ignore[attr-defined]
+        "jax_settings": ", ".join(f"{k}={v}" for k in NUMERIC if (v := jax.config.values.get(k))),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **{name: version(name) for name in EXACT},
         "processor": processor(),

@@ -47,4 +47,6 @@ def prepare(episodes: Episodes, protocol: Protocol) -> Prior:
             f"a budget of {protocol.chunks} chunks of {protocol.eval_every} steps leaves nothing after tau ="
             f" {protocol.tau} prior episodes, which use {len(curve)}; raise --budget or lower --tau"
         )
+    if not (np.abs(curve) <= np.finfo(np.float32).max).all():
+        raise UserError(f"{episodes.name}: its episodes' returns are too large for 32 bits")
     return Prior(rows, len(curve) * protocol.eval_every, curve.astype(np.float32), episodes.returns)

@@ -7,6 +7,7 @@ it is static. The three protocols of an environment are in its benchmark module.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -100,6 +101,8 @@ class Protocol:
             )
         steps = self.budget * self.chained_repeats + self.fit_steps
         self._require(steps < 2**31, "budget times chained_repeats, and fit_steps, must be less than 2**31")
+        for name in ("learning_rate", "discount", "epsilon", "soft_update", "initial_temperature"):
+            self._require(math.isfinite(getattr(self, name)), f"{name} must be a finite number")
         self._require(self.budget % self.eval_every == 0, f"budget must be a multiple of {self.eval_every}")
         self._require(self.eval_every % self.train_every == 0, "train_every must divide eval_every")
         self._require(0 <= self.epsilon <= 1, "epsilon must lie in [0, 1]")

@@ -51,7 +51,9 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
             diverged=diverged,
         )
         prior, chunk = before["notes"]["prior_steps"], saved.run["identity"]["protocol"]["eval_every"]
-    except (KeyError, TypeError, ValueError) as error:
+        if type(chunk) is not int or chunk < 1 or type(prior) is not int:
+            raise ValueError("prior_steps and eval_every must be whole numbers")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz"):

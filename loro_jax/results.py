@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -69,32 +70,109 @@ def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
     """A folder to write outputs into, which are then moved into `folder` together.
 
     Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", and is moved
-    last, after the old one is gone. What the old one named and the new one does not is removed. If anything
-    fails before, `folder` stays as it was.
+    last. What the old one named and the new one does not is removed. If anything fails before all is written,
+    `folder` stays as it was; if the moving is interrupted, whoever comes next finishes it (`recover`).
 
     Raises:
-        UserError: the outputs cannot be written.
+        UserError: the outputs cannot be written, or another process is writing them.
     """
-    staging = folder / f"{pathlib.PurePath(index).stem}.partial"
+    staging = _staging(folder, index)
+    lock = lock_folder(staging)
+    written = False
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        _settle(folder, index)
+        _empty(staging)
         yield staging
-        before = _listed(folder / index)
-        written = sorted(p for p in staging.rglob("*") if p.is_file() and p.name != index)
-        files = {p.relative_to(staging).as_posix(): digest(p) for p in written}
+        names = sorted(p for p in staging.rglob("*") if p.is_file() and p.name != index)
+        files = {p.relative_to(staging).as_posix(): digest(p) for p in names}
         write_json(staging / index, json.loads((staging / index).read_text()) | {"files": files})
-        (folder / index).unlink(missing_ok=True)
-        for name in files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / name, folder / name)
-        for name in before - files.keys():
-            (folder / name).unlink(missing_ok=True)
-        os.replace(staging / index, folder / index)
+        written = True
+        _settle(folder, index)
+        shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise UserError(f"results cannot be written to {folder} ({error.strerror or error})") from None
     finally:
+        if not written:
+            shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def recover(folder: pathlib.Path, index: str = RUN) -> None:
+    """Finishes what an interrupted `together` had written whole and was moving; drops what it had not.
+
+    Raises:
+        UserError: another process is writing it at this moment.
+    """
+    staging = _staging(folder, index)
+    if not staging.is_dir():
+        return
+    lock = lock_folder(staging)
+    try:
+        _settle(folder, index)
         shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"results cannot be written to {folder} ({error.strerror or error})") from None
+    finally:
+        os.close(lock)
+
+
+def _staging(folder: pathlib.Path, index: str) -> pathlib.Path:
+    return folder / f"{pathlib.PurePath(index).stem}.partial"
+
+
+def _settle(folder: pathlib.Path, index: str) -> None:
+    """Moves what is written whole, which the index's "files" say it is, the index last."""
+    staging = _staging(folder, index)
+    files = _listed(staging / index)
+    if files is None:
+        return
+    for name in files:
+        if (staging / name).is_file():  # else it was moved before
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, folder / name)
+    for name in (_listed(folder / index) or set()) - files:
+        (folder / name).unlink(missing_ok=True)
+    os.replace(staging / index, folder / index)
+
+
+def _empty(folder: pathlib.Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def lock_folder(folder: pathlib.Path) -> int:
+    """A file descriptor of the folder, which is made and locked until it is closed.
+
+    Raises:
+        UserError: it cannot be made or written to, or another process has locked it.
+    """
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(0, "permission denied, or a read-only file system")
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # removed in between
+            continue
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UserError(
+                f"another run is writing to {folder}; wait for it, or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            print(f"warning: {folder} cannot be locked: let no other run write there", file=sys.stderr)
+            return lock
+        try:
+            current = os.path.samestat(os.fstat(lock), os.stat(folder))
+        except FileNotFoundError:
+            current = False
+        if current:
+            return lock
+        os.close(lock)  # whoever had it locked has removed it
 
 
 @contextmanager
@@ -132,13 +210,13 @@ def claimed(path: pathlib.Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _listed(index: pathlib.Path) -> set[str]:
-    """The files that an index names, none of them outside its folder; nothing where it cannot be read."""
+def _listed(index: pathlib.Path) -> set[str] | None:
+    """The files that an index names, none of them outside its folder; None where it does not say."""
     try:
         files = json.loads(index.read_text())["files"]
         return {name for name in files if not pathlib.PurePosixPath(name).is_absolute() and ".." not in name}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return set()
+        return None
 
 
 def digest(path: pathlib.Path) -> str:
@@ -175,6 +253,7 @@ def read(folder: pathlib.Path) -> Saved:
         FileNotFoundError: there is none.
         UserError: a file is damaged, or is not the one that `run.json` was written with.
     """
+    recover(folder)
     run = read_json(folder / RUN)
     verify(folder, run)
     curves, details = read_npz(folder / "curves.npz"), read_npz(folder / "details.npz")
@@ -208,6 +287,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        _refuse_broken_link(path)
         raise
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
@@ -223,10 +303,16 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError:
+        _refuse_broken_link(path)
         raise
     except Exception as error:  # damage surfaces as a dozen types, from zlib's to the tokenizer's
         why = " ".join(str(error).split())[:100]
         raise UserError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+
+
+def _refuse_broken_link(path: pathlib.Path) -> None:
+    if path.is_symlink():
+        raise UserError(f"{path}: a link to a file that is not there")
 
 
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

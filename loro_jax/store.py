@@ -6,7 +6,9 @@ What cannot be read is refused, never taken for absent: a run goes on with what 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
+import json
+import math
 import os
 import pathlib
 import shutil
@@ -53,7 +55,7 @@ class Store:
             "identity": identity,
             "computed_on": dict(computed_on or {}),
         }
-        self._lock: int | None = _locked(folder)
+        self._lock: int | None = results.lock_folder(folder)
         self.complete = False
         try:
             if any(not path.name.endswith(".partial") for path in self._entries()):
@@ -85,25 +87,28 @@ class Store:
             self._lock = None
 
     def finished(self, arm: str) -> dict[str, np.ndarray] | None:
-        """What `finish` kept of an arm, or None."""
+        """What `finish` kept of an arm, or None; a `UserError` if it is damaged or of another run."""
         path = self.folder / f"{arm}.npz"
         try:
-            return results.read_npz(path)
+            arrays = results.read_npz(path)
+            if str(arrays.pop("of", "")) != self._name(arm):
+                raise UserError(f"{path}: is of another run or arm")
         except FileNotFoundError:
             return None
         except UserError as error:
             raise UserError(f"{error}; delete it to train {arm} anew") from None
+        return arrays
 
     def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps a finished arm and drops its checkpoints."""
         with self._writing():
-            results.write_npz(self.folder / f"{arm}.npz", arrays)
+            results.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(self._name(arm))})
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
         """Keeps an arm's progress, and the seconds spent on it so far."""
         with self._writing():
-            checkpoints = Checkpoints(self.folder / arm)
+            checkpoints = Checkpoints(self.folder / arm, self._name(arm))
             try:
                 checkpoints.save(progress)
             finally:
@@ -112,27 +117,36 @@ class Store:
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
         """The newest checkpoint of an arm and the seconds spent so far, or None if there is none."""
-        if not (self.folder / arm).exists():
+        folder = self.folder / arm
+        if not folder.is_dir():
+            if os.path.lexists(folder):
+                raise UserError(f"{folder}: is no folder of checkpoints; delete it to train {arm} anew")
             return None
-        checkpoints = Checkpoints(self.folder / arm)
-        there = checkpoints.steps
+        checkpoints = Checkpoints(folder, self._name(arm))
+        # A run that was killed while it wrote its first checkpoint has left a folder of orbax's own.
+        there = [path for path in folder.iterdir() if not path.name.endswith(".orbax-checkpoint-tmp")]
         progress = checkpoints.newest(like)
         checkpoints.close()
         if progress is None:
             if there:
-                raise UserError(
-                    f"{self.folder / arm}: no checkpoint can be read; delete it to train {arm} anew"
-                )
+                raise UserError(f"{folder}: no checkpoint can be read; delete it to train {arm} anew")
             return None
         try:
-            seconds = float(results.read_json(self.folder / f"{arm}.json")["seconds"])
+            seconds = results.read_json(self.folder / f"{arm}.json")["seconds"]
+            if type(seconds) not in (int, float) or not (math.isfinite(seconds) and seconds >= 0):
+                raise ValueError
         except FileNotFoundError:  # killed before it was written
             seconds = 0.0
-        except (UserError, LookupError, TypeError, ValueError):
+        except (UserError, LookupError, ValueError):
             raise UserError(
-                f"{self.folder / arm}.json: damaged; delete it to go on without the seconds spent so far"
+                f"{folder}.json: damaged; delete it to go on without the seconds spent so far"
             ) from None
-        return progress, seconds
+        return progress, float(seconds)
+
+    def _name(self, arm: str) -> str:
+        """Of an arm of this very configuration."""
+        identity = json.dumps(self._record["identity"], sort_keys=True)
+        return hashlib.sha256(f"{arm} {identity}".encode()).hexdigest()
 
     def clear(self) -> None:
         """Deletes everything, once the results are written."""
@@ -141,10 +155,12 @@ class Store:
     def _entries(self) -> list[pathlib.Path]:
         try:
             return list(self.folder.iterdir())
-        except FileNotFoundError:
-            return []
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from None
+            if not os.path.lexists(self.folder):
+                return []
+            raise UserError(
+                f"{self.folder}: cannot be read ({error.strerror}); delete it to train anew"
+            ) from None
 
     def _check(self) -> None:
         """Refuses an interrupted run of another configuration or machine, or one that does not say which."""
@@ -182,12 +198,19 @@ class Store:
 
     def _finished_run(self) -> bool:
         """Whether the folder holds this run, finished; another one, or a damaged one, is refused."""
+        results.recover(self.out)
         try:
             run = results.read_json(self.out / results.RUN)
         except FileNotFoundError:
             return False
         if run.get("identity") != self._record["identity"]:
             self._refuse(run.get("identity"))
+        before = run.get("computed_on")  # which older runs do not say
+        if isinstance(before, dict) and (other := machine.differences(before, self._record["computed_on"])):
+            raise UserError(
+                f"{self.out} holds this run, computed on another machine or setup ({other}); choose another"
+                " --out, or leave out --resume to run it anew"
+            )
         results.verify(self.out, run)
         return True
 
@@ -213,25 +236,6 @@ class Store:
             ) from None
 
 
-def _locked(folder: pathlib.Path) -> int:
-    """A file descriptor of the folder, which is made and locked; a `UserError` if it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(0, "permission denied, or a read-only file system")
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise UserError(f"another run is writing to {folder}; wait for it, or choose another --out") from None
-    except OSError:  # a file system without locks
-        print(f"warning: {folder} cannot be locked: let no other run write there", file=sys.stderr)
-    return lock
-
-
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """The first fields in which two identities differ, in words."""
 
@@ -243,8 +247,14 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
 
     a, b = flatten(there), flatten(here)
     rows = [
-        f"{k} {a.get(k)} there, {b.get(k)} here"
+        f"{k} {_short(a.get(k))} there, {_short(b.get(k))} here"
         for k in [*a, *(k for k in b if k not in a)]
         if a.get(k) != b.get(k)
     ]
     return "; ".join(rows[:2]) + ("; ..." if len(rows) > 2 else "")
+
+
+def _short(value: Any) -> str:
+    """A value in one line of no more than a few words."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= 60 else f"{line[:57]}..."

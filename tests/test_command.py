@@ -86,6 +86,9 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--budget", "1100"), "budget must be a multiple of 200"),
         (("--budget", "0"), "budget must be at least 1"),
         (("--budget", "2147483800"), "budget must be less than 2**31"),
+        (("--learning-rate", "inf"), "learning_rate must be a finite number"),
+        (("--initial-temperature", "inf"), "initial_temperature must be a finite number"),
+        (("--learning-rate", "nan"), "learning_rate must be"),
         (("--epsilon", "2"), "epsilon must lie in [0, 1]"),
         (("--tau", "5"), "uniform-plain: holds 4 episodes, but tau asks for 5; collect more or lower --tau"),
         (("--budget", "200"), "leaves nothing after tau = 2 prior episodes, which use 1; raise --budget"),
@@ -162,6 +165,31 @@ def test_an_unwritable_folder_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"error: cannot write to {out}") and error.count("\n") == 1
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"name": "x", "temperature": float("nan")}}, "cannot be written down"),
+        ({"model": {"name": "half \ud83d"}}, "cannot be written down"),
+        ({"episode_returns": [1e308] * GAMES}, "episode_returns does not have one number for each"),
+        ({"episode_returns": [10**400] * GAMES}, "episode_returns does not have one number for each"),
+    ],
+)
+def test_a_card_that_would_spoil_the_results_is_refused_before_training(
+    dataset: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any], words: str,
+) -> None:  # fmt: skip
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name, data in contents(dataset).items():
+        (folder / name).write_bytes(data)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | change))
+    assert run(*SMALL, "--episodes", str(folder), "--out", str(tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

@@ -356,10 +356,13 @@ def test_an_unfinished_collection_is_warned_of() -> None:
     assert len(dataset.warnings({"complete": False, "answers": {"random_action_share": 0.5}})) == 2
 
 
-def test_foreign_cards_are_warned_of_for_nothing() -> None:
-    shares = (None, "1", True, [1], float("nan"), float("inf"), -1, 2, 10**400)
-    for answers in (None, 1, "all", [], {}, *({"random_action_share": share} for share in shares)):
+def test_foreign_cards_are_warned_of_for_nothing_and_damaged_ones_for_what_they_hide() -> None:
+    for answers in (None, 1, "all", [], {}, {"random_action_share": None}, {"random_action_share": 0}):
         assert dataset.warnings({"answers": answers}) == []
+    for share in ("1", True, [1], float("nan"), float("inf"), -1, 2, 10**400):
+        (said,) = dataset.warnings({"answers": {"random_action_share": share}})
+        assert "is not known: its card is damaged" in said
     for complete in (None, 0, "false", {}):
-        assert dataset.warnings({"complete": complete}) == []
-    assert dataset.warnings({}) == []
+        (said,) = dataset.warnings({"complete": complete})
+        assert "a collection that is not complete" in said
+    assert dataset.warnings({}) == dataset.warnings({"complete": True}) == []

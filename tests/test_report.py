@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -72,3 +73,63 @@ def test_the_command(copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert done.returncode == 2 and "holds no finished run" in done.stderr and done.stderr.count("\n") == 1
     done = shell()
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_an_interrupted_move_is_finished_by_whoever_comes_next(
+    copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The process ends after so many files were moved: no run is lost, and none is a mixture."""
+    (copy / "summary.md").write_text("old")
+    run = results.read_json(copy / "run.json")
+    del run["files"]["summary.md"]
+    results.write_json(copy / "run.json", run)
+    replace, moved = os.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def until(source: pathlib.Path, target: pathlib.Path) -> None:
+        if "run.partial" in str(source) and "run.partial" not in str(target):
+            if len(moved) == after:
+                raise Killed
+            moved.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", until)
+    try:
+        report.remake(copy, draw=False)
+    except Killed:
+        assert (copy / "run.partial" / "run.json").exists()
+    monkeypatch.undo()
+    saved = results.read(copy)
+    assert set(saved.run["files"]) == contents(copy).keys() - {"run.json"}
+    assert (copy / "summary.md").read_bytes() == (RUN / "summary.md").read_bytes()
+    assert not (copy / "run.partial").exists()
+
+
+def test_two_writers_at_once_are_kept_apart(copy: pathlib.Path) -> None:
+    before = contents(copy)
+    with results.together(copy) as staging:
+        with pytest.raises(UserError, match="another run is writing to"):
+            report.remake(copy)
+        with pytest.raises(UserError, match="another run is writing to"):
+            results.read(copy)
+        for name in ("curves.npz", "details.npz"):
+            shutil.copyfile(copy / name, staging / name)
+        results.write_json(staging / "run.json", {"identity": {}})
+    after = contents(copy)
+    assert (
+        set(after) == {"run.json", "curves.npz", "details.npz"}
+        and after["curves.npz"] == before["curves.npz"]
+    )
+    results.read(copy)
+
+
+@pytest.mark.parametrize("chunk", ["x", 0, None, 2.5])
+def test_a_run_of_nonsense_is_one_line(copy: pathlib.Path, chunk: object) -> None:
+    run = results.read_json(copy / "run.json")
+    run["identity"]["protocol"]["eval_every"] = chunk
+    results.write_json(copy / "run.json", run)
+    with pytest.raises(UserError, match="do not fit together"):
+        report.remake(copy)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import os
 import pathlib
 import resource
 import shutil
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same
 
+from loro_jax import results
 from loro_jax.errors import UserError
 from loro_jax.phases import Fit, Forget, Interact, Load
 from loro_jax.population import Progress, train
@@ -452,3 +455,120 @@ def test_what_cannot_be_written_is_one_line_and_leaves_the_last_checkpoint_whole
     first, end = resume(population, tmp_path)
     assert first == 4
     assert_same(end.runs, uninterrupted.runs)
+
+
+def flip(path: pathlib.Path, place: float = 0.5) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(data)
+
+
+@damaged
+@unraisable
+def test_no_flipped_bit_of_a_checkpoint_is_taken_for_its_number(
+    population: Population, uninterrupted: Progress, tmp_path: pathlib.Path
+) -> None:
+    """Also where the file's own compression does not notice."""
+    interrupted(population, tmp_path, after=5)
+    step = tmp_path / "checkpoints" / "loro" / "5"
+    for index, file in enumerate(f for f in files(step) if f.stat().st_size > 200):
+        flip(file, (index % 3 + 1) / 4)
+    begun, end = resume(population, tmp_path)
+    assert begun in (4, 5)
+    assert_same(end.runs, uninterrupted.runs)
+    np.testing.assert_array_equal(end.records, uninterrupted.records)
+
+
+@damaged
+@unraisable
+@pytest.mark.parametrize("name", ["7", "100000"])
+def test_a_step_of_another_name_is_not_gone_on_from(
+    population: Population, tmp_path: pathlib.Path, name: str
+) -> None:
+    interrupted(population, tmp_path, after=5)
+    folder = tmp_path / "checkpoints" / "loro"
+    (folder / "5").rename(folder / name)
+    assert resume(population, tmp_path)[0] == 4
+
+
+@damaged
+@unraisable
+def test_what_another_arm_or_run_left_is_refused(population: Population, tmp_path: pathlib.Path) -> None:
+    interrupted(population, tmp_path, after=2)
+    folder = tmp_path / "checkpoints"
+    with Store(tmp_path, IDENTITY, resume=True) as store:
+        store.finish("mix", {"records": np.ones((1, 1))})
+        shutil.copytree(folder / "loro", folder / "pure_rl")
+        shutil.copyfile(folder / "mix.npz", folder / "loro_keep.npz")
+        with pytest.raises(UserError, match="pure_rl: no checkpoint can be read"):
+            store.restore("pure_rl", population.start())
+        with pytest.raises(UserError, match=r"loro_keep.npz: is of another run or arm; delete it"):
+            store.finished("loro_keep")
+    other = IDENTITY | {"seeds": MEMBERS + 1}
+    with Store(tmp_path / "other", other, resume=False) as store:
+        store.finish("loro", {"records": np.ones((1, 1))})
+        shutil.copyfile(folder / "mix.npz", tmp_path / "other" / "checkpoints" / "mix.npz")
+        with pytest.raises(UserError, match=r"mix.npz: is of another run or arm"):
+            store.finished("mix")
+
+
+def test_broken_links_are_not_taken_for_nothing(population: Population, tmp_path: pathlib.Path) -> None:
+    begun(tmp_path)
+    folder = tmp_path / "checkpoints"
+    for name in ("mix.npz", "loro_keep"):
+        (folder / name).symlink_to(tmp_path / "nowhere")
+    with Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE) as store:
+        with pytest.raises(UserError, match=r"mix.npz: a link to a file that is not there; delete it"):
+            store.finished("mix")
+        with pytest.raises(UserError, match="loro_keep: is no folder of checkpoints"):
+            store.restore("loro_keep", population.start())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="checkpoints: cannot be read"):
+        Store(tmp_path / "run", IDENTITY, resume=True)
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "true", "1e999", "-1", '"3"', "null"])
+def test_seconds_that_are_no_time_are_refused(
+    population: Population, tmp_path: pathlib.Path, seconds: str
+) -> None:
+    store = interrupted(population, tmp_path, after=1)
+    (tmp_path / "checkpoints" / "loro.json").write_text(f'{{"done": 1, "seconds": {seconds}}}')
+    with pytest.raises(UserError, match=r"loro.json: damaged"):
+        store.restore("loro", population.start())
+
+
+def test_a_finished_run_of_another_machine_is_not_called_complete(tmp_path: pathlib.Path) -> None:
+    write_json(tmp_path / "run.json", {"identity": IDENTITY, "computed_on": MACHINE | {"jaxlib": "1.0"}})
+    with pytest.raises(
+        UserError, match=r"computed on another machine or setup \(jaxlib 1.0 there, 1.2.3 here\)"
+    ):
+        Store(tmp_path, IDENTITY, resume=True, computed_on=MACHINE)
+
+
+def test_a_long_difference_is_one_line(tmp_path: pathlib.Path) -> None:
+    begun(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        Store(tmp_path, IDENTITY | {"benchmark": "a\nb" * 100}, resume=True, computed_on=MACHINE)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+
+
+def test_whoever_locks_a_folder_that_is_removed_meanwhile_locks_the_new_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, flock = tmp_path / "out", fcntl.flock
+    calls = []
+
+    def removed(lock: int, how: int) -> None:
+        if not calls:
+            out.rmdir()
+        calls.append(lock)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    lock = results.lock_folder(out)
+    monkeypatch.undo()
+    assert len(calls) == 2
+    with pytest.raises(UserError, match="another run is writing"):
+        results.lock_folder(out)
+    os.close(lock)
