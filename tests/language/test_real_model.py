@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -140,7 +141,10 @@ def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_pa
         process = start(out)
         printed, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-        assert errors == ""  # llama.cpp keeps quiet
+        said = re.compile(
+            r"\d+ of \d+ episodes: .*|[^:]*: \d+ s so far"
+        )  # every half minute, on a slow machine
+        assert all(said.fullmatch(line) for line in errors.splitlines()), errors  # llama.cpp keeps quiet
         return printed
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
