@@ -208,18 +208,9 @@ def ranked(rows: list[dict[str, Any]]) -> list[int]:
     return sorted(range(len(rows)), key=lambda i: (lost[i], -rows[i]["cumulative_return_mean"]))
 
 
-def survived(curves: np.ndarray, random_return: float) -> tuple[np.ndarray, int]:
-    """Curves (seeds, evaluations) that are `random_return` from where a seed diverged, and how many did.
-
-    A seed has diverged from its first evaluation on that is not finite.
-    """
-    gone = np.logical_or.accumulate(~np.isfinite(curves), axis=1)
-    return np.where(gone, np.asarray(random_return, curves.dtype), curves), int(gone.any(axis=1).sum())
-
-
 def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
     """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
-    from loro_jax import experiment, population
+    from loro_jax import experiment, population, statistics
 
     ready = experiment.prepare_experiment(benchmark, protocol, ("pure_rl",), seeds, seed, benchmark.episodes)
     layout = population.layout(seeds, protocol.hidden)
@@ -229,9 +220,10 @@ def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> d
     sentence = population.pieces(ready.arms[0], protocol.eval_every)
     curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
     diverged = 0
-    if not np.isfinite(curves).all():
+    if np.isnan(curves).any():
         random = experiment.random_returns(ready.world.evaluation, seed)
-        curves, diverged = survived(curves, float(random.mean()))
+        curves, lost = statistics.filled(curves, float(random.mean()))
+        diverged = int(lost.sum())
     totals = curves.sum(axis=1)
     row = {
         "cumulative_return_mean": float(totals.mean()),

@@ -111,7 +111,7 @@ def load(
             f"{folder}: was run with {k} {ran.get(k)}, not {settings.get(k)} as '{settings['name']}' has it;"
             " run it again, or choose another --out"
         )
-    flat = {k.removeprefix("flat/"): v for k, v in saved.details.items() if k.startswith("flat/")}
+    flat = saved.group("flat")
     if "random_policy" not in flat:
         flat["random_policy"] = random(kept["seed"])
     for learning, arrays in ((True, saved.curves), (False, flat)):

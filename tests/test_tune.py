@@ -17,14 +17,6 @@ from loro_jax import experiment, population, progress, results
 from loro_jax.errors import command
 
 
-def test_a_diverged_seed_scores_as_random_play_from_there_on() -> None:
-    curves = np.array([[1, 2, 3], [1, np.nan, 9], [np.inf, 2, 3]], np.float32)
-    found, diverged = tune.survived(curves, -5.0)
-    np.testing.assert_array_equal(found, [[1, 2, 3], [1, -5, -5], [-5, -5, -5]])
-    assert diverged == 2 and found.dtype == np.float32 and np.isnan(curves[1, 1])
-    np.testing.assert_array_equal(tune.survived(found, 0.0)[0], found)
-
-
 def test_no_setting_wins_that_no_seed_survived() -> None:
     def row(score: float, **more: int) -> dict[str, Any]:
         return {"seeds": 4, "cumulative_return_mean": score, **more}
