@@ -3,12 +3,12 @@
 import dataclasses
 import sys
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.command import main
-from loro_jax.protocols import PAPER, RELEASED
+from loro_jax.running.benchmark import Benchmark
+from loro_jax.running.command import main
+from loro_jax.training.protocols import PAPER, RELEASED
 
 # Learning rate, target interval, epsilon, discount, batch, network and warm-up are a row of the search for
-# pure RL by `python -m benchmarks.tune` (results/tuning/cartpole.json). Of the 17 rows on 64 seeds (seed
+# pure RL by `python -m studies.tune` (results/tuning/cartpole.json). Of the 17 rows on 64 seeds (seed
 # 102) this one scores 6,938 +- 85 and the best 7,167 +- 85 (batch_size 64, hidden 128); why it was not
 # taken is not on record. Nothing was tuned for LORO: tau is the study's, and fit_steps is the study's K in
 # the same ratio to the budget.

@@ -3,11 +3,11 @@
 import dataclasses
 import sys
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.command import main
-from loro_jax.protocols import PAPER, RELEASED
+from loro_jax.running.benchmark import Benchmark
+from loro_jax.running.command import main
+from loro_jax.training.protocols import PAPER, RELEASED
 
-# Tuned for pure RL by `python -m benchmarks.tune --benchmark frozen_lake` (results/tuning/). Of the 12 rows
+# Tuned for pure RL by `python -m studies.tune --benchmark frozen_lake` (results/tuning/). Of the 12 rows
 # on 24 seeds (seed 102) this one is the best: 61.2 +- 0.8. Nothing was tuned for LORO: tau is the study's,
 # and fit_steps is a tenth of the budget, as in the study's CartPole.
 STANDARD = dataclasses.replace(

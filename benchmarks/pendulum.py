@@ -3,11 +3,11 @@
 import dataclasses
 import sys
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.command import main
-from loro_jax.protocols import SAC_PAPER, SAC_RELEASED
+from loro_jax.running.benchmark import Benchmark
+from loro_jax.running.command import main
+from loro_jax.training.protocols import SAC_PAPER, SAC_RELEASED
 
-# Tuned for pure RL by `python -m benchmarks.tune --benchmark pendulum` (results/tuning/). Of the 2 rows on
+# Tuned for pure RL by `python -m studies.tune --benchmark pendulum` (results/tuning/). Of the 2 rows on
 # 8 seeds (seed 102) this one scores -21,796 +- 769 and the best -21,754 +- 628 (discount 0.98, batch_size
 # 128): the cheaper of two finalists that score the same. Nothing was tuned for LORO: tau is the study's,
 # and fit_steps is a tenth of the budget, as in the study's CartPole.

@@ -3,11 +3,11 @@
 import dataclasses
 import sys
 
-from loro_jax.benchmark import Benchmark
-from loro_jax.command import main
-from loro_jax.protocols import PAPER, RELEASED
+from loro_jax.running.benchmark import Benchmark
+from loro_jax.running.command import main
+from loro_jax.training.protocols import PAPER, RELEASED
 
-# Tuned for pure RL by `python -m benchmarks.tune --benchmark pong` (results/tuning/). Of the 5 rows on 4
+# Tuned for pure RL by `python -m studies.tune --benchmark pong` (results/tuning/). Of the 5 rows on 4
 # seeds (seed 101), the one round that was run, this one scores -1,628 +- 52 and the best -1,364 +- 56
 # (learning_rate 0.0003, target_interval 25, epsilon 0.2, discount 0.98, batch_size 64, hidden 64 64, warmup
 # 500); these are the settings that the search began with, and why they were kept is not on record. Nothing

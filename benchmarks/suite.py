@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
-from loro_jax.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
 from loro_jax.errors import UserError, arguments, command, within
+from loro_jax.running.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
 
 if TYPE_CHECKING:
-    from loro_jax.aggregate import Task
+    from loro_jax.analysis.aggregate import Task
 
 PACKAGE = "benchmarks"
 """Holds a module for each benchmark; also what `python -m` is given."""
@@ -76,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{place}/{len(benchmarks)}] {benchmark.name}", file=sys.stderr, flush=True)
         if status := train(benchmark, options):
             return status
-    from loro_jax import aggregate, aggregate_figures, progress, results
+    from loro_jax import progress
+    from loro_jax.analysis import aggregate, aggregate_figures
+    from loro_jax.running import results
 
     console = Console(stderr=True, highlight=False)
     with progress.waiting(console, f"aggregating {len(benchmarks)} benchmarks"):
@@ -131,8 +133,9 @@ def train(benchmark: Benchmark, options: Options) -> int:
 
 def saved(benchmark: Benchmark, options: Options) -> Task:
     """The benchmark's finished run, which has to be of the protocol as the benchmark has it now."""
-    from loro_jax import aggregate, experiment
-    from loro_jax.protocols import relevant
+    from loro_jax.analysis import aggregate
+    from loro_jax.running import experiment
+    from loro_jax.training.protocols import relevant
 
     protocol = benchmark.protocols[options.protocol]
     env = benchmark.make(protocol).limited(protocol.eval_limit)  # what the curves' returns are of

@@ -105,7 +105,7 @@ def _mendable(error: BaseException) -> str | None:
         return (f"{error.filename}: " if error.filename else "") + (error.strerror or said)
     # JAX's own types are subclasses of RuntimeError; "cuda" without a GPU is an assertion that says nothing.
     if isinstance(error, RuntimeError | AssertionError) and "jax" in sys.modules:
-        from loro_jax import machine
+        from loro_jax.running import machine
 
         if "initialize backend" in said or "Unknown backend" in said or not (said or machine.has_device()):
             return machine.unavailable(error)

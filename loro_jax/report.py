@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from loro_jax import figures, results, summary
+from loro_jax.analysis import figures, summary
 from loro_jax.errors import UserError, arguments, command
+from loro_jax.running import results
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,12 +123,12 @@ class Agent(Interface):
 
 
 class Phase(Interface):
-    """One word of an arm's sentence: frozen data with a pure `Run -> Run` call (`loro_jax.phases`)."""
+    """One word of an arm's sentence: frozen data with a pure `Run -> Run` call (`training.phases`)."""
 
     def __call__(self, run: Run, world: Any, data: Any) -> tuple[Run, Any]: ...
 
     def cost(self, chunk: int) -> Any:
-        """What it takes of the budget (`loro_jax.phases.Cost`); `chunk`: environment steps per evaluation."""
+        """What it takes of the budget (`phases.Cost`); `chunk`: environment steps per evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Probe environments: tiny games whose observations or action values are known beforehand.
 
-Each is a gymnax game in `loro_jax.environments.Environment`, as a game of the suite is.
+Each is a gymnax game in `loro_jax.tasks.Environment`, as a game of the suite is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as Game
 from gymnax.environments.environment import EnvParams, EnvState
 
-from loro_jax.environments import Environment
+from loro_jax.tasks import Environment
 
 
 @struct.dataclass

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.agents import DDQN
-from loro_jax.environments import make
-from loro_jax.population import Layout, Programs, begin
+from loro_jax.tasks import make
+from loro_jax.training.population import Layout, Programs, begin
+from loro_jax.training.world import Interaction, World
 from loro_jax.types import Phase, Run, Transition
-from loro_jax.world import Interaction, World
 
 MEMBERS, CHUNK, PRIOR_ROWS = 4, 20, 30
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loro_jax.environments import Environment
+from loro_jax.tasks import Environment
 
 
 def step_all(env: Environment, state: Any, actions: Any, seed: int = 0) -> tuple[Any, ...]:

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from loro_jax import machine
 from loro_jax.errors import UserError, command, within
+from loro_jax.running import machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -29,12 +29,12 @@ def shell(
     "argv",
     [
         ("benchmarks.suite", "--aggregate-only"),
-        ("benchmarks.tune",),
-        ("benchmarks.best_returns",),
-        ("benchmarks.llm_policies",),
-        ("benchmarks.prompt_sensitivity",),
-        ("benchmarks.decoding",),
-        ("benchmarks.pong_fidelity",),
+        ("studies.tune",),
+        ("studies.best_returns",),
+        ("studies.llm_policies",),
+        ("studies.prompt_sensitivity",),
+        ("studies.decoding",),
+        ("studies.pong_fidelity",),
         ("loro_jax.language.collect", "--model", "none"),
         ("loro_jax.interchange.released", "none.npz"),
     ],

@@ -17,8 +17,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from loro_jax import results, statistics
+from loro_jax.analysis import statistics
 from loro_jax.errors import UserError, arguments, command, within
+from loro_jax.running import results
 
 
 @dataclasses.dataclass(frozen=True)

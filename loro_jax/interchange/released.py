@@ -17,7 +17,7 @@ Both are checked by stepping the simulator from the state behind obs[t] with the
 gives (`states.py` says how that state is had, and what FrozenLake's chance leaves to check); the shares of
 rows that are reproduced are printed and kept in the card. On the study's own files, of six environments,
 the `true` reading reproduces every row. The study's limits can be shorter than ours: an episode that it
-cut earlier ends in neither way. `loro_jax.episodes.realign` turns `released` into `true` in memory, but has
+cut earlier ends in neither way. `realign` in `loro_jax.data.episodes` turns it into `true` in memory, but has
 only the file's flags.
 """
 
@@ -35,12 +35,12 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import episodes as dataset
 from loro_jax import errors, progress
-from loro_jax.environments import Environment, make
+from loro_jax.data import episodes as dataset
 from loro_jax.errors import EpisodeError, UserError
 from loro_jax.interchange.rows import Rows, read
 from loro_jax.interchange.states import Check, check
+from loro_jax.tasks import Environment, make
 from loro_jax.types import Transition
 
 FOREIGN = 0.9  # below this share under both readings the file is not of this environment

@@ -11,9 +11,9 @@ import pathlib
 
 import numpy as np
 
-from loro_jax.environments import Environment
 from loro_jax.errors import EpisodeError
 from loro_jax.spaces import Discrete
+from loro_jax.tasks import Environment
 
 KEYS = ("observations", "actions", "rewards", "episode_lengths", "terminated")
 

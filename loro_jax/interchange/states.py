@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loro_jax.environments import Environment
 from loro_jax.errors import UserError
 from loro_jax.interchange.rows import Rows
+from loro_jax.tasks import Environment
 
 TOLERANCE = 1e-4  # largest error of a float32 observation that one simulator step may leave
 

@@ -23,8 +23,10 @@ import tyro
 from rich.console import Console
 
 import loro_jax
-from loro_jax import environments, episodes, errors, progress
-from loro_jax.episodes import SHIPPED
+from loro_jax import errors, progress
+from loro_jax import tasks as environments
+from loro_jax.data import episodes
+from loro_jax.data.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, play, policy, prompts, session
 from loro_jax.language.backend import Backend, Completion, Query

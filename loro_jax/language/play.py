@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loro_jax.environments import Environment
-from loro_jax.episodes import Episodes
+from loro_jax.data.episodes import Episodes
+from loro_jax.tasks import Environment
 from loro_jax.types import Transition
 
 _PURPOSE = 0x4C4C4D  # "LLM": keeps a collection's keys apart from every other use of the same seed

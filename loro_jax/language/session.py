@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loro_jax import episodes as dataset
+from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import play
 from loro_jax.language.describe import Description, Fields

@@ -14,8 +14,8 @@ import jax
 import pytest
 from unruly import Reply, Unruly, says
 
-from loro_jax import episodes as dataset
 from loro_jax import progress
+from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError, command
 from loro_jax.language import collect, journal, llamacpp, models
 from loro_jax.language.backend import Completion, Decoding, Query

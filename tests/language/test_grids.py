@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from loro_jax import environments
+from loro_jax import tasks as environments
 from loro_jax.language import describe, grids, play, session
 from loro_jax.language.journal import Journal
 from loro_jax.language.policy import Attempt, Decision, Request

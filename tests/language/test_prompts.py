@@ -9,11 +9,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from loro_jax.environments import REGISTRY
-from loro_jax.episodes import SHIPPED as EPISODES
+from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import describe, prompts
 from loro_jax.language.parse import Words
+from loro_jax.tasks import REGISTRY
 
 FIELDS = ("angle", "side")
 SHIPPED = [(name, prompt) for name in describe.DESCRIPTIONS for prompt in prompts.available(name)]

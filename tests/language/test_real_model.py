@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loro_jax import episodes as dataset
+from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import journal, models
 from loro_jax.language.backend import Decoding, Query

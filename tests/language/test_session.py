@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from loro_jax import environments
-from loro_jax import episodes as dataset
+from loro_jax import tasks as environments
+from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import describe, journal, play, session
 from loro_jax.language.journal import Journal

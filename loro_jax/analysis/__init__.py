@@ -1,0 +1,1 @@
+"""From learning curves to tables and figures; knows numpy, not JAX."""

@@ -1,0 +1,1 @@
+"""Prior data: episodes as files, and as a program takes them."""

@@ -1,0 +1,281 @@
+"""The offline dataset: one folder with `card.json` and `episodes.npz`, checked on every load.
+
+`episodes.npz` holds true transitions, episode after episode: `observations` and `next_observations`
+(N, *obs) float32, `actions` (N,) int32 or (N, k) float32, `rewards` (N,) float32, `terminated` and
+`truncated` (N,) bool, and `episode_lengths` (E,). `card.json` says where they come from, and holds
+`environment`, `alignment` and the arrays' SHA-256.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from loro_jax.errors import EpisodeError
+from loro_jax.spaces import Space
+from loro_jax.types import Transition
+
+ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+ALIGNMENTS = ("true", "released")
+RANDOM_SHARE = 0.05
+"""Share of actions drawn at random from which on a dataset is said not to be the model's own play alone.
+
+Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
+episodes of 20 steps, one step of each."""
+SHIPPED = pathlib.Path(__file__).parent.parent.parent / "results" / "episodes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """E episodes of N steps in all, as numpy arrays, with their card."""
+
+    transitions: Transition
+    episode_lengths: np.ndarray
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get("name", "unnamed"))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Row after each episode's last, (E,)."""
+        return np.cumsum(self.episode_lengths)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each episode as it was played, (E,).
+
+        The card's `episode_returns` come first: a change of alignment loses rows, but not what an
+        episode was worth.
+        """
+        if (known := self.card.get("episode_returns")) is not None:
+            return np.asarray(known, np.float64)
+        rewards = self.transitions.reward.astype(np.float64)
+        return np.add.reduceat(rewards, self.ends - self.episode_lengths)
+
+    def first(self, episodes: int) -> Episodes:
+        """The first `episodes` episodes; asking for more than there are is an `EpisodeError`."""
+        if episodes > len(self.episode_lengths):
+            raise EpisodeError(
+                f"{self.name}: holds {len(self.episode_lengths)} episodes, but tau asks for {episodes};"
+                " collect more or lower --tau"
+            )
+        rows = int(self.episode_lengths[:episodes].sum())
+        card = {**self.card, "episode_returns": self.returns[:episodes].tolist()}
+        transitions = Transition(*(a[:rows] for a in self.transitions))
+        return Episodes(transitions, self.episode_lengths[:episodes], card)
+
+
+def realign(episodes: Episodes, alignment: str) -> Episodes:
+    """The same episodes read in the `true` or in the `released` alignment.
+
+    The released rows of the reference study pair an action with the observation *after* it:
+    (s[t+1], a[t], r[t]) instead of (s[t], a[t], r[t]); a reader that follows the rows' order then
+    takes s[t+2] for the next observation, and zeros after the last row of a terminated episode.
+    Back to `true` loses each episode's first row, whose observation is not there; to `released`
+    loses the last row of an episode that was cut, which has no observation after it.
+    """
+    current = episodes.card.get("alignment", "true")
+    if current == alignment:
+        return episodes
+    parts: list[Transition] = []
+    for end, length in zip(episodes.ends, episodes.episode_lengths, strict=True):
+        e = Transition(*(a[end - length : end] for a in episodes.transitions))
+        if alignment == "released":
+            after = np.concatenate([e.next_obs[1:], np.zeros_like(e.next_obs[:1])])
+            shifted = e._replace(obs=e.next_obs, next_obs=after)
+            parts.append(Transition(*(a[: length if e.terminated[-1] else length - 1] for a in shifted)))
+        else:
+            obs, next_obs = e.obs[:-1], e.next_obs[:-1]
+            parts.append(Transition(*(a[1:] for a in e))._replace(obs=obs, next_obs=next_obs))
+    lengths = np.array([len(p.action) for p in parts])
+    joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    card = {
+        **episodes.card,
+        "alignment": alignment,
+        "episode_returns": episodes.returns[lengths > 0].tolist(),
+    }
+    return Episodes(joined, lengths[lengths > 0], card)
+
+
+def digest(episodes: Episodes) -> str:
+    """SHA-256 over the arrays' names, shapes, types and bytes; independent of compression."""
+    h = hashlib.sha256()
+    for name, array in _arrays(episodes).items():
+        h.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
+
+
+def save(episodes: Episodes, folder: pathlib.Path) -> None:
+    """Writes `episodes.npz` and `card.json` into `folder`, each atomically, the card last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    episodes = _from_arrays(_arrays(episodes), episodes.card)
+    returns = episodes.returns
+    card = {
+        **episodes.card,
+        "episodes": len(episodes.episode_lengths),
+        "steps": int(episodes.episode_lengths.sum()),
+        "returns": {
+            "mean": float(returns.mean()),
+            "std": float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+            "min": float(returns.min()),
+            "median": float(np.median(returns)),
+            "max": float(returns.max()),
+        },
+        "arrays_sha256": digest(episodes),
+    }
+    partial = folder / "episodes.npz.partial"
+    with open(partial, "wb") as f:
+        np.savez_compressed(f, **_arrays(episodes))  # type: ignore[arg-type]
+    os.replace(partial, folder / "episodes.npz")
+    partial = folder / "card.json.partial"
+    partial.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(partial, folder / "card.json")
+
+
+def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: Space) -> Episodes:
+    """The episodes in `folder`, checked; an `EpisodeError` says which file is wrong and why."""
+    card_path, path = folder / "card.json", folder / "episodes.npz"
+    for file in (card_path, path):
+        if not file.is_file():
+            raise EpisodeError(f"{file}: no such file; a dataset is a folder with card.json and episodes.npz")
+    try:
+        card = json.loads(card_path.read_text())
+    except (ValueError, OSError, RecursionError) as error:
+        raise EpisodeError(f"{card_path}: not readable as JSON ({error})") from None
+    if not isinstance(card, dict):
+        raise EpisodeError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    if card.get("environment") != environment:
+        raise EpisodeError(f"{card_path}: episodes of '{card.get('environment')}', not of '{environment}'")
+    if card.get("alignment", "true") not in ALIGNMENTS:
+        raise EpisodeError(f"{card_path}: alignment '{card['alignment']}' is none of {', '.join(ALIGNMENTS)}")
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            missing = [k for k in (*ARRAYS, "episode_lengths") if k not in archive.files]
+            if missing:
+                raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
+            arrays = {k: archive[k] for k in (*ARRAYS, "episode_lengths")}
+    except EpisodeError:
+        raise
+    except Exception as error:  # damage surfaces as a dozen types, from zlib's to the tokenizer's
+        why = " ".join(str(error).split())[:200]
+        raise EpisodeError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+    _check(path, arrays, obs_shape, actions)
+    known = card.get("episode_returns")
+    if known is not None and not _numbers(known, len(arrays["episode_lengths"])):
+        raise EpisodeError(f"{card_path}: episode_returns does not have one number for each episode")
+    episodes = _from_arrays(arrays, {"name": folder.name, **card})
+    expected = card.get("arrays_sha256")
+    if expected is not None and expected != digest(episodes):
+        raise EpisodeError(f"{path}: its arrays are not those that {card_path.name} was written for")
+    return episodes
+
+
+def warnings(card: Mapping[str, Any]) -> list[str]:
+    """What a reader of results from this dataset should know of it, a sentence each; empty if all is well.
+
+    Says nothing of what a card does not hold, or not as a collection writes it.
+    """
+    found: list[str] = []
+    answers = card.get("answers")
+    share = answers.get("random_action_share") if isinstance(answers, Mapping) else None
+    if share is not None and not (type(share) in (int, float) and 0 <= share <= 1):
+        found.append(
+            "how many of the prior data's actions were drawn at random is not known: its card is damaged"
+            " (card.json: answers.random_action_share)"
+        )
+    elif share is not None and share >= RANDOM_SHARE:
+        found.append(
+            f"{100 * share:.3g} % of the prior data's actions were drawn at random, since the model's answers"
+            " could not be read (card.json: answers.random_action_share)"
+        )
+    if card.get("complete", True) is not True:
+        found.append(
+            "the prior data is of a collection that is not complete (card.json: complete);"
+            " the card's command goes on with it"
+        )
+    return found
+
+
+def resolve(name: str, environment: str) -> pathlib.Path:
+    """A path as it is, or a shipped dataset's name as its folder; an `EpisodeError` lists the names."""
+    if pathlib.Path(name).is_dir():
+        return pathlib.Path(name)
+    if (SHIPPED / environment / name).is_dir():
+        return SHIPPED / environment / name
+    raise EpisodeError(f"no episodes at '{name}'; shipped are: {', '.join(shipped(environment)) or 'none'}")
+
+
+def shipped(environment: str) -> list[str]:
+    """Names of the datasets that come with the suite."""
+    return sorted(card.parent.name for card in (SHIPPED / environment).glob("*/card.json"))
+
+
+def _arrays(episodes: Episodes) -> dict[str, np.ndarray]:
+    t = episodes.transitions
+    columns = (t.obs, t.action, t.reward, t.next_obs, t.terminated, t.truncated)
+    return dict(zip(ARRAYS, columns, strict=True)) | {"episode_lengths": episodes.episode_lengths}
+
+
+def _from_arrays(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> Episodes:
+    """Episodes with the contract's types, which the digest is taken of."""
+    kind = np.int32 if arrays["actions"].ndim == 1 else np.float32  # vectors are continuous actions
+    types = (np.float32, kind, np.float32, np.float32, np.bool_, np.bool_)
+    columns: list[np.ndarray] = [arrays[name].astype(kind) for name, kind in zip(ARRAYS, types, strict=True)]
+    return Episodes(Transition(*columns), arrays["episode_lengths"].astype(np.int64), card)
+
+
+def _numbers(values: Any, count: int) -> bool:
+    """`values` is a list of `count` finite numbers."""
+    if not isinstance(values, list) or len(values) != count:
+        return False
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numbers and all(abs(v) <= float(np.finfo(np.float32).max) for v in values)  # NaN is not
+
+
+def _check(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], obs_shape: tuple[int, ...], actions: Space
+) -> None:
+    """Refuses arrays that cannot be transitions of this environment."""
+
+    def refuse(why: str) -> None:
+        raise EpisodeError(f"{path}: {why}")
+
+    lengths = arrays["episode_lengths"]
+    if lengths.ndim != 1 or not np.issubdtype(lengths.dtype, np.integer) or len(lengths) == 0:
+        refuse("episode_lengths must be a list of integers, one per episode")
+    if (lengths < 1).any():
+        refuse("an episode has no steps")
+    rows = sum(int(n) for n in lengths)  # numpy's own sum can wrap around
+    shapes: dict[str, tuple[int, ...]] = {name: (rows,) for name in ARRAYS}
+    shapes["observations"] = shapes["next_observations"] = (rows, *obs_shape)
+    shapes["actions"] = (rows, *actions.shape)
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            refuse(f"{name} has shape {arrays[name].shape}, expected {shape}")
+        if arrays[name].dtype.kind not in "fiub":
+            refuse(f"{name} has type {arrays[name].dtype}, expected numbers")
+        # Beyond float32's range a value would become infinite below; NaN fails the comparison as well.
+        if not (np.abs(arrays[name].astype(np.float64)) <= np.finfo(np.float32).max).all():
+            refuse(f"{name} holds values that are not finite as float32")
+    for name in ("terminated", "truncated"):
+        if not np.isin(arrays[name], (0, 1)).all():
+            refuse(f"{name} must hold flags, true or false")
+    if why := actions.refuses(arrays["actions"]):
+        refuse(why)
+    last = np.zeros(rows, bool)
+    last[np.cumsum(lengths) - 1] = True
+    if ((arrays["terminated"].astype(bool) | arrays["truncated"].astype(bool)) & ~last).any():
+        refuse("an episode goes on after it terminated or was truncated")
+    inner = np.flatnonzero(~last)
+    if not np.array_equal(arrays["next_observations"][inner], arrays["observations"][inner + 1]):
+        refuse("within an episode, next_observations is not the following row's observations")

@@ -1,0 +1,1 @@
+"""A whole run: prepared, trained, kept, resumed, written."""

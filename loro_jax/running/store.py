@@ -1,0 +1,260 @@
+"""The state of an unfinished run in its output folder: finished arms, checkpoints, and what is running.
+
+What cannot be read is refused, never taken for absent: a run goes on with what it had, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from loro_jax.errors import UserError
+from loro_jax.running import machine, results
+from loro_jax.training.checkpoints import Checkpoints
+from loro_jax.training.population import Progress
+from loro_jax.types import Run
+
+FORMAT = 2
+"""Of checkpoints: counts up when a `Run` gets other fields, or another layout."""
+IDENTITY = "identity.json"
+
+
+class Store:
+    """`folder/checkpoints`, claimed for one configuration on one kind of machine, and for one process.
+
+    Nothing is written before there is something to keep. `close` it, or use it as a context manager.
+
+    Raises:
+        UserError: the folder cannot be written, is in use, holds an interrupted run that is not to be
+            resumed, one of another configuration or machine that is, or state that cannot be read.
+
+    Attributes:
+        complete: the folder holds this very run, finished, and it is to be resumed: nothing is left.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        identity: dict[str, Any],
+        resume: bool,
+        computed_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.out, self.folder = folder, folder / "checkpoints"
+        self._record: dict[str, Any] = {
+            "format": FORMAT,
+            "identity": identity,
+            "computed_on": dict(computed_on or {}),
+        }
+        self._lock: int | None = results.lock_folder(folder)
+        self.complete = False
+        try:
+            if any(not path.name.endswith(".partial") for path in self._entries()):
+                if not resume:
+                    raise UserError(
+                        f"{folder} holds an interrupted run; add --resume to go on, or delete {self.folder}"
+                    )
+                self._check()
+            elif resume:
+                self.complete = self._finished_run()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes in; an output folder that nothing was written to is removed."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):  # not empty
+                self.folder.rmdir()
+            with contextlib.suppress(OSError):
+                self.out.rmdir()
+            os.close(self._lock)
+            self._lock = None
+
+    def finished(self, arm: str) -> dict[str, np.ndarray] | None:
+        """What `finish` kept of an arm, or None; a `UserError` if it is damaged or of another run."""
+        path = self.folder / f"{arm}.npz"
+        try:
+            arrays = results.read_npz(path)
+            if str(arrays.pop("of", "")) != self._name(arm):
+                raise UserError(f"{path}: is of another run or arm")
+        except FileNotFoundError:
+            return None
+        except UserError as error:
+            raise UserError(f"{error}; delete it to train {arm} anew") from None
+        return arrays
+
+    def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps a finished arm and drops its checkpoints."""
+        with self._writing():
+            results.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(self._name(arm))})
+        shutil.rmtree(self.folder / arm, ignore_errors=True)
+
+    def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
+        """Keeps an arm's progress, and the seconds spent on it so far."""
+        with self._writing():
+            checkpoints = Checkpoints(self.folder / arm, self._name(arm))
+            try:
+                checkpoints.save(progress)
+            finally:
+                checkpoints.close()
+            results.write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
+
+    def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
+        """The newest checkpoint of an arm and the seconds spent so far, or None if there is none."""
+        folder = self.folder / arm
+        if not folder.is_dir():
+            if os.path.lexists(folder):
+                raise UserError(f"{folder}: is no folder of checkpoints; delete it to train {arm} anew")
+            return None
+        checkpoints = Checkpoints(folder, self._name(arm))
+        # A run that was killed while it wrote its first checkpoint has left a folder of orbax's own.
+        there = [path for path in folder.iterdir() if not path.name.endswith(".orbax-checkpoint-tmp")]
+        progress = checkpoints.newest(like)
+        checkpoints.close()
+        if progress is None:
+            if there:
+                raise UserError(f"{folder}: no checkpoint can be read; delete it to train {arm} anew")
+            return None
+        try:
+            seconds = results.read_json(self.folder / f"{arm}.json")["seconds"]
+            if type(seconds) not in (int, float) or not (math.isfinite(seconds) and seconds >= 0):
+                raise ValueError
+        except FileNotFoundError:  # killed before it was written
+            seconds = 0.0
+        except (UserError, LookupError, ValueError):
+            raise UserError(
+                f"{folder}.json: damaged; delete it to go on without the seconds spent so far"
+            ) from None
+        return progress, float(seconds)
+
+    def _name(self, arm: str) -> str:
+        """Of an arm of this very configuration."""
+        identity = json.dumps(self._record["identity"], sort_keys=True)
+        return hashlib.sha256(f"{arm} {identity}".encode()).hexdigest()
+
+    def clear(self) -> None:
+        """Deletes everything, once the results are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _entries(self) -> list[pathlib.Path]:
+        try:
+            return list(self.folder.iterdir())
+        except OSError as error:
+            if not os.path.lexists(self.folder):
+                return []
+            raise UserError(
+                f"{self.folder}: cannot be read ({error.strerror}); delete it to train anew"
+            ) from None
+
+    def _check(self) -> None:
+        """Refuses an interrupted run of another configuration or machine, or one that does not say which."""
+        path = self.folder / IDENTITY
+        try:
+            there = results.read_json(path)
+            if there.get("format") != FORMAT and "benchmark" not in there:
+                raise UserError(f"{path}: damaged")
+        except (UserError, FileNotFoundError):
+            raise UserError(
+                f"{path} cannot be read, so that nobody knows what the checkpoints beside it are of;"
+                f" restore it, or delete {self.folder} to train anew"
+            ) from None
+        if there.get("format") != FORMAT:
+            raise UserError(
+                f"{self.folder} was begun by another version of loro_jax; go on with that one, or delete it"
+            )
+        here = self._record
+        if there.get("identity") != here["identity"]:
+            self._refuse(there.get("identity"))
+        before, now = there.get("computed_on"), here["computed_on"]
+        if not isinstance(before, dict):
+            raise UserError(f"{path}: damaged; delete {self.folder} to train anew")
+        if other := machine.differences(before, now):
+            raise UserError(
+                f"{self.out} was begun on another machine or setup ({other}), whose numbers differ: go on"
+                " there, or choose another --out"
+            )
+        if before.get("processor") != now.get("processor"):
+            print(
+                f"warning: {self.out} was begun on another processor ({before.get('processor')}); its numbers"
+                " may round differently from here on",
+                file=sys.stderr,
+            )
+
+    def _finished_run(self) -> bool:
+        """Whether the folder holds this run, finished; another one, or a damaged one, is refused."""
+        results.recover(self.out)
+        try:
+            run = results.read_json(self.out / results.RUN)
+        except FileNotFoundError:
+            return False
+        if run.get("identity") != self._record["identity"]:
+            self._refuse(run.get("identity"))
+        before = run.get("computed_on")  # which older runs do not say
+        if isinstance(before, dict) and (other := machine.differences(before, self._record["computed_on"])):
+            raise UserError(
+                f"{self.out} holds this run, computed on another machine or setup ({other}); choose another"
+                " --out, or leave out --resume to run it anew"
+            )
+        results.verify(self.out, run)
+        return True
+
+    def _refuse(self, identity: Any) -> None:
+        found = identity if isinstance(identity, dict) else {}
+        raise UserError(
+            f"{self.out} holds another configuration ({_difference(found, self._record['identity'])}); resume"
+            " with the same options, or choose another --out"
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Claims the folder before what is written within; what cannot be written is a `UserError`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / IDENTITY).exists():
+                results.write_json(self.folder / IDENTITY, self._record)
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.folder} ({error.strerror or error}); what was kept before is whole:"
+                " make room, then the same command with --resume goes on"
+            ) from None
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """The first fields in which two identities differ, in words."""
+
+    def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        rows: dict[str, Any] = {}
+        for key, item in value.items():
+            rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+        return rows
+
+    a, b = flatten(there), flatten(here)
+    rows = [
+        f"{k} {_short(a.get(k))} there, {_short(b.get(k))} here"
+        for k in [*a, *(k for k in b if k not in a)]
+        if a.get(k) != b.get(k)
+    ]
+    return "; ".join(rows[:2]) + ("; ..." if len(rows) > 2 else "")
+
+
+def _short(value: Any) -> str:
+    """A value in one line of no more than a few words."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= 60 else f"{line[:57]}..."

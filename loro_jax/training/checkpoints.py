@@ -1,0 +1,112 @@
+"""Checkpoints of a running population with orbax: atomic, one step kept behind the newest."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pathlib
+import re
+import shutil
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from loro_jax.training.population import Progress
+from loro_jax.types import Run
+
+
+def digest(progress: Progress) -> str:
+    """SHA-256 over all numbers: orbax notices a damaged array only where its compression does."""
+    h = hashlib.sha256()
+    for leaf in [*jax.tree.leaves(progress.runs), progress.records]:
+        typed = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if typed else leaf)
+        h.update(f"{array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one arm, in a folder of their own."""
+
+    def __init__(self, folder: pathlib.Path, of: str = "") -> None:
+        """`of` names the run and the arm whose checkpoints these are: others' are not read."""
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs is raised, or its internals
+        self.folder, self.of = folder.absolute(), of
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are there, readable or not."""
+        return sorted(self.manager.all_steps())
+
+    def save(self, progress: Progress) -> None:
+        """Writes a step named by the pieces done; a step that is there already is left.
+
+        Raises:
+            OSError: it cannot be written; the steps before it are whole.
+        """
+        if progress.done in self.manager.all_steps():
+            return
+        try:
+            self.manager.save(
+                progress.done,
+                args=ocp.args.Composite(
+                    runs=ocp.args.StandardSave(progress.runs),
+                    records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+                    says=ocp.args.JsonSave(
+                        {"done": progress.done, "of": self.of, "sha256": digest(progress)}
+                    ),
+                ),
+            )
+            self.manager.wait_until_finished()
+        except OSError:
+            raise
+        except Exception as error:  # tensorstore has types of its own for a full disk
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            why = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
+            raise OSError(int(code[1]) if code else 0, why) from error
+
+    def newest(self, like: Run) -> Progress | None:
+        """The newest checkpoint that can be read, with the shapes and devices of `like`, or None."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                read: Any = self.manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        runs=ocp.args.StandardRestore(abstract),
+                        records=ocp.args.ArrayRestore(),
+                        says=ocp.args.JsonRestore(),
+                    ),
+                )
+                found = Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
+                if read["says"] != {"done": step, "of": self.of, "sha256": digest(found)}:
+                    raise ValueError("it is not what was written")
+            except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
+                self._set_aside(step)
+                why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+                print(
+                    f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it",
+                    file=sys.stderr,
+                )
+                continue
+            return found
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a step out of orbax's sight, which else would write no step before it."""
+        aside = self.folder.with_name(f"{self.folder.name}.{step}.unreadable")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.move(self.folder / str(step), aside)
+        self.manager.reload()
+
+    def close(self, delete: bool = False) -> None:
+        self.manager.close()
+        if delete:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""Arms times seeds: every member of an arm trains in one jitted, vmapped program.
+
+The population is laid out over devices (`jax.shard_map`) and, on a CPU, walked in blocks whose
+working set stays in cache. Neither changes what a member computes: a member's draws depend on its own
+key alone, and the block's size, which fixes the order of floating-point sums, does not depend on how
+many members there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from loro_jax import keys
+from loro_jax.training.phases import split
+from loro_jax.training.world import World
+from loro_jax.types import Arm, Phase, Run, Transition
+
+AXIS = "member"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How members lie on the machine. Static.
+
+    Attributes:
+        devices: devices that share the members evenly.
+        block: members that one device trains side by side; it walks its blocks in turn.
+    """
+
+    devices: int
+    block: int
+
+    def padded(self, members: int) -> int:
+        """Members with those added that fill the last block of every device."""
+        whole = self.devices * self.block
+        return -(-members // whole) * whole
+
+    @property
+    def mesh(self) -> Mesh:
+        auto = (jax.sharding.AxisType.Auto,)
+        return jax.make_mesh((self.devices,), (AXIS,), auto, devices=jax.devices()[: self.devices])
+
+
+def layout(members: int, hidden: tuple[int, ...]) -> Layout:
+    """Blocks that fit a core's cache on a CPU; all members at once on an accelerator.
+
+    On a CPU blocks of 2 to 8 members give the same bits, which one member alone or 16 do not. One device
+    alone does not give those of several either, so all are used, however few the members are.
+    """
+    devices = jax.local_device_count()
+    small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
+    if jax.default_backend() != "cpu":
+        return Layout(devices, -(-members // devices))
+    return Layout(devices, max(2, min(8 if small else 2, -(-members // devices))))
+
+
+def begin(world: World, layout: Layout, seed: int, members: int, shared_pretraining: bool) -> Run:
+    """The population's start: a `Run` whose leaves have a leading member axis, placed on its devices."""
+
+    def member(index: jax.Array) -> Run:
+        key = keys.member(seed, index)
+        return world.begin(key, keys.member(seed, 0) if shared_pretraining else key)
+
+    sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
+    return jax.jit(jax.vmap(member), out_shardings=sharding)(jnp.arange(layout.padded(members)))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> tuple[Run, jax.Array]:
+    """One phase for every member: -> the runs, and the records (members, chunks)."""
+
+    def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
+        blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
+        outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, data)), blocks)
+        # `map`'s own `batch_size` cannot flatten a record without chunks: its rows cannot be inferred.
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
+
+    spec = PartitionSpec(AXIS)
+    return jax.shard_map(
+        shard, mesh=layout.mesh, in_specs=(spec, PartitionSpec()), out_specs=spec, check_vma=False
+    )(runs, data)
+
+
+class Programs:
+    """Compiled phases, one for each shape, shared by the arms; and the seconds compiling took."""
+
+    def __init__(self, world: World, layout: Layout) -> None:
+        self.world, self.layout = world, layout
+        self.compiled: dict[Phase, Any] = {}
+        self.compile_seconds = 0.0
+
+    def prepare(self, phases: Iterator[Phase] | list[Phase], runs: Any, data: Transition) -> None:
+        """Compiles what is not compiled yet."""
+        start = time.monotonic()
+        for phase in phases:
+            if phase not in self.compiled:
+                lowered = advance.lower(phase, self.world, self.layout, runs, data)
+                self.compiled[phase] = lowered.compile()
+        self.compile_seconds += time.monotonic() - start
+
+    def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:
+        self.prepare([phase], runs, data)
+        runs, record = self.compiled[phase](runs, data)
+        return runs, np.asarray(record)
+
+
+def pieces(arm: Arm, chunk: int, fit_piece: int = 200) -> list[Phase]:
+    """The arm's sentence, cut so that arms share programs and a piece takes seconds."""
+    return [part for phase in arm.phases for part in split(phase, chunk, fit_piece)]
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where an arm's training stands: what a checkpoint holds."""
+
+    done: int
+    runs: Run
+    records: np.ndarray
+
+
+def train(
+    sentence: list[Phase],
+    programs: Programs,
+    start: Progress,
+    data: Transition,
+    after: Callable[[Progress], None] = lambda _: None,
+) -> Progress:
+    """Takes an arm from `start` to its end; `after` sees each piece's outcome, and may stop by raising.
+
+    Returns:
+        The end: the runs, and the records of all pieces side by side, (members, chunks).
+    """
+    progress = start
+    for phase in sentence[start.done :]:
+        runs, record = programs(phase, progress.runs, data)
+        progress = Progress(
+            progress.done + 1, runs, np.concatenate([progress.records, record], axis=1, dtype=np.float32)
+        )
+        after(progress)
+    return progress

@@ -1,0 +1,109 @@
+"""What a phase runs in: the environment, the agent, and how they meet. Static, hashable, compiled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from loro_jax.keys import Purpose, draw
+from loro_jax.tasks.base import Environment
+from loro_jax.training import replay
+from loro_jax.types import Agent, Counters, Run, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Interaction:
+    """How an agent meets its environment online.
+
+    Attributes:
+        epsilon: probability that an agent which explores by epsilon replaces its greedy action.
+        eval_every: environment steps between evaluations; one such block is a *chunk*.
+        eval_episodes: greedy episodes per evaluation, in an environment of their own.
+        train_every: environment steps per gradient step; divides `eval_every`.
+        warmup: transitions the replay must exceed before online gradient steps are taken.
+        capacity: transitions the replay holds.
+        reset_each_chunk: a chunk begins with a fresh episode, which cuts the one before.
+        drop_cut: the last transition of a cut episode is not stored.
+        eval_limit: steps after which an evaluation episode is cut; 0 for the environment's own limit.
+    """
+
+    epsilon: float
+    eval_every: int
+    eval_episodes: int
+    train_every: int
+    warmup: int
+    capacity: int
+    reset_each_chunk: bool
+    drop_cut: bool
+    eval_limit: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The static half of a program; the traced half is a `Run` and the prior data."""
+
+    environment: Environment
+    agent: Agent
+    interaction: Interaction
+
+    @property
+    def evaluation(self) -> Environment:
+        """The environment with the limit that evaluation episodes have."""
+        return self.environment.limited(self.interaction.eval_limit)
+
+    def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey) -> Run:
+        """The `Run` of a member that has done nothing yet."""
+        env = self.environment
+        obs, game = env.reset(draw(key, Purpose.RESET))
+        zero = jnp.int32(0)
+        return Run(
+            key=key,
+            fit_key=fit_key,
+            agent=self.agent.init(draw(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
+            replay=replay.create(self.interaction.capacity, self.example),
+            game=game,
+            obs=obs,
+            counters=Counters(*(zero,) * len(Counters._fields)),
+            diverged=jnp.int32(-1),
+        )
+
+    @property
+    def example(self) -> Transition:
+        """A transition of zeros with this environment's shapes and types."""
+        obs = jnp.zeros(self.environment.observation_shape, jnp.float32)
+        space = self.environment.action_space
+        action = jnp.zeros(space.shape, space.dtype)
+        return Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
+
+
+def evaluate(world: World, agent: Any, key: chex.PRNGKey) -> jax.Array:
+    """Mean undiscounted return of `eval_episodes` greedy episodes, ()."""
+    env = world.evaluation
+
+    def action(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
+        del key
+        return world.agent.act(agent, obs)
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
+    return jax.vmap(lambda k: play(env, action, k))(keys).mean()
+
+
+def play(env: Environment, policy: Any, key: chex.PRNGKey) -> jax.Array:
+    """Undiscounted return of one episode of `policy(obs, key) -> action`, ()."""
+    obs, state = env.reset(jax.random.fold_in(key, 0))
+
+    def going(carry: Any) -> jax.Array:
+        return ~carry[3]
+
+    def step(carry: Any) -> Any:
+        obs, state, total, _, t = carry
+        act_key, step_key = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
+        obs, state, reward, terminated, truncated = env.step(step_key, state, policy(obs, act_key))
+        return obs, state, total + reward, terminated | truncated, t + 1
+
+    start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
+    return jax.lax.while_loop(going, step, start)[2]

@@ -1,0 +1,239 @@
+"""Tunes a benchmark's `standard` protocol for pure RL: `python -m studies.tune --help`.
+
+Three rounds, scored by pure RL's mean cumulative return on seeds that no benchmark run uses: a random
+search; its best with more seeds and other keys; and the winner with one setting changed at a time, also
+beyond the search's range. LORO's own settings (tau, K) are not searched, so the baseline is tuned harder
+than what is compared with it. Rows are saved as they come, and a second call reuses them. The file names the
+last round's best as its winner; which row a `standard` took is in results/README.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from loro_jax import progress
+from loro_jax.errors import UserError, arguments, run, within
+from loro_jax.running.benchmark import MOST_SEEDS, Benchmark
+from loro_jax.training.protocols import Protocol
+
+Choices = dict[str, tuple[Any, ...]]
+
+DQN_SPACE: Choices = {
+    "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
+    "target_interval": (25, 50, 100, 200, 400),
+    "epsilon": (0.02, 0.05, 0.1, 0.2),
+    "discount": (0.97, 0.98, 0.99),
+    "batch_size": (32, 64),
+    "hidden": ((32, 32), (64, 64), (128,)),
+    "warmup": (100, 500),
+}
+DQN_NEARBY: Choices = {
+    "learning_rate": (1e-3, 4e-3),
+    "target_interval": (200, 800),
+    "epsilon": (0.1, 0.3),
+    "discount": (0.95, 0.98),
+    "batch_size": (64,),
+    "hidden": ((64, 64), (256,)),
+}
+SAC_SPACE: Choices = {
+    "learning_rate": (3e-4, 1e-3, 2e-3, 4e-3),
+    "soft_update": (0.005, 0.01, 0.02),
+    "initial_temperature": (0.1, 1.0),
+    "discount": (0.95, 0.97, 0.98, 0.99),
+    "batch_size": (64, 128),
+    "hidden": ((64, 64), (128,), (128, 128)),
+    "warmup": (100, 500),
+}
+SAC_NEARBY: Choices = {
+    "learning_rate": (1e-3, 4e-3),
+    "soft_update": (0.01, 0.04),
+    "discount": (0.95, 0.98),
+    "batch_size": (128,),
+    "hidden": ((64, 64), (128, 128)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    benchmark: str = "cartpole"
+    """Module in benchmarks/ whose standard protocol is tuned."""
+    configurations: int = 40
+    """Settings drawn at random; the module's present ones are added."""
+    seeds: int = 16
+    """Seeds of the first round."""
+    finalists: int = 6
+    """Settings in the second round."""
+    final_seeds: int = 64
+    """Seeds of the second round."""
+    nearby: bool = True
+    """Try the winner with one setting changed at a time, too."""
+    out: pathlib.Path = pathlib.Path("results/tuning")
+    """Folder for <benchmark>.json."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    options = arguments(
+        lambda: tyro.cli(Options, prog="python -m studies.tune", description=__doc__, args=argv)
+    )
+    within("--configurations", options.configurations, 0, 100_000)
+    within("--seeds", options.seeds, 2, MOST_SEEDS)  # one has no standard error
+    within("--final-seeds", options.final_seeds, 2, MOST_SEEDS)
+    within("--finalists", options.finalists, 1, 100_000)
+    benchmark = _named(options.benchmark)
+    path = options.out / f"{benchmark.name}.json"
+    from loro_jax.running import machine, results
+
+    with results.claimed(path):
+        rows = _kept(path)
+        machine.start(2)
+        _check_machine(path)
+        return _search(options, benchmark, path, rows)
+
+
+def _check_machine(path: pathlib.Path) -> None:
+    """A `UserError` where the rows in the file were computed elsewhere: their numbers are not comparable."""
+    from loro_jax.running import machine, results
+
+    before = results.read_json(path).get("computed_on") if path.exists() else None
+    if isinstance(before, dict) and (other := machine.differences(before, machine.computed_on())):
+        raise UserError(
+            f"{path}: its rows were computed on another machine or setup ({other}); choose another --out"
+        )
+
+
+def _search(options: Options, benchmark: Benchmark, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
+    """The rounds, each row written as it comes."""
+    from loro_jax.running import machine, results
+    from loro_jax.spaces import Discrete
+
+    standard = benchmark.protocols["standard"]
+    discrete = isinstance(benchmark.make(standard).action_space, Discrete)
+    space, nearby_space = (DQN_SPACE, DQN_NEARBY) if discrete else (SAC_SPACE, SAC_NEARBY)
+    rng = np.random.default_rng(0)
+    drawn = [
+        dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in space.items()})
+        for _ in range(options.configurations)
+    ]
+    console = Console(stderr=True, highlight=False)
+    record: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "arm": "pure_rl",
+        "score": "mean cumulative return, with its standard error",
+        "space": space,
+        "nearby": nearby_space,
+        "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
+        "rows": rows,
+        **machine.provenance(),
+    }
+
+    def round_of(protocols: list[Protocol], seeds: int, seed: int, title: str) -> list[Protocol]:
+        """The protocols, best first; rows that the file has already are not trained again."""
+        known = {_key(r): r for r in record["rows"]}
+        for protocol in progress.track(protocols, title, console):
+            row = {"settings": _settings(protocol, space), "seeds": seeds, "seed": seed}
+            if _key(row) not in known:
+                known[_key(row)] = row | _score(benchmark, protocol, seeds, seed)
+                record["rows"].append(known[_key(row)])
+                results.write_json(path, record)
+        found = [
+            known[_key({"settings": _settings(p, space), "seeds": seeds, "seed": seed})] for p in protocols
+        ]
+        order = ranked(found)
+        for i in order[:3]:
+            row = found[i]
+            score = f"{row['cumulative_return_mean']:8.0f} +- {row['standard_error']:3.0f}"
+            print(f"{title}: {score}  {json.dumps(row['settings'])}", flush=True)
+        return [protocols[i] for i in order]
+
+    best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
+    best = round_of(best, options.final_seeds, 102, "finalists")
+    nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in nearby_space.items() for v in values]
+    winner = best[0]
+    if options.nearby:
+        winner = round_of([winner, *nearby], options.final_seeds, 102, "nearby")[0]
+    results.write_json(path, record | {"winner": _settings(winner, space)})
+    print(f"winner and all rows: {path}")
+    return 0
+
+
+def _named(name: str) -> Benchmark:
+    """The benchmark of the module in benchmarks/ called so; a `UserError` where there is none."""
+    found = None
+    if name.isidentifier():
+        with contextlib.suppress(ModuleNotFoundError):
+            found = getattr(importlib.import_module(f"benchmarks.{name}"), name.upper(), None)
+    if not isinstance(found, Benchmark):
+        raise UserError(f"benchmarks/ has no benchmark '{name}'; there is for instance cartpole")
+    return found
+
+
+def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows that an earlier call saved, or none; a `UserError` where they cannot be read."""
+    from loro_jax.running import results
+
+    try:
+        rows = results.read_json(path).get("rows")
+    except FileNotFoundError:
+        return []
+    fields = {"settings", "seeds", "seed", "cumulative_return_mean", "standard_error"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+        raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
+    return rows
+
+
+def _settings(protocol: Protocol, space: Choices) -> dict[str, Any]:
+    """The searched settings, as JSON gives them back."""
+    values = {k: getattr(protocol, k) for k in space}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps([row["settings"], row["seeds"], row["seed"]], sort_keys=True)
+
+
+def ranked(rows: list[dict[str, Any]]) -> list[int]:
+    """Places in `rows`, best first; settings under which every seed diverged come last, as random play may
+    score better than settings that learn."""
+    lost = [row.get("diverged", 0) == row["seeds"] for row in rows]
+    return sorted(range(len(rows)), key=lambda i: (lost[i], -rows[i]["cumulative_return_mean"]))
+
+
+def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
+    """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
+    from loro_jax.analysis import statistics
+    from loro_jax.running import experiment
+    from loro_jax.training import population
+
+    ready = experiment.prepare_experiment(benchmark, protocol, ("pure_rl",), seeds, seed, benchmark.episodes)
+    layout = population.layout(seeds, protocol.hidden)
+    programs = population.Programs(ready.world, layout)
+    runs = population.begin(ready.world, layout, seed, seeds, False)
+    start = population.Progress(0, runs, np.zeros((layout.padded(seeds), 0), np.float32))
+    sentence = population.pieces(ready.arms[0], protocol.eval_every)
+    curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
+    diverged = 0
+    if np.isnan(curves).any():
+        random = experiment.random_returns(ready.world.evaluation, seed)
+        curves, lost = statistics.filled(curves, float(random.mean()))
+        diverged = int(lost.sum())
+    totals = curves.sum(axis=1)
+    row = {
+        "cumulative_return_mean": float(totals.mean()),
+        "standard_error": float(totals.std(ddof=1) / seeds**0.5),
+        "final_return_mean": float(curves[:, -5:].mean()),
+    }
+    return row | {"diverged": diverged} if diverged else row
+
+
+if __name__ == "__main__":
+    run(main)

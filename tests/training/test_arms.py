@@ -1,0 +1,141 @@
+"""The arms' sentences, literally, and the protocols they are written under."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from loro_jax.errors import UserError
+from loro_jax.training import arms
+from loro_jax.training.arms import ARMS, Plan, build
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
+from loro_jax.training.protocols import PAPER, RELEASED, Protocol
+from loro_jax.types import Phase
+
+ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
+"""321 transitions in tau = 10 episodes, which cost one chunk of 200 steps each."""
+
+LOAD = Load(ROWS, charged=PRIOR, queries=QUERIES)
+Sentence = tuple[Phase, ...]
+
+
+def sentences(protocol: Protocol) -> dict[str, Sentence]:
+    plan = Plan(protocol, ROWS, PRIOR, LIMIT, QUERIES)
+    return {name: build((name,), plan)[0].phases for name in ARMS}
+
+
+def test_the_table_under_paper() -> None:
+    uniform = Collect(steps=10 * LIMIT, episodes=10, chunks=10)
+    expected: dict[str, Sentence] = {
+        "pure_rl": (Interact(30_000),),
+        "loro": (LOAD, Fit(3000), Forget(), Interact(28_000)),
+        "mix": (LOAD, Interact(28_000)),
+        "loro_keep": (LOAD, Fit(3000), Interact(28_000)),
+        "random_data": (uniform, Fit(3000), Forget(), Interact(28_000)),
+        "on_policy": (AsPrior(Interact(2000)), Fit(3000), Forget(), Interact(28_000)),
+        "loro_chained": (LOAD, Fit(3000), Forget(), Interact(28_000)),
+        "llm_policy": (),
+        "random_policy": (),
+    }
+    assert sentences(PAPER) == expected
+
+
+def test_the_departures_under_released() -> None:
+    uniform = Collect(steps=10 * LIMIT, episodes=10, chunks=10, alignment="released")
+    expected: dict[str, Sentence] = {
+        "pure_rl": (Interact(30_000),),
+        "loro": (Retarget(200), LOAD, Fit(3000), Forget(), Interact(28_000)),
+        "mix": (LOAD, Interact(28_000)),
+        "loro_keep": (Retarget(200), LOAD, Fit(3000), Interact(28_000)),
+        "random_data": (uniform, Fit(3000), Interact(28_000)),
+        "on_policy": (AsPrior(Interact(2000)), Fit(3000), Interact(28_000)),
+        "loro_chained": (Retarget(200), LOAD, Fit(3000), *(Forget(), Interact(28_000)) * 5),
+        "llm_policy": (),
+        "random_policy": (),
+    }
+    assert sentences(RELEASED) == expected
+
+
+@pytest.mark.parametrize(
+    ("departure", "changed"),
+    [
+        ({"alignment": "released"}, {"random_data"}),  # the LLM's rows change as data, not as a sentence
+        ({"chained_repeats": 5}, {"loro_chained"}),
+        ({"pretrain_target_interval": 200}, {"loro", "loro_keep", "loro_chained"}),
+        ({"limits_terminal": True}, set()),
+        ({"shared_pretraining": True}, set()),
+        ({"keep_baseline_data": True}, {"random_data", "on_policy"}),
+        ({"drop_cut": True}, set()),
+    ],
+)
+def test_a_departure_changes_its_own_sentences_only(departure: dict, changed: set[str]) -> None:
+    before, after = sentences(PAPER), sentences(dataclasses.replace(PAPER, **departure))
+    assert {name for name in ARMS if before[name] != after[name]} == changed
+
+
+def test_released_is_paper_with_the_departures_and_nothing_else() -> None:
+    paper, released = dataclasses.asdict(PAPER), dataclasses.asdict(RELEASED)
+    assert {k for k in paper if paper[k] != released[k]} == {
+        "name", "alignment", "chained_repeats", "pretrain_target_interval", "limits_terminal",
+        "keep_baseline_data", "drop_cut",
+    }  # fmt: skip
+
+
+def test_data_charged_by_steps_is_as_much_uniform_play() -> None:
+    protocol = dataclasses.replace(PAPER, charge="steps")
+    plan = Plan(protocol, ROWS, prior=400, limit=LIMIT)
+    assert build(("random_data",), plan)[0].phases[0] == Collect(steps=ROWS, episodes=0, chunks=2)
+    assert build(("loro",), plan)[0].phases[-1] == Interact(29_600)
+
+
+def test_names_and_sources_in_the_order_given() -> None:
+    built = build(tuple(reversed(ARMS)), Plan(PAPER, ROWS, PRIOR, LIMIT))
+    assert [arm.name for arm in built] == list(reversed(ARMS))
+    assert {arm.name: arm.source for arm in built} == {
+        "pure_rl": "", "loro": "llm", "mix": "llm", "loro_keep": "llm", "loro_chained": "llm",
+        "llm_policy": "llm", "random_data": "uniform", "random_policy": "uniform", "on_policy": "self",
+    }  # fmt: skip
+    assert all(arm.says for arm in built)
+
+
+def test_the_chained_arm_runs_only_where_the_protocol_chains() -> None:
+    assert set(ARMS) - set(arms.names(PAPER)) == {"loro_chained"}
+    assert set(arms.names(RELEASED)) == set(ARMS)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (("pure_rl", "lorro"), "no arm is called 'lorro'; there are: pure_rl, loro, "),
+        (("loro", "loro"), "an arm is named twice: loro, loro"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(chosen: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(chosen, Plan(PAPER, ROWS, PRIOR, LIMIT))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("budget", 0), ("budget", 30_100), ("budget", -200), ("eval_every", 0), ("tau", 0), ("fit_steps", -1),
+        ("train_every", 3), ("epsilon", 1.5), ("epsilon", float("nan")), ("discount", -0.1),
+        ("batch_size", 0), ("learning_rate", 0.0), ("hidden", ()), ("hidden", (64, 0)),
+        ("target_interval", 0), ("replay_capacity", 0), ("warmup", -1), ("chained_repeats", 0),
+        ("pretrain_target_interval", -200),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_by_their_flag(field: str, value: object) -> None:
+    with pytest.raises(UserError) as refusal:
+        dataclasses.replace(PAPER, **{field: value})
+    flags = {"budget": ("--budget",), "train_every": ("--train-every",)}
+    assert any(flag in str(refusal.value) for flag in flags.get(field, (f"--{field.replace('_', '-')}",)))
+
+
+def test_only_arms_that_pretrain_on_llm_episodes_share_a_pretraining() -> None:
+    sharing = dataclasses.replace(RELEASED, shared_pretraining=True)
+    built = build(tuple(ARMS), Plan(sharing, ROWS, PRIOR, LIMIT))
+    shared = [arm.name for arm in built if arms.shares_pretraining(arm, sharing)]
+    assert shared == ["loro", "loro_keep", "loro_chained"]
+    assert not any(arms.shares_pretraining(arm, RELEASED) for arm in built)

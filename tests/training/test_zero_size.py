@@ -1,0 +1,109 @@
+"""No array without elements enters `shard_map` from outside: jaxlib 0.11.2 crashes on one.
+
+docs/zero-size-constant.md has the story. What the compiler gets is read as text, so that the fault is also
+found under a jaxlib that bears it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population
+
+from loro_jax.agents import DDQN, SAC
+from loro_jax.spaces import Box
+from loro_jax.tasks import REGISTRY, make
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
+from loro_jax.training.population import Layout, advance, begin
+from loro_jax.training.world import World
+from loro_jax.types import Phase, Run, Transition
+
+EVERY_PHASE: list[tuple[Phase, int]] = [
+    (Load(PRIOR_ROWS), 0),
+    (Load(PRIOR_ROWS, charged=2 * CHUNK, queries=-1), 0),
+    (Load(0), 0),
+    (Fit(3), 0),
+    (Fit(0), 0),
+    (Forget(), 0),
+    (Retarget(7), 0),
+    (Collect(40, 0, 2), 2),
+    (Collect(40, 0, 0), 0),
+    (Collect(40, 3, 3), 3),
+    (Collect(40, 3, 0), 0),
+    (Collect(40, 0, 0, "released"), 0),
+    (Interact(CHUNK), 1),
+    (Interact(0), 0),
+    (AsPrior(Interact(CHUNK)), 1),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A phase whose record is numpy's, made before the program."""
+
+    chunks: int
+
+    def cost(self, chunk: int) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Any]:
+        return run, np.zeros(self.chunks, np.float32)
+
+
+class Argument(Constant):
+    """A phase whose record is an argument of the program."""
+
+    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Any]:
+        return run, data.reward[: self.chunks]
+
+
+def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> list[str]:
+    """Arrays without elements that the compiler would get from outside of the program's `shard_map`."""
+    text = advance.lower(phase, world, layout, runs, data).as_text()
+    [entry] = [line for line in text.splitlines() if "sdy.manual_computation(" in line]
+    entering = re.findall(r"%\w+: (tensor<[^>]*>)", entry)
+    assert len(entering) >= len(jax.tree.leaves(runs.agent))
+    constants = re.findall(r"dense<> : (tensor<[^>]*>)", text)
+    return [shape for shape in entering if re.search(r"[<x]0x", shape)] + constants
+
+
+@pytest.mark.parametrize(("phase", "chunks"), EVERY_PHASE, ids=repr)
+def test_a_phase_takes_nothing_without_elements_into_its_program(
+    phase: Phase, chunks: int, population: Population
+) -> None:
+    assert not without_elements(phase, population.world, population.layout, population.begun, population.data)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_nor_do_an_environments_state_and_its_agent(name: str, population: Population) -> None:
+    env = make(name)
+    space = env.action_space
+    agent = SAC(space, hidden=(4,), batch_size=8) if isinstance(space, Box) else DDQN((4,), 1e-3, 8, 0.9, 5)
+    world = World(env, agent, population.world.interaction)
+    runs = jax.eval_shape(lambda: begin(world, population.layout, 0, MEMBERS, False))
+    data = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), world.example)
+    for phase in (Load(1), Fit(1), Interact(CHUNK)):
+        assert not without_elements(phase, world, population.layout, runs, data)
+
+
+@pytest.mark.parametrize("phase", [Constant, Argument])
+def test_what_has_no_elements_would_be_seen(phase: type[Constant], population: Population) -> None:
+    where = (population.world, population.layout, population.begun)
+    data = jax.tree.map(lambda x: x[:0], population.data)
+    assert without_elements(phase(0), *where, data)
+    assert not without_elements(phase(1), *where, population.data)
+
+
+@pytest.mark.parametrize(("phase", "chunks"), EVERY_PHASE, ids=repr)
+def test_every_phase_compiles_over_two_devices_and_keeps_its_records_shape(
+    phase: Phase, chunks: int, population: Population
+) -> None:
+    assert population.layout.devices == 2
+    _, record = population.play(phase)
+    assert record.shape == (MEMBERS, chunks) and record.dtype == np.float32
