@@ -23,7 +23,8 @@ from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
 from loro_jax.training.protocols import PAPER, relevant
 from loro_jax.training.world import evaluate, play
-from studies import pong_console, suite
+from benchmarks import suite
+from studies import pong_console
 
 STEP, SEE, REFERENCE = jax.jit(frame), jax.jit(observation), jax.jit(reference)
 
