@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import SENTINEL_LIMIT, Sentinel, probe
-from loro_jax.tasks.pong import FRAMES, frame, lead, observation, reference, start
 
+from benchmarks import suite
 from benchmarks.cliff_walking import CLIFF_WALKING
 from benchmarks.pong import PONG, WHOLE_GAME
 from loro_jax.errors import UserError
 from loro_jax.running import estimate, experiment, results
+from loro_jax.tasks.pong import FRAMES, frame, lead, observation, reference, start
 from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
 from loro_jax.training.protocols import PAPER, relevant
 from loro_jax.training.world import evaluate, play
-from benchmarks import suite
 from studies import pong_console
 
 STEP, SEE, REFERENCE = jax.jit(frame), jax.jit(observation), jax.jit(reference)
