@@ -16,10 +16,10 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from loro_jax.running.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
 from rich.console import Console
 
 from loro_jax.errors import UserError, arguments, command, within
-from loro_jax.running.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
 
 if TYPE_CHECKING:
     from loro_jax.analysis.aggregate import Task
@@ -134,8 +134,8 @@ def train(benchmark: Benchmark, options: Options) -> int:
 def saved(benchmark: Benchmark, options: Options) -> Task:
     """The benchmark's finished run, which has to be of the protocol as the benchmark has it now."""
     from loro_jax.analysis import aggregate
+    from loro_jax.protocols import relevant
     from loro_jax.running import experiment
-    from loro_jax.training.protocols import relevant
 
     protocol = benchmark.protocols[options.protocol]
     env = benchmark.make(protocol).limited(protocol.eval_limit)  # what the curves' returns are of

@@ -117,6 +117,12 @@ def _mendable(error: BaseException) -> str | None:
     return None
 
 
+def require(holds: bool, setting: str, message: str) -> None:
+    """A `UserError` that names the setting, and its flag, unless `holds`."""
+    if not holds:
+        raise UserError(f"{setting} {message} (--{setting.replace('_', '-')})")
+
+
 def within(flag: str, value: int, least: int, most: int) -> None:
     """A `UserError` for a number on the command line that means nothing, or more than any machine holds."""
     if value < least:

@@ -99,11 +99,31 @@ class Run(NamedTuple):
 
 
 class Agent(Interface):
-    """An off-policy agent: frozen hyper-parameters (*static*) and four pure functions."""
+    """An off-policy agent for one game: frozen settings (*static*) and pure functions."""
 
     @property
     def batch_size(self) -> int:
         """Transitions per gradient step."""
+
+    @property
+    def train_frequency(self) -> int:
+        """Environment steps per gradient step."""
+
+    @property
+    def learning_starts(self) -> int:
+        """Transitions that the replay must exceed before online gradient steps are taken."""
+
+    @property
+    def replay_capacity(self) -> int:
+        """Transitions the replay holds."""
+
+    @property
+    def networks(self) -> int:
+        """Networks that a gradient step trains, of `hidden` widths; for estimates."""
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the networks' hidden layers."""
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> Any:
         """-> the agent's state, a pytree."""
@@ -111,7 +131,10 @@ class Agent(Interface):
     def act(self, state: Any, obs: jax.Array) -> jax.Array:
         """Observation (*obs,) -> the greedy action, (*action,)."""
 
-    def explore(self, state: Any, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+    def policy(self, state: Any) -> Any:
+        """The state with what `act` does not read left out: what a saved policy keeps."""
+
+    def explore(self, state: Any, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         """Observation (*obs,) -> the action taken while training, (*action,)."""
 
     def learn(self, state: Any, batch: Transition, key: chex.PRNGKey) -> tuple[Any, jax.Array]:
@@ -127,8 +150,8 @@ class Phase(Interface):
 
     def __call__(self, run: Run, world: Any, data: Any) -> tuple[Run, Any]: ...
 
-    def cost(self, chunk: int) -> Any:
-        """What it takes of the budget (`phases.Cost`); `chunk`: environment steps per evaluation."""
+    def cost(self, interval: int) -> Any:
+        """What it takes of the budget (`phases.Cost`); `interval`: environment steps per evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +163,14 @@ class Arm:
         phases: the sentence; empty for a flat line.
         says: one line for tables and `--help`.
         source: where the prior data came from: "llm", "uniform", "self" or "" for none.
+        agent: what learns; None for the protocol's.
     """
 
     name: str
     phases: tuple[Phase, ...]
     says: str
     source: str = ""
+    agent: Agent | None = None
 
 
 ArmTable = dict[str, Callable[..., Arm]]

@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
 def _tails(game: object, words: object, prompt: object, count: int) -> list[str]:
     """The changing parts of `count` prompts, from states of a random player."""
     from loro_jax.language import play
-    from loro_jax.language.describe import Description
+    from loro_jax.tasks.words import Description
     from loro_jax.language.prompts import Prompt
 
     assert isinstance(game, play.Simulator) and isinstance(words, Description) and isinstance(prompt, Prompt)

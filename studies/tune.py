@@ -23,7 +23,7 @@ from rich.console import Console
 from loro_jax import progress
 from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.running.benchmark import MOST_SEEDS, Benchmark
-from loro_jax.training.protocols import Protocol
+from loro_jax.protocols import Protocol
 
 Choices = dict[str, tuple[Any, ...]]
 

@@ -1,6 +1,24 @@
-"""Off-policy agents: frozen hyper-parameters, pure `init`, `act`, `explore`, `learn` (`types.Agent`)."""
+"""Agents: frozen settings and pure functions (`types.Agent`), one file each.
 
+To add one, write its file and name it in `AGENTS`.
+"""
+
+from loro_jax.agents.base import OffPolicy, settings
 from loro_jax.agents.ddqn import DDQN
 from loro_jax.agents.sac import SAC
+from loro_jax.errors import UserError
+from loro_jax.spaces import Space
 
-__all__ = ["DDQN", "SAC"]
+Learner = DDQN | SAC
+AGENTS: dict[str, type[Learner]] = {agent.name: agent for agent in (DDQN, SAC)}
+
+
+def untuned(actions: Space) -> Learner:
+    """The first agent that can choose among `actions`, under settings that nothing was tuned for."""
+    for agent in AGENTS.values():
+        if agent.accepts(actions):
+            return agent.untuned()
+    raise UserError(f"no agent chooses among {actions}; there are: {', '.join(AGENTS)}")
+
+
+__all__ = ["AGENTS", "DDQN", "SAC", "Learner", "OffPolicy", "settings", "untuned"]

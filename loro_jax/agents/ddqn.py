@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
+from loro_jax.agents.base import OffPolicy
 from loro_jax.agents.networks import Mlp
+from loro_jax.errors import require
 from loro_jax.spaces import Discrete, Space
 from loro_jax.types import Transition
 
@@ -30,26 +32,29 @@ class DDQNState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DDQN:
-    """Hyper-parameters, all static.
+class DDQN(OffPolicy):
+    """Double DQN: settings, all static, and the functions of `types.Agent`."""
 
-    Attributes:
-        hidden: widths of the hidden layers.
-        learning_rate: Adam's.
-        batch_size: transitions per gradient step.
-        discount: in [0, 1].
-        target_interval: gradient steps between copies into the target network.
-        huber_delta: where the loss turns from square to linear, in units of return.
-        magnitudes: what observations are divided by, (obs,); nothing if empty.
-    """
+    name: ClassVar[str] = "ddqn"
 
-    hidden: tuple[int, ...] = (256, 256)
-    learning_rate: float = 5e-5
-    batch_size: int = 256
-    discount: float = 0.99
-    target_interval: int = 1000
+    target_network_frequency: int = 1000
+    """Gradient steps between copies into the target network."""
     huber_delta: float = 1.0
-    magnitudes: tuple[float, ...] = ()
+    """Where the loss turns from square to linear, in units of return."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        frequency = self.target_network_frequency
+        require(1 <= frequency < 2**31, "target_network_frequency", "must be at least 1, less than 2**31")
+        require(0 < self.huber_delta < float("inf"), "huber_delta", "must be a positive number")
+
+    @classmethod
+    def untuned(cls) -> DDQN:
+        return dataclasses.replace(super().untuned(), target_network_frequency=100)
+
+    @classmethod
+    def accepts(cls, actions: Space) -> bool:
+        return isinstance(actions, Discrete)
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> DDQNState:
         assert isinstance(actions, Discrete), "Double DQN chooses among discrete actions"
@@ -59,7 +64,7 @@ class DDQN:
             target=jax.tree.map(jnp.copy, params),
             optimiser=optax.adam(self.learning_rate).init(params),
             steps=jnp.int32(0),
-            target_interval=jnp.int32(self.target_interval),
+            target_interval=jnp.int32(self.target_network_frequency),
         )
 
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
@@ -70,11 +75,16 @@ class DDQN:
     def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
         return jnp.argmax(self.values(state.params, obs))
 
-    def explore(self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+    def policy(self, state: DDQNState) -> DDQNState:
+        """What `act` reads of the state, the rest left out."""
+        nothing: Any = None
+        return DDQNState(state.params, *(nothing,) * 4)
+
+    def explore(self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         """Epsilon-greedy: a uniform action with probability `epsilon`."""
         values = self.values(state.params, obs)
         uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, values.shape[0])
-        random = jax.random.uniform(jax.random.fold_in(key, 0)) < epsilon
+        random = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
         return jnp.where(random, uniform, jnp.argmax(values))
 
     def loss(self, params: Any, target: Any, t: Transition) -> jax.Array:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+import tyro
 
+from loro_jax.agents.base import OffPolicy
 from loro_jax.agents.networks import Mlp
+from loro_jax.errors import require
 from loro_jax.spaces import Box, Space
 from loro_jax.types import Transition
 
@@ -31,38 +34,49 @@ class SACState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SAC:
-    """Hyper-parameters, all static.
+class SAC(OffPolicy):
+    """Soft Actor-Critic: settings, all static, and the functions of `types.Agent`.
 
     The policy draws from a Gaussian squashed by tanh into (-1, 1)^k, the *inner* range, in which critics
-    see actions too. The replay holds actions as the environment took them.
-
-    Attributes:
-        actions: the environment's action space.
-        hidden: widths of the hidden layers of actor and critics.
-        learning_rate: Adam's, for actor, critics and temperature.
-        batch_size: transitions per gradient step.
-        discount: in [0, 1].
-        soft_update: share of the critics that the targets take over at each gradient step.
-        initial_temperature: weight of the entropy before it is learned.
-        exploration: "policy" draws from the policy; "mode" takes its mode, replaced with probability
-            epsilon by zero (the reference study's released code).
-        action_range: "environment" stretches the inner range over the action space; "unit" passes it as it
-            is, cut where the space is narrower, and shows critics the prior data's actions as they are, also
-            beyond 1 (the reference study's released code: d3rlpy without an action scaler).
-        magnitudes: what observations are divided by, (obs,); nothing if empty.
+    see actions too. The replay holds actions as the environment took them. One learning rate serves actor,
+    critics and temperature.
     """
 
-    actions: Box
-    hidden: tuple[int, ...] = (256, 256)
+    name: ClassVar[str] = "sac"
+    networks: ClassVar[int] = 3
+    of_game: ClassVar[tuple[str, ...]] = ("magnitudes", "actions")
+
     learning_rate: float = 3e-4
-    batch_size: int = 256
-    discount: float = 0.99
-    soft_update: float = 0.005
+    """Adam's learning rate."""
+    polyak: float = 0.005
+    """Share of the critics that their targets take over at each gradient step."""
     initial_temperature: float = 1.0
+    """Weight of the policy's entropy before it is learned."""
     exploration: Literal["policy", "mode"] = "policy"
+    """Departure 6: "mode" never samples the policy while training, and replaces its mode with probability
+    epsilon by zero."""
     action_range: Literal["environment", "unit"] = "environment"
-    magnitudes: tuple[float, ...] = ()
+    """Departure 6: "environment" stretches the inner range over the action space; "unit" passes it as it is,
+    cut where the space is narrower, and shows critics prior actions as they are, also beyond 1 (d3rlpy
+    without an action scaler)."""
+    actions: Annotated[Box, tyro.conf.Suppress] = dataclasses.field(default=Box((), ()))
+    """The game's actions. Set by `for_game`, not by hand."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("polyak", "initial_temperature"):
+            require(math.isfinite(getattr(self, name)), name, "must be a finite number")
+        require(0 < self.polyak <= 1, "polyak", "must lie in (0, 1]")
+        require(self.initial_temperature > 0, "initial_temperature", "must be positive")
+
+    @classmethod
+    def accepts(cls, actions: Space) -> bool:
+        return isinstance(actions, Box)
+
+    def for_game(self, actions: Space, magnitudes: tuple[float, ...] = ()) -> SAC:
+        fitted = super().for_game(actions, magnitudes)
+        assert isinstance(actions, Box)
+        return dataclasses.replace(fitted, actions=actions)
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> SACState:
         assert actions == self.actions, "SAC is made for one action space"
@@ -95,12 +109,17 @@ class SAC:
         """The policy's mode, (k,)."""
         return self.outward(jnp.tanh(self.gaussian(state.actor, obs)[0]))
 
-    def explore(self, state: SACState, obs: jax.Array, key: chex.PRNGKey, epsilon: float) -> jax.Array:
+    def policy(self, state: SACState) -> SACState:
+        """What `act` reads of the state, the rest left out."""
+        nothing: Any = None
+        return SACState(state.actor, *(nothing,) * 6)
+
+    def explore(self, state: SACState, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         """A draw from the policy, or with exploration "mode" its mode, at times replaced by zero; (k,)."""
         if self.exploration == "policy":
             noise = jax.random.normal(key, self.actions.shape)
             return self.outward(self.sample(state.actor, obs, noise)[0])
-        zero = jax.random.uniform(jax.random.fold_in(key, 0)) < epsilon
+        zero = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
         return jnp.where(zero, 0.0, self.act(state, obs))
 
     def gaussian(self, actor: Any, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -187,7 +206,7 @@ class SAC:
             return each(actor, critics, temperature, batch.obs, noise).mean()
 
         updates, actor_optimiser = adam.update(jax.grad(actor_mean)(state.actor), state.actor_optimiser)
-        targets = optax.incremental_update(critics, state.targets, self.soft_update)
+        targets = optax.incremental_update(critics, state.targets, self.polyak)
         return SACState(
             optax.apply_updates(state.actor, updates), critics, targets, log_temperature,
             actor_optimiser, critic_optimiser, temperature_optimiser,

@@ -74,38 +74,6 @@ class Episodes:
         return Episodes(transitions, self.episode_lengths[:episodes], card)
 
 
-def realign(episodes: Episodes, alignment: str) -> Episodes:
-    """The same episodes read in the `true` or in the `released` alignment.
-
-    The released rows of the reference study pair an action with the observation *after* it:
-    (s[t+1], a[t], r[t]) instead of (s[t], a[t], r[t]); a reader that follows the rows' order then
-    takes s[t+2] for the next observation, and zeros after the last row of a terminated episode.
-    Back to `true` loses each episode's first row, whose observation is not there; to `released`
-    loses the last row of an episode that was cut, which has no observation after it.
-    """
-    current = episodes.card.get("alignment", "true")
-    if current == alignment:
-        return episodes
-    parts: list[Transition] = []
-    for end, length in zip(episodes.ends, episodes.episode_lengths, strict=True):
-        e = Transition(*(a[end - length : end] for a in episodes.transitions))
-        if alignment == "released":
-            after = np.concatenate([e.next_obs[1:], np.zeros_like(e.next_obs[:1])])
-            shifted = e._replace(obs=e.next_obs, next_obs=after)
-            parts.append(Transition(*(a[: length if e.terminated[-1] else length - 1] for a in shifted)))
-        else:
-            obs, next_obs = e.obs[:-1], e.next_obs[:-1]
-            parts.append(Transition(*(a[1:] for a in e))._replace(obs=obs, next_obs=next_obs))
-    lengths = np.array([len(p.action) for p in parts])
-    joined = Transition(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-    card = {
-        **episodes.card,
-        "alignment": alignment,
-        "episode_returns": episodes.returns[lengths > 0].tolist(),
-    }
-    return Episodes(joined, lengths[lengths > 0], card)
-
-
 def digest(episodes: Episodes) -> str:
     """SHA-256 over the arrays' names, shapes, types and bytes; independent of compression."""
     h = hashlib.sha256()

@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from loro_jax.data.episodes import Episodes, realign
+from loro_jax.data.episodes import Episodes
+from loro_jax.departures.alignment import realign
 from loro_jax.errors import UserError
-from loro_jax.training.protocols import Protocol
+from loro_jax.protocols import Protocol
 from loro_jax.types import Transition
 
 
@@ -18,8 +19,8 @@ class Prior:
 
     Attributes:
         rows: transitions, (N, ...), in the protocol's alignment.
-        steps: environment steps that the prior data uses of the budget, whole chunks.
-        curve: returns that stand for it on a learning curve, (steps / eval_every,).
+        steps: environment steps that the prior data uses of the budget, whole evaluation intervals.
+        curve: returns that stand for it on a learning curve, (steps / eval_interval,).
         returns: returns of every episode in the dataset, (E,): the flat line of the LLM's own policy.
     """
 
@@ -31,22 +32,23 @@ class Prior:
 
 def prepare(episodes: Episodes, protocol: Protocol) -> Prior:
     """The first tau episodes, read and charged as `protocol` says."""
-    used = episodes.first(protocol.tau)
-    rows = realign(used, protocol.alignment).transitions
-    if protocol.limits_terminal:
+    prior, schedule, departures = protocol.prior, protocol.schedule, protocol.departures
+    used = episodes.first(prior.tau)
+    rows = realign(used, departures.alignment).transitions
+    if departures.limits_terminal:
         rows = rows._replace(
             terminated=rows.terminated | rows.truncated, truncated=np.zeros_like(rows.truncated)
         )
-    if protocol.charge == "episodes":
+    if prior.charge == "episodes":
         curve = used.returns
     else:
-        chunks = -(-int(used.episode_lengths.sum()) // protocol.eval_every)
-        curve = np.full(chunks, used.returns.mean())
-    if len(curve) >= protocol.chunks:
+        intervals = -(-int(used.episode_lengths.sum()) // schedule.eval_interval)
+        curve = np.full(intervals, used.returns.mean())
+    if len(curve) >= schedule.evaluations:
         raise UserError(
-            f"a budget of {protocol.chunks} chunks of {protocol.eval_every} steps leaves nothing after tau ="
-            f" {protocol.tau} prior episodes, which use {len(curve)}; raise --budget or lower --tau"
+            f"a budget of {schedule.evaluations} intervals of {schedule.eval_interval} steps leaves nothing"
+            f" after tau = {prior.tau} prior episodes, which use {len(curve)}; raise --budget or lower --tau"
         )
     if not (np.abs(curve) <= np.finfo(np.float32).max).all():
         raise UserError(f"{episodes.name}: its episodes' returns are too large for 32 bits")
-    return Prior(rows, len(curve) * protocol.eval_every, curve.astype(np.float32), episodes.returns)
+    return Prior(rows, len(curve) * schedule.eval_interval, curve.astype(np.float32), episodes.returns)

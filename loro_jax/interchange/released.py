@@ -1,6 +1,6 @@
 """Converts the reference study's files of LLM episodes into a dataset folder.
 
-    python -m loro_jax.interchange.released PATH.npz --environment cartpole --alignment true --out DIR
+    python -m loro_jax.interchange.released PATH.npz --task cartpole --alignment true --out DIR
 
 The study's rows are (s[t+1], a[t], r[t]): the observation *after* the action. Two readings of them:
 
@@ -17,8 +17,8 @@ Both are checked by stepping the simulator from the state behind obs[t] with the
 gives (`states.py` says how that state is had, and what FrozenLake's chance leaves to check); the shares of
 rows that are reproduced are printed and kept in the card. On the study's own files, of six environments,
 the `true` reading reproduces every row. The study's limits can be shorter than ours: an episode that it
-cut earlier ends in neither way. `realign` in `loro_jax.data.episodes` turns it into `true` in memory, but has
-only the file's flags.
+cut earlier ends in neither way. `departures.alignment.realign` turns it into `true` in memory, but has only
+the file's flags.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import json
 import pathlib
 import re
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -37,10 +37,11 @@ from rich.console import Console
 
 from loro_jax import errors, progress
 from loro_jax.data import episodes as dataset
+from loro_jax.departures.alignment import following
 from loro_jax.errors import EpisodeError, UserError
 from loro_jax.interchange.rows import Rows, read
 from loro_jax.interchange.states import Check, check
-from loro_jax.tasks import Environment, make
+from loro_jax.tasks import Environment, load
 from loro_jax.types import Transition
 
 FOREIGN = 0.9  # below this share under both readings the file is not of this environment
@@ -57,8 +58,8 @@ def convert(rows: Rows, alignment: str, found: Check, card: dict[str, Any]) -> d
             terminated[-1], truncated[-1] = found.terminated[index], found.truncated[index]
             part = Transition(obs[:-1], action[1:], reward[1:], obs[1:], terminated[1:], truncated[1:])
         else:
-            after = np.concatenate([obs[1:], np.zeros_like(obs[:1])])
             terminated[-1] = rows.terminated[index]
+            after = following(obs, np.arange(len(obs)) == len(obs) - 1)
             part = Transition(obs, action, reward, after, terminated, truncated)
             if not rows.terminated[index]:
                 part = Transition(*(array[:-1] for array in part))
@@ -70,22 +71,19 @@ def convert(rows: Rows, alignment: str, found: Check, card: dict[str, Any]) -> d
     return dataset.Episodes(joined, lengths, {**card, "episode_returns": returns})
 
 
-def convert_file(
-    path: pathlib.Path, environment_name: str, alignment: str, out: pathlib.Path
-) -> dict[str, Any]:
+def convert_file(path: pathlib.Path, name: str, alignment: str, out: pathlib.Path) -> dict[str, Any]:
     """Reads, checks, converts and saves -> the card; a `UserError` leaves `out` as it was."""
-    environment = make(environment_name)
+    task = load(name)
+    environment = task.environment()
     rows = read(path, environment)
-    found = check(rows, environment)
+    found = check(rows, task, environment)
     if max(found.shares.values()) < FOREIGN:
         shares = " and ".join(f"{share:.1%} ({name})" for name, share in found.shares.items())
-        raise EpisodeError(
-            f"{path}: the simulator of {environment_name} reproduces only {shares} of its rows"
-        )
+        raise EpisodeError(f"{path}: the simulator of {task.name} reproduces only {shares} of its rows")
     model = re.sub(r"_Neps_.*$", "", path.stem.split("_", 1)[-1])
     card = {
         "name": f"{model.lower()}-study",
-        "environment": environment_name,
+        "environment": task.name,
         "alignment": alignment,
         "model": model,
         "prompt": "study",
@@ -135,8 +133,8 @@ class Options:
     """The study's file: .npz as released, or a pickled d3rlpy MDPDataset (.pkl)."""
     out: pathlib.Path
     """Folder to write card.json and episodes.npz into; must be new or empty."""
-    environment: str = "cartpole"
-    """Environment that the episodes were played in."""
+    task: Annotated[str, tyro.conf.arg(aliases=("--environment",))] = "cartpole"
+    """What the episodes were played in."""
     alignment: Literal["true", "released"] = "true"
     """How rows are read: as the transitions that happened, or as the released pipeline read them."""
 
@@ -145,7 +143,7 @@ def main() -> int:
     """The command."""
     options = errors.arguments(lambda: tyro.cli(Options, prog="python -m loro_jax.interchange.released"))
     with progress.waiting(Console(stderr=True, highlight=False), f"converting {options.path}"):
-        card = convert_file(options.path, options.environment, options.alignment, options.out)
+        card = convert_file(options.path, options.task, options.alignment, options.out)
     for reading, share in card["share_reproduced"].items():
         print(f"reading '{reading}': the simulator reproduces {share:.2%} of the rows")
     print(f"check: {card['reproduced_means']}")

@@ -2,11 +2,10 @@
 
 A row is checked by one step from the state that it shows. How that state is had depends on the game:
 
-- where it follows from the observation and the time, it is set (`STATES`): CartPole, Pendulum, MountainCar,
-  FrozenLake and CliffWalking. To add a game, add a function there.
+- where it follows from the observation and the time, it is set (`Task.restore`);
 - Pong shows less than it remembers, but every game of it begins the same and nothing in it is random, so
-  each episode is replayed from the start with the file's own actions (`REPLAYED`). After one departure the
-  rest of the episode departs.
+  each episode is replayed from the start with the file's own actions (`Task.replayed`). After one departure
+  the rest of the episode departs.
 
 FrozenLake's ice is slippery: a row is reproduced if the next cell is one that the action can lead to. That
 rules out less than an exact step does: any two actions share two of their three outcomes.
@@ -16,16 +15,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.interchange.rows import Rows
-from loro_jax.tasks import Environment
+from loro_jax.tasks import Environment, Task
 
 TOLERANCE = 1e-4  # largest error of a float32 observation that one simulator step may leave
 
@@ -47,51 +44,17 @@ class Check:
     rule: str
 
 
-def _cartpole(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
-    from gymnax.environments.classic_control.cartpole import EnvState
-
-    return EnvState(x=obs[0], x_dot=obs[1], theta=obs[2], theta_dot=obs[3], time=time)
-
-
-def _pendulum(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
-    from gymnax.environments.classic_control.pendulum import EnvState
-
-    theta = jnp.arctan2(obs[1], obs[0])
-    return EnvState(theta=theta, theta_dot=obs[2], last_u=jnp.float32(0), time=time)
-
-
-def _mountain_car(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
-    from gymnax.environments.classic_control.mountain_car import EnvState
-
-    return EnvState(position=obs[0], velocity=obs[1], time=time)
-
-
-def _cell(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
-    _, start = environment.reset(jax.random.key(0))
-    return start.replace(position=jnp.argmax(obs).astype(jnp.int32), time=time)
-
-
-STATES: dict[str, Callable[[Environment, jax.Array, jax.Array], Any]] = {
-    "cartpole": _cartpole,
-    "cliff_walking": _cell,
-    "frozen_lake": _cell,
-    "mountain_car": _mountain_car,
-    "pendulum": _pendulum,
-}
-REPLAYED = ("pong",)
-
-
-def check(rows: Rows, environment: Environment) -> Check:
+def check(rows: Rows, task: Task, environment: Environment) -> Check:
     """Steps the simulator from every row that has a row after it, once per reading."""
     # Row t of an episode holds s[t+1]; `t` and `t + 1` index rows that belong to one episode.
     now = np.concatenate([np.arange(span.start, span.stop - 1) for span in rows.spans])
     time = np.concatenate([np.arange(1, span.stop - span.start) for span in rows.spans])
-    if environment.name in REPLAYED:
+    if task.replayed:
         rule = "each episode is replayed from the game's fixed start with the file's actions"
         states = jax.tree.map(lambda x: x[now], replay(environment, rows))
     else:
         rule = f"one step from the observation gives the next one, to {TOLERANCE}"
-        states = states_at(environment, rows.observations[now], time)
+        states = states_at(task, environment, rows.observations[now], time)
     sides: tuple[int, ...] = (0,)
     if environment.name == "frozen_lake" and environment.game.is_slippery:
         rule = "the ice is slippery, so a row counts if its action can lead to its next cell"
@@ -114,16 +77,13 @@ def check(rows: Rows, environment: Environment) -> Check:
     return Check(shares, flags[0, last], flags[1, last], rule)
 
 
-def states_at(environment: Environment, obs: np.ndarray, time: np.ndarray) -> Any:
+def states_at(task: Task, environment: Environment, obs: np.ndarray, time: np.ndarray) -> Any:
     """The simulator's states (N,) that show `obs` (N, *obs) at `time` (N,)."""
-    if environment.name not in STATES:
-        raise UserError(
-            f"{environment.name}: no way to set the simulator to an observation; there is for: "
-            + ", ".join(sorted(STATES))
-        )
+    if (restore := task.restore) is None:
+        raise UserError(f"{task.name}: no way to set the simulator to an observation (Task.restore)")
 
     def state_of(obs: jax.Array, time: jax.Array) -> Any:
-        return STATES[environment.name](environment, obs, time)
+        return restore(environment, obs, time)
 
     return jax.jit(jax.vmap(state_of))(obs.astype(np.float32), time.astype(np.int32))
 

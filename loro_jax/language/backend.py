@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from loro_jax.language.parse import Reader
+from loro_jax.tasks.actions import Reader
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Lets a language model play, and keeps the episodes.
 
-    python -m loro_jax.language.collect --environment cartpole --model smollm2-135m-instruct --prompt hint
+    python -m loro_jax.language.collect --task cartpole --model smollm2-135m-instruct --prompt hint
 
 Writes a dataset folder (card.json, episodes.npz) with a transcript of every answer. Interrupted, it
 goes on where it stopped; finished, it asks nothing more.
@@ -23,12 +23,11 @@ import tyro
 from rich.console import Console
 
 import loro_jax
-from loro_jax import errors, progress
-from loro_jax import tasks as environments
+from loro_jax import errors, progress, tasks
 from loro_jax.data import episodes
 from loro_jax.data.episodes import SHIPPED
 from loro_jax.errors import UserError, command
-from loro_jax.language import describe, journal, play, policy, prompts, session
+from loro_jax.language import journal, play, policy, prompts, session
 from loro_jax.language.backend import Backend, Completion, Query
 from loro_jax.language.policy import Mode
 from loro_jax.language.settings import Settings, asked, check, identify, source
@@ -41,20 +40,21 @@ def main(arguments: list[str] | None = None) -> int:
     prog = "python -m loro_jax.language.collect"
     settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
     check(settings)
-    environment = environments.make(settings.environment)
-    words = describe.description(settings.environment)
-    prompt, mode = asked(settings, words)
+    task = tasks.load(settings.task)
+    prompt, mode = asked(settings, task)
+    words = task.words
+    assert words is not None  # which `asked` has refused
     if settings.samples is None:
         settings = dataclasses.replace(settings, samples=words.samples)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):  # a download has its bar
         model, opened = source(settings)
-    identity = identify(settings, model, prompt, mode)
+    identity = identify(settings, task, model, prompt, mode)
     name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
-    out = settings.out or SHIPPED / settings.environment / name
+    out = settings.out or SHIPPED / task.name / name
     with _on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
-        simulator = play.Simulator(environment, settings.seed)
+        simulator = play.Simulator(task.environment(), settings.seed)
         card = {"name": name, "alignment": "true", **identity}
         plan = session.Collection(simulator, words, settings.episodes, settings.parallel, out, card)
         with progress.waiting(console, f"replaying {len(record.steps)} steps"):
@@ -196,7 +196,7 @@ def _estimate(
     short, long_ = (len(missing) * steps * seconds / 60 for steps in (length, limit))
     reuse = "; answers are reused, so that it may take much less" if settings.samples else ""
     print(
-        f"{plan.card['model']['name']} plays {settings.environment}: {len(missing)} episodes to go,"
+        f"{plan.card['model']['name']} plays {settings.task}: {len(missing)} episodes to go,"
         f" {seconds:.2f} s a step at first sight; about {short:.0f} min if they last as long as"
         f" a random policy's ({length:.0f} steps), {long_:.0f} min if all reach the limit ({limit}){reuse}",
         flush=True,

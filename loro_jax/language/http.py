@@ -25,8 +25,8 @@ from typing import Any
 
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query, whole
-from loro_jax.language.parse import after_mark
 from loro_jax.language.server import Connection, Server, Sleep
+from loro_jax.tasks.actions import after_mark
 
 ASK = 'Write one more line: "{mark}" and one word or number, nothing else.'
 

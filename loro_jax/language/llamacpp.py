@@ -18,7 +18,7 @@ from typing import Any
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query
 from loro_jax.language.models import MISSING_EXTRA, ModelFile
-from loro_jax.language.parse import Reader
+from loro_jax.tasks.actions import Reader
 
 HEADS = 2  # prompts' heads that stay evaluated: the question's and the judge's
 MARK = "\x00"  # stands for the user's message while the chat template is rendered; in no prompt

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from loro_jax.language.backend import Backend, Completion, Query
-from loro_jax.language.describe import Fields
-from loro_jax.language.parse import Action, Reader, Words
 from loro_jax.language.prompts import Prompt
+from loro_jax.tasks.actions import Action, Reader, Words
+from loro_jax.tasks.words import Fields
 
 ModeName = Literal["direct", "cot", "vote", "best"]
 BEST = "Best:"

@@ -1,4 +1,4 @@
-"""Prompts: text files under `prompts/<environment>/`, with `{field}` where the state goes.
+"""Prompts: text files under `prompts/<task>/`, with `{field}` where the state goes.
 
 A file is the user message. Everything before the line of the first placeholder is the same at every
 step, and llama.cpp evaluates it once: keep the rules first and the state last. What stands below a
@@ -17,6 +17,7 @@ import string
 from collections.abc import Collection, Mapping
 
 from loro_jax.errors import UserError
+from loro_jax.tasks.base import Task
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "prompts"
 SUFFIX = ".txt"
@@ -51,24 +52,48 @@ class Prompt:
         return self.tail_template.format_map(fields)
 
 
-def available(environment: str, folder: pathlib.Path = FOLDER) -> list[str]:
-    """Names of the prompts there are for `environment`."""
-    return sorted(path.stem for path in (folder / environment).glob(f"*{SUFFIX}"))
+def available(task: Task) -> list[str]:
+    """Names of the prompts there are for `task`."""
+    if isinstance(task.prompts, Mapping):
+        return sorted(task.prompts)
+    return sorted(path.stem for path in folder(task).glob(f"*{SUFFIX}"))
 
 
-def load(environment: str, name: str, fields: Collection[str], folder: pathlib.Path = FOLDER) -> Prompt:
-    """The prompt called `name`, checked to use `fields` only; a `UserError` says what to mend."""
-    path = folder / environment / f"{name}{SUFFIX}"
-    if pathlib.Path(name).name != name or not path.is_file():
-        names = ", ".join(available(environment, folder)) or "none"
-        raise UserError(f"no prompt '{name}' for {environment}; there are: {names}")
+def folder(task: Task) -> pathlib.Path:
+    """Where a task's prompts lie, unless it holds them itself."""
+    return task.prompts if isinstance(task.prompts, pathlib.Path) else FOLDER / task.name
+
+
+def load(task: Task, name: str) -> Prompt:
+    """The prompt called `name`, or in the .txt file of that path, checked to use the task's fields only.
+
+    Raises:
+        UserError: there is none, the task has no words, or the text is to be mended; one line.
+    """
+    if task.words is None:
+        raise UserError(f"{task.name} has no words: no language model can play it (Task.words)")
+    fields = task.words.names
+    if name.endswith(SUFFIX):
+        return parse(read(pathlib.Path(name)), pathlib.Path(name).stem, fields, name)
+    if isinstance(task.prompts, Mapping) and name in task.prompts:
+        return parse(task.prompts[name].strip(), name, fields, f"{task.name}'s prompt '{name}'")
+    path = folder(task) / f"{name}{SUFFIX}"
+    if isinstance(task.prompts, Mapping) or pathlib.Path(name).name != name or not path.is_file():
+        names = ", ".join(available(task)) or "none"
+        raise UserError(f"no prompt '{name}' for {task.name}; there are: {names}; or give a {SUFFIX} file")
+    return parse(read(path), name, fields, str(path))
+
+
+def read(path: pathlib.Path) -> str:
+    """A prompt file's text; a `UserError` where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()  # with any line ends, and without a mark
+        return path.read_text(encoding="utf-8-sig").strip()  # with any line ends, and without a mark
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read as text ({error})") from None
-    return parse(text, name, fields, str(path))
 
 
 def parse(text: str, name: str, fields: Collection[str], where: str) -> Prompt:

@@ -17,9 +17,9 @@ import numpy as np
 from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import play
-from loro_jax.language.describe import Description, Fields
 from loro_jax.language.journal import Journal, Step
 from loro_jax.language.policy import Decision, Policy, Request
+from loro_jax.tasks.words import Description, Fields
 
 
 @dataclasses.dataclass(frozen=True)

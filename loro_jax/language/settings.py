@@ -13,11 +13,12 @@ import jax
 import tyro
 
 from loro_jax.errors import UserError, within
-from loro_jax.language import describe, models, prompts
+from loro_jax.language import models, prompts
 from loro_jax.language.backend import Backend, Decoding
-from loro_jax.language.parse import MARK
 from loro_jax.language.policy import Mode, ModeName
 from loro_jax.language.server import Server, is_text
+from loro_jax.tasks import Task
+from loro_jax.tasks.actions import MARK
 
 MOST_THREADS = 512  # above which llama.cpp ends the process
 MOST_TOKENS = 1 << 20  # so that 66 sequences of them can be counted in its 32 bits
@@ -25,7 +26,7 @@ MOST_TOKENS = 1 << 20  # so that 66 sequences of them can be counted in its 32 b
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Lets a language model play an environment and keeps the episodes."""
+    """Lets a language model play a task and keeps the episodes."""
 
     model: str
     """a .gguf file; or smollm2-135m-instruct, qwen2.5-coder-0.5b-instruct or qwen2.5-coder-1.5b-instruct,
@@ -33,17 +34,18 @@ class Settings:
     --backend http the server's name for its model"""
     backend: Literal["llama.cpp", "http"] = "llama.cpp"
     """llama.cpp loads the model into this process; http asks an OpenAI-compatible server at --url"""
-    environment: str = "cartpole"
-    """what to play"""
+    task: Annotated[str, tyro.conf.arg(aliases=("--environment",))] = "cartpole"
+    """what to play: cartpole and so on; or FILE.py:NAME for a task of your own"""
     mode: ModeName = "cot"
     """direct: the action alone; cot: a thought, then the action; vote: the majority of --candidates answers;
     best: the one of --candidates answers that the model itself prefers"""
     prompt: str = ""
-    """a file of prompts/ENVIRONMENT/ without its suffix; by default direct in mode direct, else cot"""
+    """one of the task's prompts, such as a file of prompts/TASK/ without its suffix, or a .txt file; by
+    default direct in mode direct, else cot"""
     episodes: int = 30
     """episodes wanted; more than there are in --out adds the missing ones"""
     out: pathlib.Path | None = None
-    """dataset folder; default results/episodes/ENVIRONMENT/MODEL-PROMPT"""
+    """dataset folder; default results/episodes/TASK/MODEL-PROMPT"""
     seed: int = 0
     """of the start states and of every answer"""
     threads: int = 1
@@ -98,21 +100,24 @@ def check(settings: Settings) -> None:
         settings.server.check()
 
 
-def asked(settings: Settings, words: describe.Description) -> tuple[prompts.Prompt, Mode]:
+def asked(settings: Settings, task: Task) -> tuple[prompts.Prompt, Mode]:
     """The prompt and the mode; a `UserError` where they do not fit each other."""
     direct = settings.mode == "direct"
     name = settings.prompt or ("direct" if direct else "cot")
-    prompt = prompts.load(settings.environment, name, words.names)
+    prompt = prompts.load(task, name)
     if direct != prompt.start.endswith(MARK):
         how = f"must end with '{MARK}' below the line ---" if direct else f"begins the answer with '{MARK}'"
         raise UserError(f"prompt '{name}' does not fit --mode {settings.mode}: it {how}")
     judge = None
     if settings.mode == "best":
-        judge = prompts.load("", "judge", ("question", "answers"))
+        path = prompts.FOLDER / f"judge{prompts.SUFFIX}"
+        judge = prompts.parse(prompts.read(path), "judge", ("question", "answers"), str(path))
     return prompt, Mode(settings.mode, settings.candidates, judge, settings.grammar)
 
 
-def identify(settings: Settings, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode) -> dict[str, Any]:
+def identify(
+    settings: Settings, task: Task, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode
+) -> dict[str, Any]:
     """Everything that decides which episodes come out, beside their number.
 
     What is not used is left out, so that records from before it existed stay valid.
@@ -125,7 +130,7 @@ def identify(settings: Settings, model: dict[str, Any], prompt: prompts.Prompt, 
         | ({"grammar": True} if settings.grammar else {})
         | ({"precision": "64 bits"} if jax.config.read("jax_enable_x64") else {})  # of the game's steps
         | {
-            "environment": settings.environment,
+            "environment": task.name,
             "model": model,
             "prompt": {"name": prompt.name, "sha256": prompt.sha256, "text": prompt.text},
             "decoding": dataclasses.asdict(settings.decoding),

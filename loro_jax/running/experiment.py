@@ -1,4 +1,4 @@
-"""Runs a benchmark: from a protocol and a list of arms to a `Result`, with progress and checkpoints."""
+"""A run: from a task, a protocol and a list of arms to a `Result`, with progress and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 import json
 import pathlib
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,22 +20,21 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from loro_jax import keys, progress
-from loro_jax.agents import DDQN, SAC
 from loro_jax.data import episodes
 from loro_jax.data.prior import Prior, prepare
+from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.language.journal import questions
-from loro_jax.running import estimate
-from loro_jax.running.benchmark import Benchmark
+from loro_jax.protocols import Protocol
+from loro_jax.running import estimate, policies
+from loro_jax.running.identity import identify
 from loro_jax.running.results import Result
-from loro_jax.running.store import Store
-from loro_jax.spaces import Box, Discrete
-from loro_jax.tasks import Environment
+from loro_jax.running.store import Keeper
+from loro_jax.tasks import Environment, Task
 from loro_jax.training import population
-from loro_jax.training.arms import Plan, build, shares_pretraining
+from loro_jax.training.arms import Plan, Sentence, build
 from loro_jax.training.phases import AsPrior, Fit, Interact, Load
 from loro_jax.training.population import Programs, Progress
-from loro_jax.training.protocols import DQN_ONLY, GAME_ONLY, SAC_ONLY, Protocol, relevant
 from loro_jax.training.world import Interaction, World, play
 from loro_jax.types import Agent, Arm, Phase, Transition
 
@@ -52,14 +52,15 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A benchmark with every choice made, ready to run.
+    """A run with every choice made, ready to train.
 
     Attributes:
-        identity: what ran, as JSON; a resumed run must have the same.
+        world: what the arms train in, with the protocol's agent (see `world_of`).
+        identity: what ran, as JSON; a resumed run must have the same (`running.identity`).
         warnings: sentences about the prior data that whoever reads the results has to see.
     """
 
-    benchmark: Benchmark
+    task: Task
     protocol: Protocol
     world: World
     arms: tuple[Arm, ...]
@@ -69,38 +70,63 @@ class Experiment:
     seed: int
     identity: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    save_policies: bool = False
+
+    def world_of(self, arm: Arm) -> World:
+        """What an arm trains in: the common world, with an agent of its own where it brings one."""
+        return _of(self.world, arm, self.protocol, self.plan)
+
+    @property
+    def worlds(self) -> list[World]:
+        """The distinct worlds of the learning arms."""
+        return list(dict.fromkeys(self.world_of(arm) for arm in self.arms if arm.phases))
 
 
 def prepare_experiment(
-    benchmark: Benchmark, protocol: Protocol, chosen: tuple[str, ...], seeds: int, seed: int, dataset: str
+    task: Task, protocol: Protocol, chosen: Sequence[str | Sentence], seeds: int, seed: int, dataset: str = ""
 ) -> Experiment:
-    """Loads what the arms need and writes their sentences; every refusal is a `UserError`."""
-    env = benchmark.make(protocol)
-    if isinstance(env.action_space, Box) and protocol.pretrain_target_interval:
-        raise UserError("--pretrain-target-interval is for Double DQN; SAC updates its targets softly")
-    sketch = build(chosen, Plan(protocol, 1, protocol.eval_every, env.limit))
+    """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
+
+    Args:
+        chosen: arms, by name or as functions of a `Plan`.
+        seeds: seeds of each arm.
+        seed: the key that all keys are folded from.
+        dataset: LLM episodes, by name or folder; by default the task's.
+    """
+    env = task.under(protocol)
+    interval = protocol.schedule.eval_interval
+    sketch = build(chosen, Plan(protocol, 1, interval, env.limit))
     prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()
+    dataset = dataset or task.episodes
     plan = Plan(protocol, 1, 0, env.limit)
-    if any(arm.source == "llm" or (arm.source and arm.phases) for arm in sketch):
-        folder = episodes.resolve(dataset, env.name)
-        data = episodes.load(folder, env.name, env.observation_shape, env.action_space)
-        prior = prepare(data, protocol)
-        plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, questions(folder, protocol.tau))
-        card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
-        card["arrays_sha256"] = episodes.digest(data)
-        warnings = tuple(episodes.warnings(data.card))
+    if any(arm.source == "llm" for arm in sketch) and not dataset:
+        raise UserError(
+            f"no LLM has played {task.name} yet: name --episodes, or let one play (python -m"
+            f" loro_jax.language.collect --task {task.source or task.name} --model NAME)"
+        )
+    if any(arm.source and arm.phases for arm in sketch) or any(arm.source == "llm" for arm in sketch):
+        if dataset:
+            folder = episodes.resolve(dataset, task.name)
+            data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
+            prior = prepare(data, protocol)
+            asked = questions(folder, protocol.prior.tau)
+            plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, asked)
+            card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
+            card["arrays_sha256"] = episodes.digest(data)
+            warnings = tuple(episodes.warnings(data.card))
+        else:  # as much as tau evaluation intervals
+            steps = protocol.prior.tau * interval
+            if steps >= protocol.schedule.budget:
+                raise UserError(
+                    f"tau = {protocol.prior.tau} intervals of {interval} steps use up the --budget"
+                )
+            plan = Plan(protocol, steps, steps, env.limit)
     arms = build(chosen, plan)
-    identity = {
-        "benchmark": benchmark.name,
-        "protocol": relevant(protocol, unused(benchmark, env)),
-        "seeds": seeds,
-        "seed": seed,
-        "devices": jax.local_device_count(),  # another number rounds differently
-        "episodes": card,
-        "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
-    }
-    world = World(env, agent(protocol, env), _interaction(protocol, plan))
+    identity = identify(task, protocol, seeds, seed, card, arms)
+    world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
+    for arm in arms:
+        _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
     try:  # JSON's types, so that it equals what is read back
         text = json.dumps(identity, allow_nan=False, ensure_ascii=False)
         text.encode()
@@ -108,69 +134,93 @@ def prepare_experiment(
         raise UserError(
             f"{folder / 'card.json'}: name, model or prompt cannot be written down ({error}); mend the card"
         ) from None
-    identity = json.loads(text)
-    return Experiment(benchmark, protocol, world, arms, plan, prior, seeds, seed, identity, warnings)
+    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, json.loads(text), warnings)
 
 
-def run(experiment: Experiment, store: Store, console: Console) -> tuple[Result, dict[str, float]]:
+def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result, dict[str, float]]:
     """Trains every arm, or what of it `store` does not hold yet.
 
     Returns:
         The result, and how long compiling and training took, in seconds, over all sittings.
     """
     e = experiment
-    layout = population.layout(e.seeds, e.protocol.hidden)
     learning = [arm for arm in e.arms if arm.phases]
-    sentences = {arm.name: population.pieces(arm, e.protocol.eval_every) for arm in learning}
-    left = [s for name, s in sentences.items() if store.finished(name) is None]
-    networks = 3 if isinstance(e.world.agent, SAC) else 1
-    expected = progress.words(
-        estimate.seconds(left, e.protocol, layout, e.seeds, networks, e.world.evaluation.limit)
-    )
-    console.print(
-        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {layout.devices}; {e.seeds} seeds x"
-        f" {len(learning)} learning arms = {e.seeds * len(learning)} members of {e.protocol.budget:,} steps;"
-        f" about {expected} of training, and"
-        " half a minute to a minute of compiling",
-        soft_wrap=True,
-    )
+    left = [arm for arm in learning if store.finished(arm.name) is None]
+    console.print(announced(e, left), soft_wrap=True)
     data = prior_data(e)
-    programs = Programs(e.world, layout)
-    like = population.begin(e.world, layout, e.seed, e.seeds, False)
-    distinct = list(dict.fromkeys(p for s in left for p in s))
-    with progress.waiting(console, f"compiling {len(distinct)} programs, which all arms share"):
-        programs.prepare(distinct, like, data)
-    del like
-    if distinct:
-        console.print(f"compiled {len(distinct)} programs in {programs.compile_seconds:.0f} s")
+    sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
+    programs = {world: Programs(world, population.layout(e.seeds, world.agent.hidden)) for world in e.worlds}
+    distinct = {
+        w: dict.fromkeys(p for a in left if e.world_of(a) == w for p in sentences[a.name]) for w in programs
+    }
+    count = sum(map(len, distinct.values()))
+    with progress.waiting(console, f"compiling {count} programs, which all arms share"):
+        for world, phases in distinct.items():
+            if phases:
+                like = population.begin(world, programs[world].layout, e.seed, e.seeds, False)
+                programs[world].prepare(list(phases), like, data)
+                del like
+    compiling = sum(p.compile_seconds for p in programs.values())
+    if count:
+        console.print(f"compiled {count} programs in {compiling:.0f} s")
     raw: dict[str, dict[str, np.ndarray]] = {}
-    total = sum(_cost(p, e.protocol) for s in sentences.values() for p in s)
+    total = sum(_cost(p, e.world_of(arm).agent) for arm in learning for p in sentences[arm.name])
     with progress.bar(console, *COLUMNS) as bar, _interrupts() as interrupted:
         task = bar.add_task("training", total=total)
         for arm in learning:
             bar.update(task, description=arm.name)
-            sentence = sentences[arm.name]
-            raw[arm.name] = _train(e, arm, sentence, programs, layout, data, store, bar, task, interrupted)
+            raw[arm.name] = _train(
+                e, arm, sentences[arm.name], programs[e.world_of(arm)], data, store, bar, task, interrupted
+            )
     seconds = {
-        "compile": programs.compile_seconds,
+        "compile": sum(p.compile_seconds for p in programs.values()),
         "training": float(sum(float(r["seconds"]) for r in raw.values())),
     }
     return _result(e, raw), seconds
 
 
+def announced(e: Experiment, arms: Sequence[Arm]) -> str:
+    """A line that says what the learning `arms` will take: seeds, steps, machine, time."""
+    expected = progress.words(expected_seconds(e, arms))
+    learning = sum(bool(arm.phases) for arm in e.arms)
+    return (
+        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.local_device_count()}; {e.seeds}"
+        f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
+        " training, and half a minute to a minute of compiling"
+    )
+
+
+def expected_seconds(e: Experiment, arms: Sequence[Arm]) -> float:
+    """Of training `arms`, without compilation; right within a factor of about two."""
+    total = 0.0
+    for world in e.worlds:
+        layout = population.layout(e.seeds, world.agent.hidden)
+        phases = [p for arm in arms if e.world_of(arm) == world for p in arm.phases]
+        total += estimate.seconds(phases, world, layout, e.seeds) if phases else 0.0
+    return total
+
+
 def _train(
-    e: Experiment, arm: Arm, sentence: list[Phase], programs: Programs, layout: population.Layout,
-    data: Transition, store: Store, bar: Bar, task: Any, interrupted: list[bool],
+    e: Experiment, arm: Arm, sentence: list[Phase], programs: Programs, data: Transition, store: Keeper,
+    bar: Bar, task: Any, interrupted: list[bool],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""
-    cost = [_cost(p, e.protocol) for p in sentence]
+    world, layout = programs.world, programs.layout
+    cost = [_cost(p, world.agent) for p in sentence]
     if (done := store.finished(arm.name)) is not None:
         if not {"records", "seconds", "diverged"} <= done.keys() or len(done["records"]) != e.seeds:
-            path = store.folder / f"{arm.name}.npz"
-            raise UserError(f"{path}: holds no finished arm of this run; delete it to train {arm.name} anew")
+            raise UserError(
+                f"{store.where(arm.name)}: holds no finished arm of this run; delete it to train {arm.name}"
+                " anew"
+            )
+        if e.save_policies and not policies.of(done):
+            raise UserError(
+                f"{store.where(arm.name)}: {arm.name} was trained without --save-policies; leave it out, or"
+                " delete the file to train the arm anew"
+            )
         bar.advance(task, sum(cost))
         return done
-    runs = population.begin(e.world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))
+    runs = population.begin(world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))
     start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
     if (found := store.restore(arm.name, runs)) is not None:
         start, before = found
@@ -190,25 +240,29 @@ def _train(
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
     record["diverged"] = np.asarray(end.runs.diverged)[: e.seeds]
     counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
-    store.finish(arm.name, record | counters)
-    return record | counters
+    record |= counters
+    if e.save_policies:
+        record |= policies.arrays(world.agent.policy(end.runs.agent), e.seeds)
+    store.finish(arm.name, record)
+    return record
 
 
 def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     """Curves in both readings from the arms' records."""
     curves, free, repeats, diverged = {}, {}, {}, {}
+    evaluations = e.protocol.schedule.evaluations
     for arm in e.arms:
         if not arm.phases:
             continue
-        curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, e.protocol.eval_every)
-        if curve.shape[1] > e.protocol.chunks:  # repeats, one after another, of all that is online
-            online = e.protocol.chunks - int(prior.sum())
+        curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, e.protocol.schedule.eval_interval)
+        if curve.shape[1] > evaluations:  # repeats, one after another, of all that is online
+            online = evaluations - int(prior.sum())
             repeats[arm.name] = curve[:, ~prior].reshape(e.seeds, -1, online)
             curve = np.concatenate([curve[:, prior], repeats[arm.name].mean(axis=1)], axis=1)
-            prior = prior[: e.protocol.chunks]
+            prior = prior[:evaluations]
         curves[arm.name], free[arm.name] = curve, curve[:, ~prior]
         at = raw[arm.name]["diverged"]
-        diverged[arm.name] = np.where(at < 0, -1, at + uncounted(arm, e.protocol.eval_every))
+        diverged[arm.name] = np.where(at < 0, -1, at + uncounted(arm, e.protocol.schedule.eval_interval))
     common = min((curve.shape[1] for curve in free.values()), default=0)
     free = {name: curve[:, :common] for name, curve in free.items()}
     flat = {}
@@ -225,23 +279,26 @@ def _result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     for name, counted in counters.items():
         if (counted["llm_queries"] < 0).any():  # not known, which is no number
             del counters[name]["llm_queries"]
-    env_steps = np.arange(1, e.protocol.chunks + 1) * e.protocol.eval_every
+    env_steps = np.arange(1, evaluations + 1) * e.protocol.schedule.eval_interval
     level = None
     if any((at >= 0).any() for at in diverged.values()):
         returns = flat.get("random_policy")
         level = float((random_returns(e.world.evaluation, e.seed) if returns is None else returns).mean())
-    return Result(curves, free, flat, repeats, env_steps, counters, e.identity, diverged, level)
+    kept = {name: found for name, r in raw.items() if (found := policies.of(r))}
+    return Result(curves, free, flat, repeats, env_steps, counters, e.identity, diverged, level, kept)
 
 
-def laid_out(arm: Arm, record: np.ndarray, prior: Prior | None, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+def laid_out(
+    arm: Arm, record: np.ndarray, prior: Prior | None, interval: int
+) -> tuple[np.ndarray, np.ndarray]:
     """An arm's whole curve, (seeds, evaluations), and which of its evaluations stand for prior data.
 
     `record` is what its phases recorded, (seeds, fewer evaluations): loaded data brings its own returns.
     """
     parts, of_prior, taken = [], [], 0
     for phase in arm.phases:
-        cost = phase.cost(chunk)
-        length = (cost.prior + cost.online) // chunk
+        cost = phase.cost(interval)
+        length = (cost.prior + cost.online) // interval
         if isinstance(phase, Load):
             assert prior is not None and length == len(prior.curve)
             parts.append(np.broadcast_to(prior.curve, (len(record), length)))
@@ -252,9 +309,9 @@ def laid_out(arm: Arm, record: np.ndarray, prior: Prior | None, chunk: int) -> t
     return np.concatenate(parts, axis=1), np.array(of_prior, bool)
 
 
-def uncounted(arm: Arm, chunk: int) -> int:
+def uncounted(arm: Arm, interval: int) -> int:
     """Environment steps of the budget that `Counters.env_steps` does not count."""
-    return sum(p.cost(chunk).prior for p in arm.phases if not isinstance(p, AsPrior))
+    return sum(p.cost(interval).prior for p in arm.phases if not isinstance(p, AsPrior))
 
 
 def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES) -> np.ndarray:
@@ -269,34 +326,30 @@ def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES)
     return np.asarray(jax.jit(jax.vmap(episode))(jnp.arange(episodes)))
 
 
-def agent(p: Protocol, env: Environment) -> Agent:
-    """Double DQN for discrete actions, SAC for continuous ones."""
-    magnitudes = env.magnitudes if p.normalise_observations else ()
-    if isinstance(env.action_space, Discrete):
-        return DDQN(
-            p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval, magnitudes=magnitudes
-        )
-    assert isinstance(env.action_space, Box)
-    return SAC(
-        env.action_space, p.hidden, p.learning_rate, p.batch_size, p.discount, p.soft_update,
-        p.initial_temperature, p.exploration, p.action_range, magnitudes,
-    )  # fmt: skip
+def fitted(agent: Any, env: Environment, most: int) -> Agent:
+    """An agent for this game, its replay no larger than the `most` transitions that it can hold."""
+    suited = agent.for_game(env.action_space, env.magnitudes)
+    return dataclasses.replace(suited, replay_capacity=min(suited.replay_capacity, most))
 
 
-def unused(benchmark: Benchmark, env: Environment) -> tuple[str, ...]:
-    """The protocol's settings that change nothing in this environment."""
-    discrete = isinstance(env.action_space, Discrete)
-    game = tuple(name for name in GAME_ONLY if name not in benchmark.parameters)
-    scale = () if env.magnitudes else ("normalise_observations",)
-    return (*(SAC_ONLY if discrete else DQN_ONLY), *game, *scale)
+def _most(p: Protocol, plan: Plan) -> int:
+    online = p.schedule.budget * p.departures.chained_repeats
+    return online + max(plan.rows, p.prior.tau * plan.limit)
 
 
-def _interaction(p: Protocol, plan: Plan) -> Interaction:
-    most = p.budget * p.chained_repeats + max(plan.rows, p.tau * plan.limit)
+def _interaction(p: Protocol) -> Interaction:
+    s = p.schedule
     return Interaction(
-        p.epsilon, p.eval_every, p.eval_episodes, p.train_every, p.warmup, min(p.replay_capacity, most),
-        p.reset_each_chunk, p.drop_cut, p.eval_limit,
-    )  # fmt: skip
+        s.eval_interval, s.eval_episodes, s.reset_each_interval, p.departures.drop_cut, s.eval_limit
+    )
+
+
+def _of(world: World, arm: Arm, protocol: Protocol, plan: Plan) -> World:
+    """The world of an arm: with its own agent, where it brings one."""
+    if arm.agent is None:
+        return world
+    own = fitted(arm.agent, world.environment, _most(protocol, plan))
+    return dataclasses.replace(world, agent=own)
 
 
 def prior_data(e: Experiment) -> Transition:
@@ -306,10 +359,10 @@ def prior_data(e: Experiment) -> Transition:
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), e.prior.rows, e.world.example)
 
 
-def _cost(phase: Phase, p: Protocol) -> float:
+def _cost(phase: Phase, agent: Agent) -> float:
     """Weight of a phase on the progress bar, in gradient steps."""
     if isinstance(phase, Interact):
-        return phase.steps / p.train_every + phase.steps / 4
+        return phase.steps / agent.train_frequency + phase.steps / 4
     return phase.steps if isinstance(phase, Fit) else 0
 
 
@@ -317,6 +370,9 @@ def _cost(phase: Phase, p: Protocol) -> float:
 def _interrupts() -> Iterator[list[bool]]:
     """Ctrl-C (and a terminating signal) asks for a stop at the next piece; a second Ctrl-C insists."""
     asked = [False]
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield asked
+        return
 
     def ask(number: int, frame: Any) -> None:
         if asked[0]:

@@ -22,6 +22,7 @@ import numpy as np
 from loro_jax.errors import UserError
 
 RUN = "run.json"
+POLICIES = "policies.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Result:
         diverged: by learning arm, the environment step at which each seed diverged, -1 for those that did
             not, (seeds,). Their curves are NaN from the next evaluation on.
         random_return: the random policy's mean return, where a seed diverged.
+        policies: by learning arm, the trained policies' arrays, (seeds, ...), where they are kept.
     """
 
     curves: dict[str, np.ndarray]
@@ -52,10 +54,12 @@ class Result:
     identity: dict[str, Any]
     diverged: dict[str, np.ndarray]
     random_return: float | None = None
+    policies: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def save(result: Result, folder: pathlib.Path) -> None:
-    """`curves.npz` (one array per arm, and `env_steps`) and `details.npz` (all the rest)."""
+    """`curves.npz` (one array per arm, and `env_steps`), `details.npz` (all the rest) and, where policies are
+    kept, `policies.npz`."""
     write_npz(folder / "curves.npz", {**result.curves, "env_steps": result.env_steps})
     details = {f"llm_free/{arm}": a for arm, a in result.llm_free.items()}
     details |= {f"flat/{arm}": a for arm, a in result.flat.items()}
@@ -63,6 +67,9 @@ def save(result: Result, folder: pathlib.Path) -> None:
     details |= {f"counters/{arm}/{c}": a for arm, cs in result.counters.items() for c, a in cs.items()}
     details |= {f"diverged/{arm}": a for arm, a in result.diverged.items()}
     write_npz(folder / "details.npz", details)
+    if result.policies:
+        kept = {f"{arm}/{name}": a for arm, arrays in result.policies.items() for name, a in arrays.items()}
+        write_npz(folder / POLICIES, kept)
 
 
 @contextmanager

@@ -15,10 +15,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
 from loro_jax.errors import UserError
+from loro_jax.running import identity as identities
 from loro_jax.running import machine, results
 from loro_jax.training.checkpoints import Checkpoints
 from loro_jax.training.population import Progress
@@ -27,6 +29,39 @@ from loro_jax.types import Run
 FORMAT = 2
 """Of checkpoints: counts up when a `Run` gets other fields, or another layout."""
 IDENTITY = "identity.json"
+
+
+class Keeper(Interface):
+    """What training keeps its progress in."""
+
+    def where(self, arm: str) -> pathlib.Path: ...
+
+    def finished(self, arm: str) -> dict[str, np.ndarray] | None: ...
+
+    def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None: ...
+
+    def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None: ...
+
+    def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None: ...
+
+
+class Nowhere:
+    """Keeps nothing: for a run whose result is all that is wanted."""
+
+    def where(self, arm: str) -> pathlib.Path:
+        return pathlib.Path(arm)
+
+    def finished(self, arm: str) -> dict[str, np.ndarray] | None:
+        return None
+
+    def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+    def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
+        pass
+
+    def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
+        return None
 
 
 class Store:
@@ -85,6 +120,10 @@ class Store:
                 self.out.rmdir()
             os.close(self._lock)
             self._lock = None
+
+    def where(self, arm: str) -> pathlib.Path:
+        """The file that `finish` writes."""
+        return self.folder / f"{arm}.npz"
 
     def finished(self, arm: str) -> dict[str, np.ndarray] | None:
         """What `finish` kept of an arm, or None; a `UserError` if it is damaged or of another run."""
@@ -167,7 +206,7 @@ class Store:
         path = self.folder / IDENTITY
         try:
             there = results.read_json(path)
-            if there.get("format") != FORMAT and "benchmark" not in there:
+            if there.get("format") != FORMAT and not {"benchmark", "task"} & there.keys():
                 raise UserError(f"{path}: damaged")
         except (UserError, FileNotFoundError):
             raise UserError(
@@ -179,8 +218,9 @@ class Store:
                 f"{self.folder} was begun by another version of loro_jax; go on with that one, or delete it"
             )
         here = self._record
-        if there.get("identity") != here["identity"]:
-            self._refuse(there.get("identity"))
+        if different := identities.differences(there.get("identity"), here["identity"]):
+            self._refuse(different)
+        here["identity"] = there["identity"]  # by which what is kept is named
         before, now = there.get("computed_on"), here["computed_on"]
         if not isinstance(before, dict):
             raise UserError(f"{path}: damaged; delete {self.folder} to train anew")
@@ -203,8 +243,8 @@ class Store:
             run = results.read_json(self.out / results.RUN)
         except FileNotFoundError:
             return False
-        if run.get("identity") != self._record["identity"]:
-            self._refuse(run.get("identity"))
+        if different := identities.differences(run.get("identity"), self._record["identity"]):
+            self._refuse(different)
         before = run.get("computed_on")  # which older runs do not say
         if isinstance(before, dict) and (other := machine.differences(before, self._record["computed_on"])):
             raise UserError(
@@ -214,11 +254,11 @@ class Store:
         results.verify(self.out, run)
         return True
 
-    def _refuse(self, identity: Any) -> None:
-        found = identity if isinstance(identity, dict) else {}
+    def _refuse(self, different: list[str]) -> None:
+        named = "; ".join(different[:2]) + ("; ..." if len(different) > 2 else "")
         raise UserError(
-            f"{self.out} holds another configuration ({_difference(found, self._record['identity'])}); resume"
-            " with the same options, or choose another --out"
+            f"{self.out} holds another configuration ({named}); resume with the same options, or choose"
+            " another --out"
         )
 
     @contextlib.contextmanager
@@ -234,27 +274,3 @@ class Store:
                 f"cannot write to {self.folder} ({error.strerror or error}); what was kept before is whole:"
                 " make room, then the same command with --resume goes on"
             ) from None
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """The first fields in which two identities differ, in words."""
-
-    def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        rows: dict[str, Any] = {}
-        for key, item in value.items():
-            rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-        return rows
-
-    a, b = flatten(there), flatten(here)
-    rows = [
-        f"{k} {_short(a.get(k))} there, {_short(b.get(k))} here"
-        for k in [*a, *(k for k in b if k not in a)]
-        if a.get(k) != b.get(k)
-    ]
-    return "; ".join(rows[:2]) + ("; ..." if len(rows) > 2 else "")
-
-
-def _short(value: Any) -> str:
-    """A value in one line of no more than a few words."""
-    line = " ".join(str(value).split())
-    return line if len(line) <= 60 else f"{line[:57]}..."

@@ -1,8 +1,16 @@
-"""What the suite needs of a game: reset and step without auto-reset, with the two ends kept apart."""
+"""What the suite needs of a game, and all that is known of one.
+
+An `Environment` is the rules alone: reset and step without auto-reset, with the two ends kept apart. A `Task`
+is one object for everything else too: words, prompts, a reference policy, protocols.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pathlib
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -10,7 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax import agents, protocols
+from loro_jax.errors import UserError
+from loro_jax.protocols import Protocol
 from loro_jax.spaces import Box, Discrete, Space
+from loro_jax.tasks.words import Description
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +32,13 @@ class Environment:
     """A gymnax game with its parameters.
 
     Attributes:
-        name: registry name, also the folder of its prompts and episodes.
-        gymnasium_id: the Gymnasium environment that it is checked against.
-        game: a `gymnax.environments.environment.Environment`.
+        game: a `gymnax.environments.environment.Environment`, or what else has its `reset_env`, `step_env`,
+            `is_truncated`, `observation_space` and `action_space` (`tasks.rules.Rules`).
         params: the game's parameters; `max_steps_in_episode` is the time limit.
-        solved: the return at which the field calls the task solved, in the reward's unit.
-        best: the best known return.
+        name: the task's, for messages.
+        threshold: the return at which the field calls the task solved, in the reward's unit; None where it
+            names none.
+        best: the best known return; None where none is known.
         best_unlimited: the best known return of an episode that the limit does not cut; None where that is
             `best`.
         magnitudes: typical sizes of an observation's entries, for networks that want them near one, (obs,);
@@ -31,12 +46,11 @@ class Environment:
         states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
     """
 
-    name: str
-    gymnasium_id: str
     game: Any
     params: Any
-    solved: float
-    best: float
+    name: str = ""
+    threshold: float | None = None
+    best: float | None = None
     states: int = 0
     magnitudes: tuple[float, ...] = ()
     best_unlimited: float | None = None
@@ -62,6 +76,8 @@ class Environment:
     @property
     def action_space(self) -> Space:
         space = self.game.action_space(self.params)
+        if isinstance(space, Discrete | Box):
+            return space
         if hasattr(space, "n"):
             return Discrete(int(space.n))
         low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
@@ -93,6 +109,91 @@ class Environment:
         if self.states:
             return jax.nn.one_hot(obs, self.states, dtype=jnp.float32)
         return jnp.asarray(obs, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A game and all that is known of it. Only `name` and `game` are needed.
+
+    Attributes:
+        name: names folders of results, prompts and episodes: lower case, digits and underscores.
+        game: the rules: an `Environment`, or a function of the game's parameters that makes one.
+        protocols: settings to run under, by name and version (`protocols.by_name`); where there are none,
+            `untuned`, `paper` and `released` with an agent that can choose among the game's actions.
+        words: how its states are put into words, and its actions read; None: no language model can play.
+        prompts: prompt texts by name, or the folder that holds them as .txt files; None: `prompts/<name>/` of
+            the suite.
+        episodes: the LLM episodes that runs use when none are named: a shipped dataset's name, or a folder.
+        reference: a strong policy: observations (N, *obs) float64 -> a mask (N, actions) of the actions that
+            it holds for equally good and for the best, or its continuous actions (N, k).
+        reference_episodes: episodes after which its mean return is known; 1 where nothing is random.
+        restore: environment, observation (*obs,), time () -> the state of the game that shows it.
+        replayed: the state does not follow from the observation, but nothing in the game is random, so that
+            episodes can be replayed from their start.
+        gymnasium_id: the Gymnasium environment that the rules are checked against; empty for none.
+        seeds: seeds of each arm when the command names no number.
+        source: how a command names it; what `tasks.load` was given.
+    """
+
+    name: str
+    game: Environment | Callable[..., Environment]
+    protocols: Mapping[str, Protocol] = dataclasses.field(default_factory=dict)
+    words: Description | None = None
+    prompts: Mapping[str, str] | pathlib.Path | None = None
+    episodes: str = ""
+    reference: Callable[[Any], np.ndarray] | None = None
+    reference_episodes: int = 500
+    restore: Callable[[Environment, jax.Array, jax.Array], Any] | None = None
+    replayed: bool = False
+    gymnasium_id: str = ""
+    seeds: int = 64
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise UserError(
+                f"a task's name is lower-case letters, digits and underscores, such as my_game; got"
+                f" {self.name!r}"
+            )
+
+    def environment(self, **parameters: Any) -> Environment:
+        """The game, made with parameters of its own.
+
+        Raises:
+            UserError: the game takes no such parameter, or refuses its value.
+        """
+        if isinstance(self.game, Environment):
+            if parameters:
+                raise UserError(f"{self.name} takes no parameter '{next(iter(parameters))}'")
+            made = self.game
+        else:
+            known = inspect.signature(self.game).parameters
+            for name in parameters:
+                if name not in known:
+                    raise UserError(
+                        f"{self.name} takes no parameter '{name}'; there are: {', '.join(known) or 'none'}"
+                    )
+            made = self.game(**parameters)
+        return dataclasses.replace(made, name=self.name)
+
+    def under(self, protocol: Protocol) -> Environment:
+        """The game as `protocol` plays it."""
+        return self.environment(**dict(protocol.game))
+
+    def settings(self) -> Mapping[str, Protocol]:
+        """The protocols that it can run under, by name; the first is what runs when none is named."""
+        if self.protocols:
+            return self.protocols
+        return protocols.of_agent(agents.untuned(self.environment().action_space))
+
+    def protocol(self, name: str = "") -> Protocol:
+        """The protocol called `name`, its newest version where it names none; by default the first.
+
+        Raises:
+            UserError: there is none; lists those there are.
+        """
+        known = self.settings()
+        return protocols.choose(known, name or protocols.version(next(iter(known)))[0])
 
 
 def _rounded(tree: Any) -> Any:

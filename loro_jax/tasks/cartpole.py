@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from loro_jax.tasks.base import Environment
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from loro_jax.protocols import PAPER, RELEASED, by_name
+from loro_jax.tasks.actions import Words
+from loro_jax.tasks.base import Environment, Task
+from loro_jax.tasks.planning import Floats
+from loro_jax.tasks.words import Description, Fields, pace, side
+from loro_jax.types import Transition
 
 
 def cartpole() -> Environment:
@@ -11,10 +24,104 @@ def cartpole() -> Environment:
 
     game = CartPole()
     return Environment(
-        name="cartpole",
-        gymnasium_id="CartPole-v1",
         game=game,
         params=game.default_params.replace(max_steps_in_episode=200),
-        solved=195.0,
+        threshold=195.0,
         best=200.0,
     )
+
+
+def fields(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
+    """CartPole's four numbers (m, m/s, rad, rad/s) as sides, sizes in metres and degrees, and paces.
+
+    Sides come from the exact numbers, so that a size that rounds to 0 still has its true side.
+    """
+    x, speed, angle, turning = (float(v) for v in obs)
+    return {
+        "cart_side": side(x),
+        "cart_distance": f"{abs(x):.2f}",
+        "cart_direction": side(speed),
+        "cart_speed": f"{abs(speed):.2f}",
+        "pole_side": side(angle),
+        "pole_angle": f"{abs(math.degrees(angle)):.0f}",
+        "pole_direction": side(turning),
+        "pole_speed": f"{abs(math.degrees(turning)):.0f}",
+        "cart_place": "near" if abs(x) < 0.8 else "off" if abs(x) < 1.6 else "far from",
+        "cart_pace": pace(speed, 0.3, 1.0),
+        "pole_pace": pace(math.degrees(turning), 15, 60),
+    }
+
+
+DESCRIPTION = Description(
+    fields,
+    names=(
+        "cart_side", "cart_distance", "cart_direction", "cart_speed", "pole_side", "pole_angle",
+        "pole_direction", "pole_speed", "cart_place", "cart_pace", "pole_pace",
+    ),
+    reader=Words(("left", "right")),
+)  # fmt: skip
+
+
+def reference(observations: Floats) -> np.ndarray:
+    """Pushes to the side of the force that the regulator asks for; (N, 4) -> (N, 2)."""
+    right = observations @ _gain() > 0
+    return np.stack([~right, right], axis=1)
+
+
+@functools.cache
+def _gain() -> Floats:
+    """Gain (4,) of the force, from Gymnasium's constants linearised upright, in steps of 0.02 s."""
+    from scipy import linalg
+
+    gravity, cart, pole, half, step = 9.8, 1.0, 0.1, 0.5, 0.02
+    total = cart + pole
+    inertia = half * (4 / 3 - pole / total)
+    turn = np.array([0, 0, gravity / inertia, 0])
+    push = -1 / (total * inertia)
+    a = np.eye(4) + step * np.array(
+        [[0, 1, 0, 0], -pole * half / total * turn, [0, 0, 0, 1], turn], np.float64
+    )
+    b = step * np.array([[0], [1 / total - pole * half / total * push], [0], [push]])
+    value = linalg.solve_discrete_are(a, b, np.diag([1.0, 0.1, 10.0, 0.1]), np.array([[0.01]]))
+    return -np.linalg.solve(0.01 + b.T @ value @ b, b.T @ value @ a)[0]
+
+
+def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
+    """The state that shows `obs` at `time`."""
+    from gymnax.environments.classic_control.cartpole import EnvState
+
+    return EnvState(x=obs[0], x_dot=obs[1], theta=obs[2], theta_dot=obs[3], time=time)
+
+
+# Learning rate, target interval, epsilon, discount, batch, network and warm-up are a row of the search for
+# pure RL by `python -m studies.tune` (results/tuning/cartpole.json). Of the 17 rows on 64 seeds (seed
+# 102) this one scores 6,938 +- 85 and the best 7,167 +- 85 (batch_size 64, hidden 128); why it was not
+# taken is not on record. Nothing was tuned for LORO: tau is the study's, and fit_steps is the study's K in
+# the same ratio to the budget.
+STANDARD = PAPER.replace(
+    name="standard@1",
+    budget=10_000,
+    eval_episodes=4,
+    charge="steps",
+    fit_steps=1000,
+    hidden=(256,),
+    learning_rate=2e-3,
+    batch_size=32,
+    discount=0.97,
+    target_network_frequency=400,
+    epsilon=0.2,
+    learning_starts=100,
+    reset_each_interval=False,
+)
+
+TASK = Task(
+    name="cartpole",
+    game=cartpole,
+    protocols=by_name([STANDARD, PAPER, RELEASED]),
+    words=DESCRIPTION,
+    episodes="qwen2.5-coder-0.5b-instruct-hint",
+    reference=reference,
+    restore=restore,
+    gymnasium_id="CartPole-v1",
+    seeds=256,
+)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
-from loro_jax.training.protocols import Protocol
+from loro_jax.protocols import PAPER, Protocol
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
 from loro_jax.types import Arm, Phase
 
 
@@ -37,39 +38,24 @@ class Plan:
     @property
     def online(self) -> int:
         """N - n: environment steps left to an arm that starts from prior data."""
-        return self.protocol.budget - self.prior
+        return self.protocol.schedule.budget - self.prior
 
     @property
     def uniform(self) -> Collect:
         """A uniform policy's data: tau episodes, or as many steps as the LLM's, as prior data is charged."""
-        p, chunks = self.protocol, self.prior // self.protocol.eval_every
-        if p.charge == "episodes":
-            return Collect(p.tau * self.limit, p.tau, chunks, p.alignment)
-        return Collect(self.rows, 0, chunks, p.alignment)
-
-    @property
-    def forget_baseline(self) -> tuple[Phase, ...]:
-        return () if self.protocol.keep_baseline_data else (Forget(),)
-
-    @property
-    def retarget(self) -> tuple[Phase, ...]:
-        interval = self.protocol.pretrain_target_interval
-        return (Retarget(interval),) if interval else ()
+        prior, evaluations = self.protocol.prior, self.prior // self.protocol.schedule.eval_interval
+        if prior.charge == "episodes":
+            return Collect(prior.tau * self.limit, prior.tau, evaluations)
+        return Collect(self.rows, 0, evaluations)
 
 
 def pure_rl(p: Plan) -> Arm:
-    return Arm("pure_rl", (Interact(p.protocol.budget),), "no prior data")
+    return Arm("pure_rl", (Interact(p.protocol.schedule.budget),), "no prior data")
 
 
 def loro(p: Plan) -> Arm:
-    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), Forget(), Interact(p.online))
+    sentence = (p.load, Fit(p.protocol.prior.fit_steps), Forget(), Interact(p.online))
     return Arm("loro", sentence, "pretrained on LLM episodes, which are then dropped", "llm")
-
-
-def loro_chained(p: Plan) -> Arm:
-    repeats: tuple[Phase, ...] = (Forget(), Interact(p.online)) * p.protocol.chained_repeats
-    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), *repeats)
-    return Arm("loro_chained", sentence, "LORO, repeats that go on from one another's weights", "llm")
 
 
 def mix(p: Plan) -> Arm:
@@ -77,15 +63,15 @@ def mix(p: Plan) -> Arm:
 
 
 def loro_keep(p: Plan) -> Arm:
-    sentence = (*p.retarget, p.load, Fit(p.protocol.fit_steps), Interact(p.online))
+    sentence = (p.load, Fit(p.protocol.prior.fit_steps), Interact(p.online))
     return Arm("loro_keep", sentence, "LORO, its LLM episodes kept in the replay", "llm")
 
 
 def random_data(p: Plan) -> Arm:
     sentence: tuple[Phase, ...] = (
         p.uniform,
-        Fit(p.protocol.fit_steps),
-        *p.forget_baseline,
+        Fit(p.protocol.prior.fit_steps),
+        Forget(),
         Interact(p.online),
     )
     return Arm("random_data", sentence, "LORO on a uniform policy's episodes", "uniform")
@@ -94,8 +80,8 @@ def random_data(p: Plan) -> Arm:
 def on_policy(p: Plan) -> Arm:
     sentence: tuple[Phase, ...] = (
         AsPrior(Interact(p.prior)),
-        Fit(p.protocol.fit_steps),
-        *p.forget_baseline,
+        Fit(p.protocol.prior.fit_steps),
+        Forget(),
         Interact(p.online),
     )
     return Arm("on_policy", sentence, "LORO on its own first episodes", "self")
@@ -109,7 +95,9 @@ def random_policy(p: Plan) -> Arm:
     return Arm("random_policy", (), "uniform actions, no learning", "uniform")
 
 
-ARMS: dict[str, Callable[[Plan], Arm]] = {
+Sentence = Callable[[Plan], Arm]
+
+ARMS: dict[str, Sentence] = {
     "pure_rl": pure_rl,
     "loro": loro,
     "mix": mix,
@@ -123,24 +111,29 @@ ARMS: dict[str, Callable[[Plan], Arm]] = {
 BASELINE = "pure_rl"
 
 
-def shares_pretraining(arm: Arm, protocol: Protocol) -> bool:
-    """Whether all members of `arm` start from one network and one pretraining (departure 5).
+def names(protocol: Protocol, prior_episodes: bool = True) -> tuple[str, ...]:
+    """The arms that run when none are named: all, but the chained one only where the protocol chains, and
+    those on LLM episodes only where there are some."""
+    chained = protocol.departures.chained_repeats > 1
+    return tuple(n for n in ARMS if (n != "loro_chained" or chained) and (prior_episodes or not needs_llm(n)))
 
-    Only arms that pretrain on LLM episodes do: the study's other repeats start afresh.
+
+def needs_llm(name: str) -> bool:
+    """Whether the arm called `name` plays, or learns from, LLM episodes."""
+    sketch = Plan(PAPER, 1, PAPER.schedule.eval_interval, 1)
+    return ARMS[name](sketch).source == "llm"
+
+
+def build(chosen: Sequence[str | Sentence], plan: Plan) -> tuple[Arm, ...]:
+    """The arms, by name or by function, in the order given, as the protocol departs from them.
+
+    Raises:
+        UserError: a name that there is not, which lists those there are; or a name that comes twice.
     """
-    return protocol.shared_pretraining and arm.source == "llm" and any(isinstance(p, Fit) for p in arm.phases)
-
-
-def names(protocol: Protocol) -> tuple[str, ...]:
-    """The arms that run when none are named: all, but the chained one only where the protocol chains."""
-    return tuple(n for n in ARMS if n != "loro_chained" or protocol.chained_repeats > 1)
-
-
-def build(chosen: tuple[str, ...], plan: Plan) -> tuple[Arm, ...]:
-    """The named arms, in the order given; a `UserError` lists the names there are."""
-    unknown = [n for n in chosen if n not in ARMS]
+    unknown = [n for n in chosen if isinstance(n, str) and n not in ARMS]
     if unknown:
         raise UserError(f"no arm is called '{unknown[0]}'; there are: {', '.join(ARMS)}")
-    if len(set(chosen)) < len(chosen):
-        raise UserError(f"an arm is named twice: {', '.join(chosen)}")
-    return tuple(ARMS[n](plan) for n in chosen)
+    arms = tuple(depart((ARMS[n] if isinstance(n, str) else n)(plan), plan.protocol) for n in chosen)
+    if len({arm.name for arm in arms}) < len(arms):
+        raise UserError(f"an arm is named twice: {', '.join(arm.name for arm in arms)}")
+    return arms

@@ -1,8 +1,8 @@
 """The words that arms are written in. Each is frozen data with a pure `Run -> Run` call.
 
 A call returns the new run and a record: the returns that stand for the phase on the learning curve,
-one for each chunk of the budget that it uses, shape (chunks,), or an empty one. A long phase is cut by
-`split` into equal pieces, so that arms share compiled programs, and progress and checkpoints come
+one for each evaluation interval of the budget that it uses, (evaluations,), or an empty one. A long phase
+is cut by `split` into equal pieces, so that arms share compiled programs, and progress and checkpoints come
 between pieces; `Interact(a) · Interact(b) = Interact(a + b)` and `Fit(a) · Fit(b) = Fit(a + b)` are laws.
 
 Each phase declares what it costs (`Cost`): the readings of a run's curves follow from that.
@@ -33,7 +33,7 @@ def nothing() -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a phase takes of the budget, in environment steps, whole chunks.
+    """What a phase takes of the budget, in environment steps, whole evaluation intervals.
 
     Attributes:
         prior: spent on prior data.
@@ -53,7 +53,7 @@ class Load:
 
     Attributes:
         rows: transitions that are put in.
-        charged: environment steps that they take of the budget, whole chunks.
+        charged: environment steps that they take of the budget, whole intervals.
         queries: questions that were put to a language model for them; -1 where that is not known.
     """
 
@@ -61,7 +61,7 @@ class Load:
     charged: int = dataclasses.field(default=0, repr=False)  # follows from the rows and the protocol
     queries: int = dataclasses.field(default=0, repr=False)  # follows from the dataset
 
-    def cost(self, chunk: int) -> Cost:
+    def cost(self, interval: int) -> Cost:
         return Cost(prior=self.charged)
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
@@ -79,7 +79,7 @@ class Fit:
 
     steps: int
 
-    def cost(self, chunk: int) -> Cost:
+    def cost(self, interval: int) -> Cost:
         return Cost()
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
@@ -94,24 +94,11 @@ class Fit:
 class Forget:
     """Empties the replay: LORO's "fresh data only". The agent keeps what it learned."""
 
-    def cost(self, chunk: int) -> Cost:
+    def cost(self, interval: int) -> Cost:
         return Cost()
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         return run._replace(replay=replay.empty(run.replay)), nothing()
-
-
-@dataclasses.dataclass(frozen=True)
-class Retarget:
-    """Changes how many gradient steps lie between copies into the target network."""
-
-    interval: int
-
-    def cost(self, chunk: int) -> Cost:
-        return Cost()
-
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
-        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +108,21 @@ class Collect:
     Attributes:
         steps: environment steps at most.
         episodes: stop after so many episodes; 0 for none, which fills all `steps`.
-        chunks: chunks of the budget that this uses, hence the length of the record. With
-            `episodes` equal to `chunks` the record holds their returns; otherwise the mean return
+        evaluations: evaluation intervals of the budget that this uses, hence the length of the record. With
+            `episodes` equal to `evaluations` the record holds their returns; otherwise the mean return
             of the episodes that ended, repeated.
-        alignment: "released" stores (s[t+1], a[t], r[t], s[t+2]) as the reference study does.
     """
 
     steps: int
     episodes: int
-    chunks: int
-    alignment: str = "true"
+    evaluations: int
 
-    def cost(self, chunk: int) -> Cost:
-        return Cost(prior=self.chunks * chunk)
+    def cost(self, interval: int) -> Cost:
+        return Cost(prior=self.evaluations * interval)
+
+    def stored(self, rows: Transition) -> tuple[Transition, jax.Array]:
+        """The rows (steps, ...) as the replay gets them, and which of them, bool (steps,): all."""
+        return rows, jnp.ones(self.steps, bool)
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         env, used = world.environment, run.counters.collect_draws
@@ -153,50 +142,47 @@ class Collect:
         start = (obs, jax.tree.map(jnp.asarray, game), jnp.int32(0))
         _, (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
         wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
-        kept, stored = wanted, rows
-        if self.alignment == "released":  # a row with no observation after it is kept only where terminated
-            followed = ~rows.truncated & (jnp.arange(self.steps) < self.steps - 1)
-            kept, stored = wanted & (rows.terminated | followed), misalign(rows)
-        run = run._replace(replay=replay.add(run.replay, stored, kept))
-        bins = max(self.episodes, 1) if self.episodes == self.chunks else self.steps
+        stored, kept = self.stored(rows)
+        run = run._replace(replay=replay.add(run.replay, stored, wanted & kept))
+        bins = max(self.episodes, 1) if self.episodes == self.evaluations else self.steps
         returns = jnp.zeros(bins).at[episode].add(rows.reward, mode="drop")
-        if self.episodes != self.chunks:
+        if self.episodes != self.evaluations:
             whole = jnp.zeros(bins, bool).at[episode].max(rows.terminated | rows.truncated, mode="drop")
             mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(dtype=jnp.float32), 1)
-            returns = jnp.full(self.chunks, mean)
+            returns = jnp.full(self.evaluations, mean)
         run = count(run, prior_steps=wanted.sum(), collect_draws=1 + self.steps)
-        return run, returns[: self.chunks]
+        return run, returns[: self.evaluations]
 
 
 @dataclasses.dataclass(frozen=True)
 class Interact:
-    """`steps` environment steps of learning online, a whole number of chunks, each then evaluated."""
+    """`steps` environment steps of learning online, whole intervals with an evaluation after each."""
 
     steps: int
 
-    def cost(self, chunk: int) -> Cost:
+    def cost(self, interval: int) -> Cost:
         return Cost(online=self.steps)
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
-        how = world.interaction
-        if self.steps % how.eval_every:
-            raise ValueError(f"{self.steps} steps are not a whole number of chunks of {how.eval_every}")
+        how, train_frequency = world.interaction, world.agent.train_frequency
+        if self.steps % how.eval_interval:
+            raise ValueError(f"{self.steps} steps are not a whole number of intervals of {how.eval_interval}")
 
         def block(run: Run, t: jax.Array) -> tuple[Run, None]:
             def step(i: jax.Array, run: Run) -> Run:
-                return step_environment(run, world, t * how.train_every + i == how.eval_every - 1)
+                return step_environment(run, world, t * train_frequency + i == how.eval_interval - 1)
 
-            run = jax.lax.fori_loop(0, how.train_every, step, run, unroll=how.train_every == 1)
-            ready = replay.size(run.replay) > how.warmup
+            run = jax.lax.fori_loop(0, train_frequency, step, run, unroll=train_frequency == 1)
+            ready = replay.size(run.replay) > world.agent.learning_starts
             return learn(run, world, draw(run.key, Purpose.SAMPLE, run.counters.env_steps), ready), None
 
-        def chunk(run: Run, _: None) -> tuple[Run, jax.Array]:
-            run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_every // how.train_every))
+        def interval(run: Run, _: None) -> tuple[Run, jax.Array]:
+            run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_interval // train_frequency))
             value = evaluate(world, run.agent, draw(run.key, Purpose.EVALUATE, run.counters.env_steps))
             run = watch(run, finite((run.agent, value)))
             return run, jnp.where(run.diverged < 0, value, jnp.nan)
 
-        return jax.lax.scan(chunk, run, None, self.steps // how.eval_every)
+        return jax.lax.scan(interval, run, None, self.steps // how.eval_interval)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,19 +194,19 @@ class AsPrior:
     def __repr__(self) -> str:
         return repr(self.phase)
 
-    def cost(self, chunk: int) -> Cost:
-        return Cost(prior=self.phase.cost(chunk).online)
+    def cost(self, interval: int) -> Cost:
+        return Cost(prior=self.phase.cost(interval).online)
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         return self.phase(run, world, data)
 
 
-def step_environment(run: Run, world: World, chunk_ends: jax.Array) -> Run:
+def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:
     """One exploring step, stored; the next episode begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
-    action = world.agent.explore(run.agent, run.obs, draw(run.key, Purpose.EXPLORE, t), how.epsilon)
+    action = world.agent.explore(run.agent, run.obs, draw(run.key, Purpose.EXPLORE, t))
     obs, game, reward, terminated, truncated = env.step(draw(run.key, Purpose.STEP, t), run.game, action)
-    truncated |= chunk_ends & how.reset_each_chunk & ~terminated
+    truncated |= interval_ends & how.reset_each_interval & ~terminated
     stored = ~truncated if how.drop_cut else jnp.bool_(True)
     transition = Transition(run.obs, action, reward, obs, terminated, truncated)
     done = terminated | truncated
@@ -259,27 +245,19 @@ def finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in numbers]))
 
 
-def misalign(rows: Transition) -> Transition:
-    """Rows (T, ...) of whole episodes in the reference study's alignment (`episodes.realign`)."""
-    after = jnp.concatenate([rows.next_obs[1:], jnp.zeros_like(rows.next_obs[:1])])
-    ends = rows.terminated | rows.truncated
-    after = jnp.where(ends.reshape(-1, *[1] * (after.ndim - 1)), 0.0, after)
-    return rows._replace(obs=rows.next_obs, next_obs=after)
-
-
 def count(run: Run, **more: Any) -> Run:
     """The run with `more` added to its counters."""
     added = {name: getattr(run.counters, name) + jnp.int32(value) for name, value in more.items()}
     return run._replace(counters=run.counters._replace(**added))
 
 
-def split(phase: Phase, chunk: int, fit: int) -> tuple[Phase, ...]:
-    """The phase as equal pieces of at most `chunk` environment or `fit` gradient steps, and a rest."""
+def split(phase: Phase, interval: int, fit: int) -> tuple[Phase, ...]:
+    """The phase as equal pieces of at most `interval` environment or `fit` gradient steps, and a rest."""
     if isinstance(phase, AsPrior):  # which runs the same programs
-        return split(phase.phase, chunk, fit)
+        return split(phase.phase, interval, fit)
     if not isinstance(phase, Interact | Fit):
         return (phase,)
-    piece = chunk if isinstance(phase, Interact) else fit
+    piece = interval if isinstance(phase, Interact) else fit
     if phase.steps <= piece:
         return (phase,)
     whole, rest = divmod(phase.steps, piece)

@@ -20,25 +20,17 @@ class Interaction:
     """How an agent meets its environment online.
 
     Attributes:
-        epsilon: probability that an agent which explores by epsilon replaces its greedy action.
-        eval_every: environment steps between evaluations; one such block is a *chunk*.
+        eval_interval: environment steps between evaluations.
         eval_episodes: greedy episodes per evaluation, in an environment of their own.
-        train_every: environment steps per gradient step; divides `eval_every`.
-        warmup: transitions the replay must exceed before online gradient steps are taken.
-        capacity: transitions the replay holds.
-        reset_each_chunk: a chunk begins with a fresh episode, which cuts the one before.
+        reset_each_interval: an interval begins with a fresh episode, which cuts the one before.
         drop_cut: the last transition of a cut episode is not stored.
         eval_limit: steps after which an evaluation episode is cut; 0 for the environment's own limit.
     """
 
-    epsilon: float
-    eval_every: int
+    eval_interval: int
     eval_episodes: int
-    train_every: int
-    warmup: int
-    capacity: int
-    reset_each_chunk: bool
-    drop_cut: bool
+    reset_each_interval: bool
+    drop_cut: bool = False
     eval_limit: int = 0
 
 
@@ -64,7 +56,7 @@ class World:
             key=key,
             fit_key=fit_key,
             agent=self.agent.init(draw(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
-            replay=replay.create(self.interaction.capacity, self.example),
+            replay=replay.create(self.agent.replay_capacity, self.example),
             game=game,
             obs=obs,
             counters=Counters(*(zero,) * len(Counters._fields)),

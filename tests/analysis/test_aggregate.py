@@ -19,7 +19,7 @@ from loro_jax.analysis import aggregate, aggregate_figures, statistics
 from loro_jax.analysis.aggregate import Task
 from loro_jax.errors import UserError, command
 from loro_jax.running import experiment, results
-from loro_jax.training.protocols import relevant
+from loro_jax.protocols import relevant
 
 ARMS = ("pure_rl", "loro")
 

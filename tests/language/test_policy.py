@@ -8,7 +8,7 @@ import pytest
 
 from loro_jax.language import policy, prompts
 from loro_jax.language.backend import Completion, Query
-from loro_jax.language.parse import Number, Words
+from loro_jax.tasks.actions import Number, Words
 from loro_jax.language.policy import LanguagePolicy, Mode, Request
 
 PROMPT = prompts.parse("Push.\nLeans {side}.\n---\nSo", "p", ("side",), "p")

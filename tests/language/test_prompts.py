@@ -12,7 +12,7 @@ import pytest
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import describe, prompts
-from loro_jax.language.parse import Words
+from loro_jax.tasks.actions import Words
 from loro_jax.tasks import REGISTRY
 
 FIELDS = ("angle", "side")

@@ -22,7 +22,7 @@ from loro_jax.running import estimate, experiment, results
 from loro_jax.tasks.pong import FRAMES, frame, lead, observation, reference, start
 from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
-from loro_jax.training.protocols import PAPER, relevant
+from loro_jax.protocols import PAPER, relevant
 from loro_jax.training.world import evaluate, play
 from studies import pong_console
 

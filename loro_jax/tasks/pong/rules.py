@@ -122,11 +122,9 @@ def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
             return is_over(state.memory)
 
     return Environment(
-        name="pong",
-        gymnasium_id="ALE/Pong-v5",
         game=Pong(),
         params=environment.EnvParams(max_steps_in_episode=limit),
-        solved=1.0,  # a lead after 200 steps: about what `reference`, below, reaches
+        threshold=1.0,  # a lead after 200 steps: about what `reference`, below, reaches
         best=5.0,  # in 200 steps, by the beam search of studies.pong_fidelity
         best_unlimited=float(WINNING_SCORE),  # to nil, which the same search reaches after about 800 steps
         magnitudes=(128.0, 188.0, 128.0, 64.0, 128.0, 128.0, 10.0, 10.0, 16.0, 16.0),

@@ -1,45 +1,22 @@
-"""The grid worlds in words, with the memory of what was seen: cells that proved safe, holes, the cliff."""
+"""Grid worlds in words, with the memory of what was seen: cells that proved safe, holes, the cliff."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.tasks.base import Environment
 from loro_jax.types import Transition
 
 FIELDS = ("row", "column", "down", "right", "around", "seen")
 Moves = Mapping[str, tuple[int, int]]
-LAKE: Moves = {"left": (0, -1), "down": (1, 0), "right": (0, 1), "up": (-1, 0)}
-CLIFF: Moves = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1)}
 
 
-def frozen_lake(obs: np.ndarray, life: Sequence[Transition]) -> dict[str, str]:
-    """A square lake; holes are known once this life has fallen into them."""
-    size = round(len(obs) ** 0.5)
-
-    def entered(t: Transition) -> tuple[int, str]:
-        fell = bool(t.terminated) and float(t.reward) == 0
-        return int(np.argmax(t.next_obs)), "a hole" if fell else "safe ice"
-
-    return _fields(obs, (size, size), LAKE, life, entered, "a hole")
-
-
-def cliff_walking(obs: np.ndarray, life: Sequence[Transition]) -> dict[str, str]:
-    """Four rows of twelve cells; a cell of the cliff is known once this life has stepped on it."""
-    moves = tuple(CLIFF.values())
-
-    def entered(t: Transition) -> tuple[int, str]:
-        if float(t.reward) > -100:
-            return int(np.argmax(t.next_obs)), "safe"
-        row, column = divmod(int(np.argmax(t.obs)), 12)  # a fall ends at the start, so reckon where it was
-        down, right = moves[int(t.action)]
-        return (row + down) * 12 + column + right, "the cliff"
-
-    return _fields(obs, (4, 12), CLIFF, life, entered, "the cliff")
-
-
-def _fields(
+def describe(
     obs: np.ndarray,
     shape: tuple[int, int],
     moves: Moves,
@@ -70,3 +47,9 @@ def _fields(
         "around": ", ".join(f"{word}: {beside(move)}" for word, move in moves.items()),
         "seen": places or "none yet",
     }
+
+
+def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
+    """The state that shows the cell `obs` at `time`."""
+    _, start = environment.reset(jax.random.key(0))
+    return start.replace(position=jnp.argmax(obs).astype(jnp.int32), time=time)

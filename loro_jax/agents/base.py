@@ -1,0 +1,82 @@
+"""What off-policy agents have in common: settings that are flags, and how they are fitted to a game."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+import tyro
+
+from loro_jax.errors import UserError, require
+
+if TYPE_CHECKING:
+    from loro_jax.spaces import Space
+
+Self = TypeVar("Self", bound="OffPolicy")
+
+
+@dataclasses.dataclass(frozen=True)
+class OffPolicy:
+    """Settings of an agent that learns from a replay. All static; each is a command-line flag."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the networks' hidden layers."""
+    learning_rate: float = 5e-5
+    """Adam's learning rate."""
+    batch_size: int = 256
+    """Transitions per gradient step."""
+    discount: float = 0.99
+    """Discount per environment step."""
+    epsilon: float = 0.1
+    """Probability that a uniform action (SAC's exploration "mode": a zero) replaces the greedy one."""
+    train_frequency: int = 1
+    """Environment steps per gradient step; divides the evaluation interval."""
+    learning_starts: int = 256
+    """Transitions that the replay must exceed before online gradient steps are taken."""
+    replay_capacity: int = 100_000
+    """Transitions the replay holds."""
+    normalise_observations: bool = False
+    """Networks see observations divided by the task's magnitudes, where it names any."""
+    magnitudes: Annotated[tuple[float, ...], tyro.conf.Suppress] = ()
+    """What observations are divided by, (obs,); nothing if empty. Set by `for_game`, not by hand."""
+
+    name: ClassVar[str]
+    networks: ClassVar[int] = 1
+    """Networks of the `hidden` widths that a gradient step trains."""
+    of_game: ClassVar[tuple[str, ...]] = ("magnitudes",)
+    """Fields that follow from the game, hence are no settings."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "train_frequency", "replay_capacity"):
+            require(getattr(self, name) >= 1, name, "must be at least 1")
+        require(self.learning_starts >= 0, "learning_starts", "must not be negative")
+        for name in ("replay_capacity", "learning_starts"):
+            require(getattr(self, name) < 2**31, name, "must be less than 2**31, as steps are counted")
+        for name in ("learning_rate", "discount", "epsilon"):
+            require(math.isfinite(getattr(self, name)), name, "must be a finite number")
+        require(0 <= self.epsilon <= 1, "epsilon", "must lie in [0, 1]")
+        require(0 <= self.discount <= 1, "discount", "must lie in [0, 1]")
+        require(self.learning_rate > 0, "learning_rate", "must be positive")
+        require(bool(self.hidden) and min(self.hidden) > 0, "hidden", "must list positive widths")
+
+    @classmethod
+    def untuned(cls: type[Self]) -> Self:
+        """Settings for a game that nothing was tuned for: small networks, a learning rate that is common."""
+        return cls(hidden=(64, 64), learning_rate=1e-3, batch_size=64, learning_starts=500)
+
+    @classmethod
+    def accepts(cls, actions: Space) -> bool:
+        """Whether it can choose among these actions."""
+        raise NotImplementedError
+
+    def for_game(self: Self, actions: Space, magnitudes: tuple[float, ...] = ()) -> Self:
+        """The same agent for one game; a `UserError` if it cannot choose among its actions."""
+        if not self.accepts(actions):
+            raise UserError(f"{type(self).__name__} cannot choose among {actions}; name another agent")
+        return dataclasses.replace(self, magnitudes=magnitudes if self.normalise_observations else ())
+
+
+def settings(agent: Any) -> dict[str, Any]:
+    """An agent's settings by name: its fields but for those that follow from the game."""
+    return {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent) if f.name not in agent.of_game}

@@ -1,0 +1,217 @@
+"""Protocols: all that is fixed before the first seed is drawn, in four groups and the game's parameters.
+
+A protocol has a name and a version, `standard@1`, and never changes once results were published under it: a
+better setting is `standard@2`, and `standard` means the newest. Every field of a group is a command-line
+flag; names are unique over all groups, so that flags stay short. All of it is static.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from loro_jax import agents
+from loro_jax.agents import DDQN, SAC, Learner
+from loro_jax.departures.settings import Departures
+from loro_jax.errors import UserError, require
+
+Parameters = tuple[tuple[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a seed trains, and how it is evaluated."""
+
+    budget: int = 30_000
+    """Environment steps of each seed, prior data included as `charge` says; a whole number of evaluation
+    intervals."""
+    eval_interval: int = 200
+    """Environment steps between evaluations."""
+    eval_episodes: int = 1
+    """Greedy episodes per evaluation, in an environment of their own."""
+    eval_limit: int = 0
+    """Steps after which an evaluation episode is cut; 0 for the task's own limit, at which training and prior
+    data are cut whatever this says."""
+    reset_each_interval: bool = True
+    """An evaluation interval begins with a fresh episode, cutting (never terminating) the one before."""
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "eval_interval", "eval_episodes"):
+            require(getattr(self, name) >= 1, name, "must be at least 1")
+        require(self.eval_limit >= 0, "eval_limit", "must not be negative")
+        require(self.budget < 2**31, "budget", "must be less than 2**31, as steps are counted")
+        require(
+            self.budget % self.eval_interval == 0, "budget", f"must be a multiple of {self.eval_interval}"
+        )
+
+    @property
+    def evaluations(self) -> int:
+        """On every learning curve."""
+        return self.budget // self.eval_interval
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorUse:
+    """What is done with prior data, and what it costs."""
+
+    tau: int = 10
+    """Prior episodes an arm starts from."""
+    fit_steps: int = 3000
+    """K: gradient steps of pretraining on the prior data."""
+    charge: Literal["episodes", "steps"] = "episodes"
+    """What prior data costs: "episodes" one evaluation interval for each prior episode, as the study plots
+    it; "steps" the environment steps it took, rounded up to whole intervals."""
+
+    def __post_init__(self) -> None:
+        require(self.tau >= 1, "tau", "must be at least 1")
+        require(0 <= self.fit_steps < 2**31, "fit_steps", "must lie between 0 and 2**31 - 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Settings that every arm shares. The reference study is arXiv 2505.10861 with its released code.
+
+    Raises:
+        UserError: a setting that means nothing, or two that do not go together.
+    """
+
+    name: Annotated[str, tyro.conf.Suppress]
+    """Name and version of the protocol that these settings started from, such as standard@1."""
+    schedule: Schedule = dataclasses.field(default=Schedule())
+    agent: tyro.conf.AvoidSubcommands[Learner] = dataclasses.field(default=DDQN())
+    """Of every arm that brings none of its own."""
+    prior: PriorUse = dataclasses.field(default=PriorUse())
+    departures: Departures = dataclasses.field(default=Departures())
+    game: Annotated[Parameters, tyro.conf.Suppress] = ()
+    """Parameters that the task's game is made with, by name."""
+
+    def __post_init__(self) -> None:
+        interval, agent = self.schedule.eval_interval, self.agent
+        require(interval % agent.train_frequency == 0, "train_frequency", "must divide eval_interval")
+        steps = self.schedule.budget * self.departures.chained_repeats + self.prior.fit_steps
+        require(steps < 2**31, "budget", "times chained_repeats, and fit_steps, must be less than 2**31")
+        if self.departures.pretrain_target_frequency and not hasattr(agent, "target_network_frequency"):
+            raise UserError(
+                "--pretrain-target-frequency is for agents that copy their target network; "
+                f"{agent.name} updates its targets softly"
+            )
+
+    def replace(self, **settings: Any) -> Protocol:
+        """The protocol with some settings changed, whichever group they are in, or `name` or `game`.
+
+        Raises:
+            UserError: no setting is called so, or its value means nothing.
+        """
+        changed: dict[str, Any] = {}
+        groups = {name: self.group(name) for name in GROUPS}
+        for name, value in settings.items():
+            if name in ("name", "game", *GROUPS):
+                changed[name] = tuple(sorted(dict(value).items())) if name == "game" else value
+                continue
+            group = next((g for g, values in groups.items() if name in values), None)
+            if group is None:
+                raise UserError(f"no setting is called '{name}'; there are: {', '.join(self.flat())}")
+            changed.setdefault(group, {})[name] = tuple(value) if isinstance(value, list) else value
+        for group in GROUPS:
+            if isinstance(changed.get(group), dict):
+                changed[group] = dataclasses.replace(getattr(self, group), **changed[group])
+        return dataclasses.replace(self, **changed)
+
+    def group(self, name: str) -> dict[str, Any]:
+        """The settings of one group, by name."""
+        value = getattr(self, name)
+        return agents.settings(value) if name == "agent" else dataclasses.asdict(value)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name, over all groups."""
+        return {k: v for name in GROUPS for k, v in self.group(name).items()}
+
+    def changes(self, other: Protocol) -> dict[str, Any]:
+        """The settings in which this differs from `other`, with the values that they have here."""
+        there, here = other.flat(), self.flat()
+        found = {k: v for k, v in here.items() if k not in there or there[k] != v}
+        if self.agent.name != other.agent.name:
+            found = {"agent": self.agent.name, **found}
+        return found | ({"game": dict(self.game)} if self.game != other.game else {})
+
+
+GROUPS = ("schedule", "agent", "prior", "departures")
+
+NAME = re.compile(r"(?P<name>[a-z][a-z0-9_-]*)@(?P<version>[1-9][0-9]*)")
+
+
+def version(name: str) -> tuple[str, int]:
+    """ "standard@1" -> "standard", 1; a `ValueError` for what is no such name."""
+    if not (found := NAME.fullmatch(name)):
+        raise ValueError(f"a protocol's name has a version, such as standard@1; got '{name}'")
+    return found["name"], int(found["version"])
+
+
+def by_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
+    """Protocols by their names; a `ValueError` for a name without a version, or one that comes twice."""
+    found = {}
+    for protocol in protocols:
+        version(protocol.name)
+        if protocol.name in found:
+            raise ValueError(f"two protocols are called {protocol.name}")
+        found[protocol.name] = protocol
+    return found
+
+
+def choose(protocols: Mapping[str, Protocol], name: str) -> Protocol:
+    """The protocol called `name`, the newest version where it names none.
+
+    Raises:
+        UserError: there is none; lists those there are.
+    """
+    if name in protocols:
+        return protocols[name]
+    versions = {version(known)[1]: known for known in protocols if version(known)[0] == name}
+    if not versions:
+        raise UserError(f"no protocol is called '{name}'; there are: {', '.join(protocols)}")
+    return protocols[versions[max(versions)]]
+
+
+PAPER = Protocol("paper@1")
+"""The reference study as its paper describes the method; the defaults above are its settings."""
+
+RELEASED = PAPER.replace(
+    name="released@1",
+    alignment="released",
+    chained_repeats=5,
+    pretrain_target_frequency=200,
+    limits_terminal=True,
+    keep_baseline_data=True,
+    drop_cut=True,
+)
+"""Bug-compatible with the released code. A seed stands for one replicate of the whole study: its own
+pretraining, which the repeats of `loro_chained` share and go on from (departures 2 and 5), and of which
+`loro` is run 0. `shared_pretraining` would give all replicates one draw of it, and stays off."""
+
+SAC_PAPER = PAPER.replace(agent=SAC())
+"""`paper` for continuous actions: SAC with the study's settings, which are the class's defaults."""
+
+SAC_RELEASED = RELEASED.replace(
+    pretrain_target_frequency=0, agent=SAC(exploration="mode", action_range="unit")
+)
+"""`released` for continuous actions; SAC copies no target network, so that departure 3 does not apply."""
+
+
+STUDY = {"ddqn": (PAPER, RELEASED), "sac": (SAC_PAPER, SAC_RELEASED)}
+"""The study's protocols by the agent that learns."""
+
+
+def of_agent(agent: Learner) -> dict[str, Protocol]:
+    """What a task runs under that names no protocols, by name: `untuned`, common settings that were tuned for
+    nothing, with `agent`; then the study's, where it used such an agent."""
+    untuned = Protocol(
+        "untuned@1",
+        schedule=Schedule(budget=20_000, eval_episodes=4, reset_each_interval=False),
+        agent=agent,
+        prior=PriorUse(fit_steps=2000, charge="steps"),
+    )
+    return by_name([untuned, *STUDY.get(agent.name, ())])

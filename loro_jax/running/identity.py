@@ -1,0 +1,172 @@
+"""What ran, as JSON that ages: a schema, and comparison by meaning.
+
+A run's identity holds every setting by its group. Two identities are compared after `upgraded` has put both
+into the newest schema, and a setting that one of them does not name has its default there: a field that is
+added later, with a default that changes nothing, does not orphan older runs. Knows no JAX, but for
+`differences`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from loro_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from loro_jax.protocols import Protocol
+    from loro_jax.tasks import Task
+    from loro_jax.types import Arm
+
+SCHEMA = 2
+
+# Schema 1 held the settings flat, under other names, and left out what an agent or a game did not use.
+OF_SCHEMA_1 = {
+    "schedule": {
+        "budget": "budget", "eval_every": "eval_interval", "eval_episodes": "eval_episodes",
+        "eval_limit": "eval_limit", "reset_each_chunk": "reset_each_interval",
+    },
+    "agent": {
+        "hidden": "hidden", "learning_rate": "learning_rate", "batch_size": "batch_size",
+        "discount": "discount", "epsilon": "epsilon", "train_every": "train_frequency",
+        "warmup": "learning_starts", "replay_capacity": "replay_capacity",
+        "normalise_observations": "normalise_observations", "target_interval": "target_network_frequency",
+        "soft_update": "polyak", "initial_temperature": "initial_temperature", "exploration": "exploration",
+        "action_range": "action_range",
+    },
+    "prior": {"tau": "tau", "fit_steps": "fit_steps", "charge": "charge"},
+    "departures": {
+        "alignment": "alignment", "chained_repeats": "chained_repeats",
+        "pretrain_target_interval": "pretrain_target_frequency", "limits_terminal": "limits_terminal",
+        "shared_pretraining": "shared_pretraining", "keep_baseline_data": "keep_baseline_data",
+        "drop_cut": "drop_cut",
+    },
+    "game": {"drop_first_half": "drop_first_half"},
+}  # fmt: skip
+GAME_DEFAULTS = {"drop_first_half": False}  # schema 1 named it also where it was off
+
+
+def identify(
+    task: Task,
+    protocol: Protocol,
+    seeds: int,
+    seed: int,
+    episodes: dict[str, Any] | None,
+    arms: tuple[Arm, ...],
+) -> dict[str, Any]:
+    """The identity of a run. The file that a stranger's task comes from is part of it, by its SHA-256."""
+    from loro_jax.protocols import GROUPS
+    from loro_jax.tasks.loading import fingerprint
+
+    settings = {name: protocol.group(name) for name in GROUPS} | {"game": dict(protocol.game)}
+    settings["agent"] = {"name": protocol.agent.name, **settings["agent"]}
+    file = fingerprint(task)
+    return {
+        "schema": SCHEMA,
+        "task": task.name,
+        **({"task_sha256": file} if file else {}),
+        "protocol": protocol.name,
+        "settings": settings,
+        "seeds": seeds,
+        "seed": seed,
+        "episodes": episodes,
+        "arms": {arm.name: _sentence(arm) for arm in arms},
+    }
+
+
+def _sentence(arm: Arm) -> list[str]:
+    return ([repr(arm.agent)] if arm.agent is not None else []) + [repr(phase) for phase in arm.phases]
+
+
+def upgraded(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity in the newest schema.
+
+    Raises:
+        UserError: it is of a schema that this version does not know, or no identity at all.
+    """
+    schema = identity.get("schema", 1)
+    if schema == SCHEMA:
+        if not isinstance(identity.get("settings"), dict) or "task" not in identity:
+            raise UserError("its identity is damaged")
+        return dict(identity)
+    if schema != 1 or not isinstance(identity.get("protocol"), dict) or "benchmark" not in identity:
+        raise UserError(f"its identity has schema {schema}, which this version of loro_jax does not read")
+    flat = identity["protocol"]
+    settings: dict[str, dict[str, Any]] = {
+        group: {new: flat[old] for old, new in names.items() if old in flat}
+        for group, names in OF_SCHEMA_1.items()
+    }
+    settings["agent"]["name"] = "sac" if "polyak" in settings["agent"] else "ddqn"
+    settings["game"] = {k: v for k, v in settings["game"].items() if v != GAME_DEFAULTS[k]}
+    return {
+        "schema": SCHEMA,
+        "task": identity["benchmark"],
+        "protocol": f"{flat.get('name')}@1",
+        "settings": settings,
+        **{k: identity.get(k) for k in ("seeds", "seed", "episodes")},
+        "arms": {name: [_renamed(p) for p in arm] for name, arm in (identity.get("arms") or {}).items()},
+    }
+
+
+def _renamed(phase: str) -> str:
+    """A phase as schema 1 wrote it, in today's words."""
+    if found := re.fullmatch(r"Collect\((steps=\d+, episodes=\d+), chunks=(\d+), alignment='(\w+)'\)", phase):
+        word = "ShiftedCollect" if found[3] == "released" else "Collect"
+        return f"{word}({found[1]}, evaluations={found[2]})"
+    return phase
+
+
+def protocol_of(identity: Mapping[str, Any]) -> Protocol:
+    """The settings that a run had, as a `Protocol`.
+
+    Raises:
+        UserError: it names a setting or an agent that this version does not know.
+    """
+    from loro_jax.agents import AGENTS
+    from loro_jax.protocols import Protocol
+
+    now = upgraded(identity)
+    groups = {name: dict(values) for name, values in now["settings"].items()}
+    agent = groups.get("agent", {}).pop("name", "ddqn")
+    if agent not in AGENTS:
+        raise UserError(f"the run is of the agent '{agent}', which this version does not know")
+    flat = {k: v for name, values in groups.items() if name != "game" for k, v in values.items()}
+    base = Protocol(now["protocol"], agent=AGENTS[agent]())  # type: ignore[arg-type]
+    return base.replace(game=groups.get("game", {}), **flat)
+
+
+def differences(there: Any, here: Mapping[str, Any]) -> list[str]:
+    """In what two runs differ, a phrase each, settings that one does not name having their defaults."""
+    if not isinstance(there, Mapping):
+        return ["what is there names no run"]
+    try:
+        before, now = _flat(there), _flat(here)
+    except UserError as error:
+        return [str(error)]
+    names = [*before, *(k for k in now if k not in before)]
+    return [
+        f"{name} {_short(before.get(name))} there, {_short(now.get(name))} here"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as a flat dictionary of JSON's types, defaults filled in."""
+    now = upgraded(identity)
+    protocol = protocol_of(identity)
+    rows: dict[str, Any] = {"task": now["task"], "protocol": protocol.name, "agent": protocol.agent.name}
+    rows |= {k: list(v) if isinstance(v, tuple) else v for k, v in protocol.flat().items()}
+    rows |= {f"game.{k}": list(v) if isinstance(v, tuple) else v for k, v in protocol.game}
+    rows |= {"task's file": now.get("task_sha256"), "seeds": now.get("seeds"), "seed": now.get("seed")}
+    for k, v in (now.get("episodes") or {}).items():
+        rows[f"episodes.{k}"] = v
+    rows |= {f"arms.{name}": phases for name, phases in now["arms"].items()}
+    return rows | {"arms": list(now["arms"])}
+
+
+def _short(value: Any) -> str:
+    """A value in one line of no more than a few words."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= 60 else f"{line[:57]}..."

@@ -1,0 +1,41 @@
+"""Any game of gymnax as a task: `gymnax:Catch-bsuite`. Without words, so no language model plays it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from loro_jax.errors import UserError
+from loro_jax.tasks.base import Environment, Task
+
+
+def task_of(name: str) -> Task:
+    """The task of gymnax's game `name`, under its default parameters.
+
+    A game of n enumerated observations gives them one-hot. Neither a threshold nor a best return is known.
+
+    Raises:
+        UserError: gymnax has no such game, or one whose observations or actions this suite does not take.
+    """
+    import gymnax
+
+    if name not in gymnax.registered_envs:
+        near = difflib.get_close_matches(name, gymnax.registered_envs, 3, 0.3) or gymnax.registered_envs
+        raise UserError(f"gymnax has no game '{name}'; it has for instance {', '.join(near)}")
+
+    def game() -> Environment:
+        made, params = gymnax.make(name)
+        if not hasattr(params, "max_steps_in_episode"):
+            raise UserError(f"gymnax's {name} has no time limit (max_steps_in_episode), which episodes need")
+        states = int(getattr(made.observation_space(params), "n", 0))
+        return Environment(game=made, params=params, states=states)
+
+    try:
+        game()
+    except UserError:
+        raise
+    except Exception as error:  # a game may ask for a package of its own
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"gymnax's {name} cannot be made ({type(error).__name__}: {why})") from None
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return Task(name=f"gymnax_{slug}", game=game, source=f"gymnax:{name}")

@@ -1,0 +1,109 @@
+"""Finds a task by what a command names: the suite's own, one in a file or module, or a game of gymnax's."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import pathlib
+import sys
+from typing import Any
+
+from loro_jax.errors import UserError
+from loro_jax.tasks.base import Task
+
+NAMES = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
+"""The suite's own, in the order in which tables show them."""
+USAGE = (
+    "a task is named by the suite's own name, as FILE.py:NAME (a module-level `NAME = Task(...)`), as"
+    " PACKAGE.MODULE:NAME, or as gymnax:NAME"
+)
+
+
+def load(task: str | Task) -> Task:
+    """The task called so; a `Task` is its own name.
+
+    Args:
+        task: "cartpole"; "my_game.py:TASK", or "my_game.py" for its `TASK`; "package.module:NAME"; or
+            "gymnax:Catch-bsuite".
+
+    Raises:
+        UserError: there is none, or its file cannot be run; one line that says what to do.
+
+    >>> load("frozen_lake").environment().limit
+    100
+    """
+    if isinstance(task, Task):
+        return task
+    place, _, name = task.rpartition(":")
+    if task in NAMES:
+        found = importlib.import_module(f"loro_jax.tasks.{task}").TASK
+    elif place == "gymnax":
+        from loro_jax.tasks.gymnax import task_of
+
+        found = task_of(name)
+    elif task.endswith(".py"):
+        found = _attribute(_run(pathlib.Path(task)), task, "TASK")
+    elif place.endswith(".py"):
+        found = _attribute(_run(pathlib.Path(place)), place, name)
+    elif place:
+        found = _attribute(_import(place), place, name)
+    else:
+        raise UserError(f"no task is called '{task}'; there are: {', '.join(NAMES)}; {USAGE}")
+    if not isinstance(found, Task):
+        raise UserError(f"{task}: is {type(found).__name__}, not a Task; {USAGE}")
+    return dataclasses.replace(found, source=found.source or task)
+
+
+def fingerprint(task: Task) -> str:
+    """SHA-256 of the file that a stranger's task comes from; empty for any other."""
+    path = task.source if task.source.endswith(".py") else task.source.rpartition(":")[0]
+    if not path.endswith(".py"):
+        return ""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def _run(path: pathlib.Path) -> Any:
+    """The module that a file makes; it may import its neighbours."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {USAGE}")
+    name = f"loro_jax_task_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    beside = str(path.resolve().parent)
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        line = error.__traceback__
+        while line is not None and line.tb_frame.f_code.co_filename != str(path):
+            line = line.tb_next
+        where = f"{path}:{line.tb_lineno}" if line is not None else f"{path}"
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{where}: cannot be run ({type(error).__name__}: {why})") from error
+    finally:
+        sys.path.remove(beside)
+    return module
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name}: cannot be imported ({error}); {USAGE}") from None
+
+
+def _attribute(module: Any, place: str, name: str) -> Any:
+    if not hasattr(module, name):
+        tasks = [k for k, v in vars(module).items() if isinstance(v, Task)]
+        raise UserError(f"{place}: has no {name}; its tasks are: {', '.join(tasks) or 'none'}")
+    return getattr(module, name)

@@ -1,0 +1,106 @@
+"""A game written as two pure functions, for whoever does not want to subclass gymnax."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from loro_jax.errors import UserError
+from loro_jax.spaces import Box, Discrete, Space
+from loro_jax.tasks.base import Environment
+
+
+@struct.dataclass
+class Limit:
+    """The game's only parameter."""
+
+    max_steps_in_episode: int
+
+
+@struct.dataclass
+class Clocked:
+    """The game's own state, and the steps of the episode so far, ()."""
+
+    inner: Any
+    time: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Functions in the form of a gymnax game (see `environment`)."""
+
+    first: Callable[[chex.PRNGKey], tuple[jax.Array, Any]]
+    then: Callable[[chex.PRNGKey, Any, jax.Array], tuple[jax.Array, Any, jax.Array, jax.Array]]
+    shape: tuple[int, ...]
+    actions: Space
+
+    def observation_space(self, params: Limit) -> Rules:
+        return self  # of which only the shape is asked for
+
+    def action_space(self, params: Limit) -> Space:
+        return self.actions
+
+    def reset_env(self, key: chex.PRNGKey, params: Limit) -> tuple[jax.Array, Clocked]:
+        obs, inner = self.first(key)
+        return obs, Clocked(inner, jnp.int32(0))
+
+    def step_env(
+        self, key: chex.PRNGKey, state: Clocked, action: jax.Array, params: Limit
+    ) -> tuple[jax.Array, Clocked, jax.Array, jax.Array, dict[Any, Any]]:
+        obs, inner, reward, terminated = self.then(key, state.inner, action)
+        return obs, Clocked(inner, state.time + 1), reward, terminated, {}
+
+    def is_truncated(self, state: Clocked, params: Limit) -> jax.Array:
+        return jnp.asarray(state.time >= params.max_steps_in_episode)
+
+
+def environment(
+    reset: Callable[[chex.PRNGKey], tuple[jax.Array, Any]],
+    step: Callable[[chex.PRNGKey, Any, jax.Array], tuple[jax.Array, Any, jax.Array, jax.Array]],
+    *,
+    observation_shape: tuple[int, ...] = (),
+    states: int = 0,
+    actions: Discrete | Box,
+    limit: int,
+    threshold: float | None = None,
+    best: float | None = None,
+    magnitudes: tuple[float, ...] = (),
+) -> Environment:
+    """A game from its two functions; both are traced by JAX.
+
+    Args:
+        reset: key -> observation (*observation_shape,), and a state: any pytree of arrays.
+        step: key, state, action -> observation, state, reward (), terminated () by the rules. It neither
+            resets nor truncates, and the state counts no time: `limit` does both.
+        observation_shape: of one observation, numbers.
+        states: in its place, for observations that are whole numbers from 0 to `states` - 1, ().
+        actions: `Discrete(n)` or `Box(low, high)`.
+        limit: steps after which an episode is truncated.
+        threshold: the return at which the game counts as solved; None where nobody has said.
+        best: the best known return; None where none is known.
+        magnitudes: typical sizes of an observation's entries, (obs,), for `normalise_observations`.
+
+    Raises:
+        UserError: neither `observation_shape` nor `states` is given, or both, or `limit` is below 1.
+
+    >>> import jax.numpy as jnp
+    >>> coin = environment(
+    ...     lambda key: (jnp.zeros(1), jnp.int32(0)),
+    ...     lambda key, state, action: (jnp.zeros(1), state, jnp.float32(action), jnp.bool_(False)),
+    ...     observation_shape=(1,), actions=Discrete(2), limit=5, best=5.0,
+    ... )
+    >>> coin.limit, coin.action_space
+    (5, Discrete(n=2))
+    """
+    if bool(observation_shape) == bool(states):
+        raise UserError("a game has either an observation_shape, such as (4,), or a number of states")
+    if limit < 1:
+        raise UserError(f"limit is {limit}, but an episode needs at least one step")
+    rules = Rules(reset, step, observation_shape, actions)
+    return Environment(rules, Limit(limit), "", threshold, best, states, magnitudes)
