@@ -1,49 +1,46 @@
-"""Every benchmark, and one answer over all of them: `python -m benchmarks.suite --help`.
+"""Several tasks, and one answer over all of them: `python -m benchmarks.suite --help`.
 
-Runs each benchmark as its own command would, into OUT/<benchmark>/<protocol>, then aggregates the saved runs
-into OUT/suite/<protocol>: suite.md, suite.json and one figure.
+Runs each task as its own command would, into OUT/<task>/<protocol>, then aggregates the saved runs into
+OUT/suite/<protocol>: suite.md, suite.json and one figure.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
 import pathlib
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
-from loro_jax.running.benchmark import MOST_DEVICES, MOST_SEEDS, Benchmark
 from rich.console import Console
 
 from loro_jax.errors import UserError, arguments, command, within
+from loro_jax.running import identity
+from loro_jax.running.command import MOST_DEVICES, MOST_SEEDS
+from loro_jax.tasks import NAMES, Task, load
 
 if TYPE_CHECKING:
-    from loro_jax.analysis.aggregate import Task
+    from loro_jax.analysis import aggregate as aggregates
 
-PACKAGE = "benchmarks"
-"""Holds a module for each benchmark; also what `python -m` is given."""
-NAMES = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
 BASELINE = "pure_rl"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Runs every benchmark, and aggregates them over environments and seeds."""
+    """Runs every task, and aggregates them over tasks and seeds."""
 
     seeds: int = 64
-    """Members of each arm in each environment."""
-    protocol: Literal["standard", "paper", "released"] = "standard"
-    """Each benchmark's settings."""
-    benchmarks: str = "all"
-    """Benchmarks, separated by commas."""
+    """Seeds of each arm in each task."""
+    protocol: str = "standard"
+    """Each task's settings, the newest version where it names none (standard, or standard@1)."""
+    tasks: str = "all"
+    """Tasks, separated by commas: the suite's six, or FILE.py:NAME for those of your own."""
     arms: str = "all"
     """Arms to run, separated by commas, or all that the protocol has."""
     out: pathlib.Path = pathlib.Path("results")
-    """Folder that holds a folder for each benchmark, and the aggregate in suite/."""
+    """Folder that holds a folder for each task, and the aggregate in suite/."""
     resume: bool = False
     """Keep finished runs of this very configuration, and go on with interrupted ones."""
     aggregate_only: bool = False
@@ -51,7 +48,7 @@ class Options:
     seed: int = 0
     """The key that all of the runs' keys are folded from."""
     devices: int = 0
-    """Devices that share the members; 0 takes all."""
+    """Devices that share the seeds; 0 takes all."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,48 +64,58 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax import keys
 
     keys.check(options.seed)
-    benchmarks = named(options.benchmarks)
+    tasks = named(options.tasks)
     if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
         raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")
-    for place, benchmark in enumerate(benchmarks, start=1):
+    protocols = {task.protocol(options.protocol).name for task in tasks}
+    name = protocols.pop() if len(protocols) == 1 else options.protocol
+    for place, task in enumerate(tasks, start=1):
         if options.aggregate_only:
             break
-        print(f"[{place}/{len(benchmarks)}] {benchmark.name}", file=sys.stderr, flush=True)
-        if status := train(benchmark, options):
+        print(f"[{place}/{len(tasks)}] {task.name}", file=sys.stderr, flush=True)
+        if status := train(task, options):
             return status
     from loro_jax import progress
     from loro_jax.analysis import aggregate, aggregate_figures
     from loro_jax.running import results
 
     console = Console(stderr=True, highlight=False)
-    with progress.waiting(console, f"aggregating {len(benchmarks)} benchmarks"):
-        found = aggregate.aggregate([saved(benchmark, options) for benchmark in benchmarks], BASELINE)
-        text = aggregate.markdown(found, options.protocol)
-        out = options.out / "suite" / options.protocol
+    with progress.waiting(console, f"aggregating {len(tasks)} tasks"):
+        found = aggregate.aggregate([saved(task, options) for task in tasks], BASELINE)
+        text = aggregate.markdown(found, name)
+        out = options.out / "suite" / name
         with results.together(out, "suite.json") as folder:
-            results.write_json(folder / "suite.json", {"protocol": options.protocol, **found})
+            results.write_json(folder / "suite.json", {"protocol": name, **found})
             results.write_text(folder / "suite.md", text)
-            aggregate_figures.draw(found, options.protocol, folder / "figures" / "suite")
+            aggregate_figures.draw(found, name, folder / "figures" / "suite")
     print(text)
     print(f"Aggregate and figure: {out}")
     return 0
 
 
-def named(names: str) -> list[Benchmark]:
-    """The benchmarks called so; a `UserError` lists those there are."""
+def named(names: str) -> list[Task]:
+    """The tasks called so; a `UserError` lists those there are, or names one that cannot be scored."""
     chosen = NAMES if names == "all" else tuple(n.strip() for n in names.split(",") if n.strip())
-    for name in chosen:
-        if name not in NAMES:
-            raise UserError(f"no benchmark is called '{name}'; there are: {', '.join(NAMES)}")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise UserError(f"--benchmarks must name benchmarks, each once; there are: {', '.join(NAMES)}")
-    return [getattr(importlib.import_module(f"{PACKAGE}.{n}"), n.upper()) for n in chosen]
+    tasks = [load(name) for name in chosen]
+    if not tasks or len({task.name for task in tasks}) < len(tasks):
+        raise UserError(f"--tasks must name tasks, each once; there are: {', '.join(NAMES)}")
+    for task in tasks:
+        if task.environment().best is None:
+            raise UserError(
+                f"{task.name} names no best known return, which is score 1; give its Environment one, or"
+                " leave it out"
+            )
+    return tasks
 
 
-def train(benchmark: Benchmark, options: Options) -> int:
-    """Runs one benchmark in a process of its own, which gives its memory back -> its exit status."""
-    out = options.out / benchmark.name / options.protocol
-    line = [sys.executable, "-m", f"{PACKAGE}.{benchmark.name}", "--seeds", str(options.seeds)]
+def folder_of(task: Task, options: Options) -> pathlib.Path:
+    return options.out / task.name / task.protocol(options.protocol).name
+
+
+def train(task: Task, options: Options) -> int:
+    """Runs one task in a process of its own, which gives its memory back -> its exit status."""
+    out = folder_of(task, options)
+    line = [sys.executable, "-m", "benchmarks.run", "--task", task.source, "--seeds", str(options.seeds)]
     line += ["--protocol", options.protocol, "--arms", options.arms, "--seed", str(options.seed)]
     line += ["--devices", str(options.devices), "--out", str(out)]
     begun = (out / "run.json").exists() or (out / "checkpoints").exists()
@@ -125,23 +132,20 @@ def train(benchmark: Benchmark, options: Options) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     if status < 0:
-        raise UserError(
-            f"{benchmark.name} was ended by signal {-status}; the same command with --resume goes on"
-        )
+        raise UserError(f"{task.name} was ended by signal {-status}; the same command with --resume goes on")
     return status
 
 
-def saved(benchmark: Benchmark, options: Options) -> Task:
-    """The benchmark's finished run, which has to be of the protocol as the benchmark has it now."""
+def saved(task: Task, options: Options) -> aggregates.Task:
+    """The task's finished run, which has to be of the protocol as the task has it."""
     from loro_jax.analysis import aggregate
-    from loro_jax.protocols import relevant
     from loro_jax.running import experiment
 
-    protocol = benchmark.protocols[options.protocol]
-    env = benchmark.make(protocol).limited(protocol.eval_limit)  # what the curves' returns are of
-    settings = json.loads(json.dumps(relevant(protocol, experiment.unused(benchmark, env))))  # as read back
+    protocol = task.protocol(options.protocol)
+    env = task.under(protocol).limited(protocol.schedule.eval_limit)  # what the curves' returns are of
+    assert env.best is not None  # which `named` has seen to
     return aggregate.load(
-        options.out / benchmark.name / options.protocol, benchmark.name, env.best, settings,
+        folder_of(task, options), task.name, env.best, lambda ran: identity.other_settings(ran, protocol),
         lambda seed: experiment.random_returns(env, seed),
     )  # fmt: skip
 

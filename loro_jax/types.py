@@ -101,6 +101,9 @@ class Run(NamedTuple):
 class Agent(Interface):
     """An off-policy agent for one game: frozen settings (*static*) and pure functions."""
 
+    def __hash__(self) -> int:
+        """Programs are keyed by it."""
+
     @property
     def batch_size(self) -> int:
         """Transitions per gradient step."""

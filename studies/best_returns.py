@@ -20,7 +20,7 @@ from rich.console import Console
 
 from loro_jax import progress
 from loro_jax.errors import arguments, run, within
-from loro_jax.tasks import Environment, make
+from loro_jax.tasks import Environment, load
 
 TORQUES = 81
 PADDED = 1 << 14  # states stepped together, so that one program serves sets of every size
@@ -156,9 +156,9 @@ def main(argv: list[str] | None = None) -> int:
     ):  # fmt: skip
         within(f"--{flag.replace('_', '-')}", getattr(o, flag), least, most)
     for name in ("frozen_lake", "cliff_walking"):
-        print(f"{name}: {make(name).best:.4f}, exact")
+        print(f"{name}: {load(name).environment().best:.4f}, exact")
     for name, plan in (("mountain_car", climbs), ("pendulum", swing_ups)):
-        returns = plan(make(name), o)
+        returns = plan(load(name).environment(), o)
         print(f"{name}: {returns.mean():.2f} over {len(returns)} starts, {returns.min():.1f} at worst")
     return 0
 

@@ -28,8 +28,8 @@ class Options:
 
     model: str = "qwen2.5-coder-0.5b-instruct"
     """As in loro_jax.language.collect."""
-    environment: str = "frozen_lake"
-    """Whose states are asked about."""
+    task: str = "frozen_lake"
+    """What is played: cartpole and so on, or FILE.py:NAME."""
     prompt: str = "cot"
     """A file of prompts/ENVIRONMENT/ without its suffix."""
     queries: int = 32
@@ -71,16 +71,17 @@ def main(argv: list[str] | None = None) -> int:
 
     within("--threads", options.threads, 1, MOST_THREADS)
     within("--max-tokens", options.max_tokens, 1, CONTEXT)
-    from loro_jax import tasks as environments
-    from loro_jax.language import describe, llamacpp, models, play, prompts
+    from loro_jax.language import llamacpp, models, play, prompts
     from loro_jax.language.backend import Decoding, Query
     from loro_jax.running import machine, results
+    from loro_jax.tasks import load
 
     console = Console(stderr=True, highlight=False)
 
-    words = describe.description(options.environment)
-    prompt = prompts.load(options.environment, options.prompt, words.names)
-    game = play.Simulator(environments.make(options.environment), seed=0)
+    task = load(options.task)
+    prompt, words = prompts.load(task, options.prompt), task.words
+    assert words is not None
+    game = play.Simulator(task.environment(), seed=0)
     tails = _tails(game, words, prompt, options.queries)
     model = models.find(options.model)
     decoding = Decoding(max_tokens=options.max_tokens, ask=False)
@@ -141,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     record = {
         "command": " ".join(["python -m studies.decoding", *sys.argv[1:]]),
         "model": {"name": model.name, "sha256": model.sha256},
-        "prompt": f"{options.environment}/{options.prompt}",
+        "prompt": f"{options.task}/{options.prompt}",
         "questions": len(tails),
         "repetitions": options.repetitions,
         "threads": options.threads,
@@ -161,8 +162,8 @@ def main(argv: list[str] | None = None) -> int:
 def _tails(game: object, words: object, prompt: object, count: int) -> list[str]:
     """The changing parts of `count` prompts, from states of a random player."""
     from loro_jax.language import play
-    from loro_jax.tasks.words import Description
     from loro_jax.language.prompts import Prompt
+    from loro_jax.tasks.words import Description
 
     assert isinstance(game, play.Simulator) and isinstance(words, Description) and isinstance(prompt, Prompt)
     tails: list[str] = []

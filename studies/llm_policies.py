@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
@@ -21,9 +21,8 @@ from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
 from loro_jax.running import results
 
-REFERENCE_EPISODES = {"frozen_lake": 2000, "cliff_walking": 1, "pong": 1}
-"""Episodes of the reference; one where nothing is random, and 500 elsewhere."""
-ORDER = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
+if TYPE_CHECKING:
+    from loro_jax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +40,17 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(
         lambda: tyro.cli(Options, prog="python -m studies.llm_policies", description=__doc__, args=argv)
     )
-    from loro_jax.tasks import REGISTRY, references
+    from loro_jax.tasks import NAMES, load
+    from loro_jax.tasks.reference import returns
 
     found: dict[str, Any] = {}
-    names = sorted(REGISTRY, key=lambda n: (*ORDER, n).index(n))
-    for name in progress.track(names, "environments", Console(stderr=True, highlight=False)):
+    for name in progress.track(NAMES, "tasks", Console(stderr=True, highlight=False)):
+        task = load(name)
         rows = [
-            row for folder in folders(options.folder, name) if (row := describe(folder, name)) is not None
+            row for folder in folders(options.folder, name) if (row := describe(folder, task)) is not None
         ]
         if rows:
-            reference = references.returns(name, REFERENCE_EPISODES.get(name, 500))
+            reference = returns(task, task.reference_episodes)
             error = reference.std(ddof=1) / len(reference) ** 0.5 if len(reference) > 1 else 0.0
             found[name] = {
                 "reference": float(reference.mean()),
@@ -72,31 +72,29 @@ def folders(root: pathlib.Path, environment: str) -> list[pathlib.Path]:
     return sorted(card.parent for card in (root / environment).glob("*/card.json"))
 
 
-def describe(folder: pathlib.Path, environment: str) -> dict[str, Any] | None:
+def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     """A row of numbers; None where the collection is not complete.
 
     Raises a `UserError` where the card lacks what the collector writes; older cards may lack the mode and
     whether answers were held to a grammar, which were then `cot` and no.
     """
-    from loro_jax.tasks import make
-
-    env = make(environment)
-    data = episodes.load(folder, environment, env.observation_shape, env.action_space)
+    env = task.environment()
+    data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
     card = data.card
     if not card.get("complete"):
         return None
     try:
-        return _row(folder.name, data, environment)
+        return _row(folder.name, data, task)
     except KeyError as error:
         raise UserError(f"{folder / 'card.json'}: lacks {error}; collect these episodes again") from None
 
 
-def _row(name: str, data: episodes.Episodes, environment: str) -> dict[str, Any]:
-    from loro_jax.tasks import references
+def _row(name: str, data: episodes.Episodes, task: Task) -> dict[str, Any]:
+    from loro_jax.tasks.reference import agreement
 
     card, returns, t = data.card, data.returns, data.transitions
     answers = card["answers"]
-    agrees, chance = references.agreement(environment, t.obs, t.action)
+    agrees, chance = agreement(task, t.obs, t.action)
     starts = data.ends - data.episode_lengths
     agreed = np.add.reduceat(agrees.astype(np.float64), starts)
     asked = answers["steps"] - answers["steps_with_a_reused_answer"]
@@ -151,7 +149,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         "From the cards and transitions in [episodes/](episodes/README.md). Return: mean of the episodes with"
         " a 95 % bootstrap interval over episodes. Agreement: share of steps whose action the reference"
-        " (`tasks/references.py`) would also take, whole episodes resampled, beside a uniform action's"
+        " (`Task.reference`) would also take, whole episodes resampled, beside a uniform action's"
         " expected share in the same states; in Pendulum a torque within 0.5 N m agrees, in other games all"
         " actions that the reference holds for equally good. In CartPole a policy may differ from this one in"
         " many states and never fall, so that a low share is no failure by itself. Asked: steps that"

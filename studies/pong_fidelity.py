@@ -18,7 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from loro_jax.tasks.pong import (
+from rich.console import Console
+
+from loro_jax import progress
+from loro_jax.errors import UserError, arguments, run, within
+from loro_jax.running import machine, results
+from loro_jax.tasks.pong.rules import (
     FRAMES,
     WINNING_SCORE,
     Memory,
@@ -30,11 +35,6 @@ from loro_jax.tasks.pong import (
     reference,
     start,
 )
-from rich.console import Console
-
-from loro_jax import progress
-from loro_jax.errors import UserError, arguments, run, within
-from loro_jax.running import machine, results
 from studies.pong_console import BYTES, OBSERVED, Policy, Recording, record
 from studies.pong_report import markdown
 

@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(options: Options, environment: str) -> list[dict[str, Any]]:
     """A row for each model and mode of which there are complete episodes, direct first."""
-    from loro_jax.tasks import make
+    from loro_jax.tasks import load
 
-    env = make(environment)
+    env = load(environment).environment()
     found: dict[str, dict[str, episodes.Episodes]] = {}
     for card in sorted((options.folder / environment).glob("*/card.json")):
         data = episodes.load(card.parent, environment, env.observation_shape, env.action_space)

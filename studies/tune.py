@@ -1,4 +1,4 @@
-"""Tunes a benchmark's `standard` protocol for pure RL: `python -m studies.tune --help`.
+"""Tunes a task's `standard` protocol for pure RL: `python -m studies.tune --help`.
 
 Three rounds, scored by pure RL's mean cumulative return on seeds that no benchmark run uses: a random
 search; its best with more seeds and other keys; and the winner with one setting changed at a time, also
@@ -9,9 +9,7 @@ last round's best as its winner; which row a `standard` took is in results/READM
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import json
 import pathlib
 from typing import Any
@@ -22,23 +20,24 @@ from rich.console import Console
 
 from loro_jax import progress
 from loro_jax.errors import UserError, arguments, run, within
-from loro_jax.running.benchmark import MOST_SEEDS, Benchmark
 from loro_jax.protocols import Protocol
+from loro_jax.running.command import MOST_SEEDS
+from loro_jax.tasks import Task, load
 
 Choices = dict[str, tuple[Any, ...]]
 
 DQN_SPACE: Choices = {
     "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
-    "target_interval": (25, 50, 100, 200, 400),
+    "target_network_frequency": (25, 50, 100, 200, 400),
     "epsilon": (0.02, 0.05, 0.1, 0.2),
     "discount": (0.97, 0.98, 0.99),
     "batch_size": (32, 64),
     "hidden": ((32, 32), (64, 64), (128,)),
-    "warmup": (100, 500),
+    "learning_starts": (100, 500),
 }
 DQN_NEARBY: Choices = {
     "learning_rate": (1e-3, 4e-3),
-    "target_interval": (200, 800),
+    "target_network_frequency": (200, 800),
     "epsilon": (0.1, 0.3),
     "discount": (0.95, 0.98),
     "batch_size": (64,),
@@ -46,28 +45,30 @@ DQN_NEARBY: Choices = {
 }
 SAC_SPACE: Choices = {
     "learning_rate": (3e-4, 1e-3, 2e-3, 4e-3),
-    "soft_update": (0.005, 0.01, 0.02),
+    "polyak": (0.005, 0.01, 0.02),
     "initial_temperature": (0.1, 1.0),
     "discount": (0.95, 0.97, 0.98, 0.99),
     "batch_size": (64, 128),
     "hidden": ((64, 64), (128,), (128, 128)),
-    "warmup": (100, 500),
+    "learning_starts": (100, 500),
 }
 SAC_NEARBY: Choices = {
     "learning_rate": (1e-3, 4e-3),
-    "soft_update": (0.01, 0.04),
+    "polyak": (0.01, 0.04),
     "discount": (0.95, 0.98),
     "batch_size": (128,),
     "hidden": ((64, 64), (128, 128)),
 }
+SPACES = {"ddqn": (DQN_SPACE, DQN_NEARBY), "sac": (SAC_SPACE, SAC_NEARBY)}
+"""What is searched by the agent that the protocol has."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    benchmark: str = "cartpole"
-    """Module in benchmarks/ whose standard protocol is tuned."""
+    task: str = "cartpole"
+    """The task whose first protocol is tuned: cartpole and so on, or FILE.py:NAME."""
     configurations: int = 40
-    """Settings drawn at random; the module's present ones are added."""
+    """Settings drawn at random; the task's present ones are added."""
     seeds: int = 16
     """Seeds of the first round."""
     finalists: int = 6
@@ -77,7 +78,7 @@ class Options:
     nearby: bool = True
     """Try the winner with one setting changed at a time, too."""
     out: pathlib.Path = pathlib.Path("results/tuning")
-    """Folder for <benchmark>.json."""
+    """Folder for <task>.json."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,15 +90,15 @@ def main(argv: list[str] | None = None) -> int:
     within("--seeds", options.seeds, 2, MOST_SEEDS)  # one has no standard error
     within("--final-seeds", options.final_seeds, 2, MOST_SEEDS)
     within("--finalists", options.finalists, 1, 100_000)
-    benchmark = _named(options.benchmark)
-    path = options.out / f"{benchmark.name}.json"
+    task = load(options.task)
+    path = options.out / f"{task.name}.json"
     from loro_jax.running import machine, results
 
     with results.claimed(path):
         rows = _kept(path)
         machine.start(2)
         _check_machine(path)
-        return _search(options, benchmark, path, rows)
+        return _search(options, task, path, rows)
 
 
 def _check_machine(path: pathlib.Path) -> None:
@@ -111,27 +112,29 @@ def _check_machine(path: pathlib.Path) -> None:
         )
 
 
-def _search(options: Options, benchmark: Benchmark, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
+def _search(options: Options, task: Task, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
     """The rounds, each row written as it comes."""
     from loro_jax.running import machine, results
-    from loro_jax.spaces import Discrete
 
-    standard = benchmark.protocols["standard"]
-    discrete = isinstance(benchmark.make(standard).action_space, Discrete)
-    space, nearby_space = (DQN_SPACE, DQN_NEARBY) if discrete else (SAC_SPACE, SAC_NEARBY)
+    standard = task.protocol()
+    space, nearby_space = SPACES[standard.agent.name]
     rng = np.random.default_rng(0)
     drawn = [
-        dataclasses.replace(standard, **{k: v[rng.integers(len(v))] for k, v in space.items()})
+        standard.replace(**{k: v[rng.integers(len(v))] for k, v in space.items()})
         for _ in range(options.configurations)
     ]
     console = Console(stderr=True, highlight=False)
     record: dict[str, Any] = {
-        "benchmark": benchmark.name,
+        "task": task.name,
+        "protocol": standard.name,
         "arm": "pure_rl",
         "score": "mean cumulative return, with its standard error",
         "space": space,
         "nearby": nearby_space,
-        "fixed": {"budget": standard.budget, "eval_every": standard.eval_every},
+        "fixed": {
+            "budget": standard.schedule.budget,
+            "eval_interval": standard.schedule.eval_interval,
+        },
         "rows": rows,
         **machine.provenance(),
     }
@@ -142,7 +145,7 @@ def _search(options: Options, benchmark: Benchmark, path: pathlib.Path, rows: li
         for protocol in progress.track(protocols, title, console):
             row = {"settings": _settings(protocol, space), "seeds": seeds, "seed": seed}
             if _key(row) not in known:
-                known[_key(row)] = row | _score(benchmark, protocol, seeds, seed)
+                known[_key(row)] = row | _score(task, protocol, seeds, seed)
                 record["rows"].append(known[_key(row)])
                 results.write_json(path, record)
         found = [
@@ -157,24 +160,13 @@ def _search(options: Options, benchmark: Benchmark, path: pathlib.Path, rows: li
 
     best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
     best = round_of(best, options.final_seeds, 102, "finalists")
-    nearby = [dataclasses.replace(best[0], **{k: v}) for k, values in nearby_space.items() for v in values]
+    nearby = [best[0].replace(**{k: v}) for k, values in nearby_space.items() for v in values]
     winner = best[0]
     if options.nearby:
         winner = round_of([winner, *nearby], options.final_seeds, 102, "nearby")[0]
     results.write_json(path, record | {"winner": _settings(winner, space)})
     print(f"winner and all rows: {path}")
     return 0
-
-
-def _named(name: str) -> Benchmark:
-    """The benchmark of the module in benchmarks/ called so; a `UserError` where there is none."""
-    found = None
-    if name.isidentifier():
-        with contextlib.suppress(ModuleNotFoundError):
-            found = getattr(importlib.import_module(f"benchmarks.{name}"), name.upper(), None)
-    if not isinstance(found, Benchmark):
-        raise UserError(f"benchmarks/ has no benchmark '{name}'; there is for instance cartpole")
-    return found
 
 
 def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -188,12 +180,18 @@ def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
     fields = {"settings", "seeds", "seed", "cumulative_return_mean", "standard_error"}
     if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
         raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
-    return rows
+    return [row | {"settings": {OLD_NAMES.get(k, k): v for k, v in row["settings"].items()}} for row in rows]
+
+
+OLD_NAMES = {
+    "target_interval": "target_network_frequency", "warmup": "learning_starts", "soft_update": "polyak",
+}  # fmt: skip
+"""Names of settings in files from before they were renamed."""
 
 
 def _settings(protocol: Protocol, space: Choices) -> dict[str, Any]:
     """The searched settings, as JSON gives them back."""
-    values = {k: getattr(protocol, k) for k in space}
+    values = {k: v for k, v in protocol.flat().items() if k in space}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
@@ -208,18 +206,18 @@ def ranked(rows: list[dict[str, Any]]) -> list[int]:
     return sorted(range(len(rows)), key=lambda i: (lost[i], -rows[i]["cumulative_return_mean"]))
 
 
-def _score(benchmark: Benchmark, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
+def _score(task: Task, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
     """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
     from loro_jax.analysis import statistics
     from loro_jax.running import experiment
     from loro_jax.training import population
 
-    ready = experiment.prepare_experiment(benchmark, protocol, ("pure_rl",), seeds, seed, benchmark.episodes)
-    layout = population.layout(seeds, protocol.hidden)
+    ready = experiment.prepare_experiment(task, protocol, ("pure_rl",), seeds, seed)
+    layout = population.layout(seeds, protocol.agent.hidden)
     programs = population.Programs(ready.world, layout)
     runs = population.begin(ready.world, layout, seed, seeds, False)
     start = population.Progress(0, runs, np.zeros((layout.padded(seeds), 0), np.float32))
-    sentence = population.pieces(ready.arms[0], protocol.eval_every)
+    sentence = population.pieces(ready.arms[0], protocol.schedule.eval_interval)
     curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
     diverged = 0
     if np.isnan(curves).any():

@@ -22,6 +22,7 @@ from loro_jax.analysis import statistics
 from loro_jax.analysis.statistics import Floats, weighted_iqm, weighted_mean
 from loro_jax.analysis.summary import SEED, final_return
 from loro_jax.errors import UserError
+from loro_jax.running import identity as identities
 from loro_jax.running import results
 
 METRICS = {"whole": "mean return over the whole budget", "final": "final return"}
@@ -74,13 +75,14 @@ def load(
     folder: pathlib.Path,
     name: str,
     best: float,
-    settings: Mapping[str, Any],
+    different: Callable[[Mapping[str, Any]], Sequence[str]],
     random: Callable[[int], npt.NDArray[Any]],
 ) -> Task:
-    """The run saved in `folder`, which has to be of benchmark `name` with exactly these protocol settings.
+    """The run saved in `folder`, which has to be of task `name` with the settings that are asked for.
 
-    `best` is the best known return. `random` gives the random policy's episode returns, (episodes,), from
-    the run's seed; it is called only where the run itself left that arm out.
+    `best` is the best known return. `different` says in what a run's identity differs from these settings, a
+    phrase each. `random` gives the random policy's episode returns, (episodes,), from the run's seed; it is
+    called only where the run itself left that arm out.
 
     Raises:
         UserError: the run is not finished, cannot be read, or is of another configuration.
@@ -90,27 +92,26 @@ def load(
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename}: no such file; {name} has no finished run there: run it, or leave it out of"
-            " --benchmarks"
+            " --tasks"
         ) from None
     try:
-        identity = saved.run["identity"]
-        there, ran = identity["benchmark"], dict(identity["protocol"])
+        identity = identities.upgraded(saved.run["identity"])
         kept: dict[str, Any] = {
             "seed": int(identity["seed"]),
             "episodes": (identity["episodes"] or {}).get("name"),
         }
         precision = str((saved.run.get("computed_on") or {}).get("precision", ""))
+        if identity["task"] != name:
+            raise UserError(f"{folder}: holds {identity['task']}, not {name}")
+        other = different(identity)
+    except UserError as error:
+        raise UserError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from None
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run ({' '.join(str(error).split())})") from None
-    if there != name or ran.get("name") != settings["name"]:
+    if other:
         raise UserError(
-            f"{folder}: holds {there} under '{ran.get('name')}', not {name} under '{settings['name']}'"
-        )
-    if other := [k for k in {**settings, **ran} if ran.get(k) != settings.get(k)]:
-        k = other[0]
-        raise UserError(
-            f"{folder}: was run with {k} {ran.get(k)}, not {settings.get(k)} as '{settings['name']}' has it;"
-            " run it again, or choose another --out"
+            f"{folder}: was run under other settings ({'; '.join(other[:2])}); run it again, or choose"
+            " another --out"
         )
     flat = saved.group("flat")
     if "random_policy" not in flat:

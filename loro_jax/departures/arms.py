@@ -30,7 +30,7 @@ def depart(arm: Arm, protocol: Protocol) -> Arm:
 def loro_chained(p: Plan) -> Arm:
     """Departure 2."""
     repeats: tuple[Phase, ...] = (Forget(), Interact(p.online)) * p.protocol.departures.chained_repeats
-    sentence = (p.load, Fit(p.protocol.prior.fit_steps), *repeats)
+    sentence: tuple[Phase, ...] = (p.load, Fit(p.protocol.prior.fit_steps), *repeats)
     return Arm("loro_chained", sentence, "LORO, repeats that go on from one another's weights", "llm")
 
 

@@ -136,6 +136,19 @@ def protocol_of(identity: Mapping[str, Any]) -> Protocol:
     return base.replace(game=groups.get("game", {}), **flat)
 
 
+def other_settings(there: Mapping[str, Any], protocol: Protocol) -> list[str]:
+    """In what the settings of a run differ from `protocol`, a phrase each."""
+    ran = protocol_of(there)
+    found = [] if ran.name == protocol.name else [f"protocol {ran.name} there, {protocol.name} here"]
+    before, now = ran.flat(), protocol.flat()
+    found += [
+        f"{k} {_short(v)} there, {_short(now.get(k))} here" for k, v in before.items() if v != now.get(k)
+    ]
+    if ran.game != protocol.game:
+        found.append(f"game {_short(dict(ran.game))} there, {_short(dict(protocol.game))} here")
+    return found
+
+
 def differences(there: Any, here: Mapping[str, Any]) -> list[str]:
     """In what two runs differ, a phrase each, settings that one does not name having their defaults."""
     if not isinstance(there, Mapping):

@@ -18,8 +18,8 @@ from benchmarks import suite
 from loro_jax.analysis import aggregate, aggregate_figures, statistics
 from loro_jax.analysis.aggregate import Task
 from loro_jax.errors import UserError, command
-from loro_jax.running import experiment, results
 from loro_jax.protocols import relevant
+from loro_jax.running import experiment, results
 
 ARMS = ("pure_rl", "loro")
 

@@ -20,8 +20,8 @@ from unruly import Body, Reply, Unruly, says
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query
 from loro_jax.language.http import Http, cut
-from loro_jax.tasks.actions import Words
 from loro_jax.language.server import KEYS, Server, retry_after, short_name
+from loro_jax.tasks.actions import Words
 
 pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("tenacity", reason="tenacity is not installed")

@@ -8,8 +8,8 @@ import pytest
 
 from loro_jax.language import policy, prompts
 from loro_jax.language.backend import Completion, Query
-from loro_jax.tasks.actions import Number, Words
 from loro_jax.language.policy import LanguagePolicy, Mode, Request
+from loro_jax.tasks.actions import Number, Words
 
 PROMPT = prompts.parse("Push.\nLeans {side}.\n---\nSo", "p", ("side",), "p")
 WORDS = Words(("left", "right"))

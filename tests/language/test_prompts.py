@@ -12,8 +12,8 @@ import pytest
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import describe, prompts
-from loro_jax.tasks.actions import Words
 from loro_jax.tasks import REGISTRY
+from loro_jax.tasks.actions import Words
 
 FIELDS = ("angle", "side")
 SHIPPED = [(name, prompt) for name in describe.DESCRIPTIONS for prompt in prompts.available(name)]

@@ -18,8 +18,8 @@ from loro_jax.errors import UserError
 from loro_jax.language import journal, models
 from loro_jax.language.backend import Decoding, Query
 from loro_jax.language.llamacpp import LlamaCpp
-from loro_jax.tasks.actions import Number, Reader, Words
 from loro_jax.spaces import Discrete
+from loro_jax.tasks.actions import Number, Reader, Words
 
 pytestmark = [pytest.mark.llm, pytest.mark.slow]
 

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from loro_jax.errors import UserError
+from loro_jax.protocols import PAPER, RELEASED, Protocol
 from loro_jax.training import arms
 from loro_jax.training.arms import ARMS, Plan, build
 from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
-from loro_jax.protocols import PAPER, RELEASED, Protocol
 from loro_jax.types import Phase
 
 ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45

@@ -18,11 +18,11 @@ from benchmarks import suite
 from benchmarks.cliff_walking import CLIFF_WALKING
 from benchmarks.pong import PONG, WHOLE_GAME
 from loro_jax.errors import UserError
+from loro_jax.protocols import PAPER, relevant
 from loro_jax.running import estimate, experiment, results
 from loro_jax.tasks.pong import FRAMES, frame, lead, observation, reference, start
 from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
-from loro_jax.protocols import PAPER, relevant
 from loro_jax.training.world import evaluate, play
 from studies import pong_console
 
