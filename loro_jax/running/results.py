@@ -61,15 +61,20 @@ def save(result: Result, folder: pathlib.Path) -> None:
     """`curves.npz` (one array per arm, and `env_steps`), `details.npz` (all the rest) and, where policies are
     kept, `policies.npz`."""
     write_npz(folder / "curves.npz", {**result.curves, "env_steps": result.env_steps})
-    details = {f"llm_free/{arm}": a for arm, a in result.llm_free.items()}
-    details |= {f"flat/{arm}": a for arm, a in result.flat.items()}
-    details |= {f"repeats/{arm}": a for arm, a in result.repeats.items()}
-    details |= {f"counters/{arm}/{c}": a for arm, cs in result.counters.items() for c, a in cs.items()}
-    details |= {f"diverged/{arm}": a for arm, a in result.diverged.items()}
-    write_npz(folder / "details.npz", details)
+    write_npz(folder / "details.npz", details(result))
     if result.policies:
         kept = {f"{arm}/{name}": a for arm, arrays in result.policies.items() for name, a in arrays.items()}
         write_npz(folder / POLICIES, kept)
+
+
+def details(result: Result) -> dict[str, np.ndarray]:
+    """All but the curves, by the names that `details.npz` has."""
+    found = {f"llm_free/{arm}": a for arm, a in result.llm_free.items()}
+    found |= {f"flat/{arm}": a for arm, a in result.flat.items()}
+    found |= {f"repeats/{arm}": a for arm, a in result.repeats.items()}
+    found |= {f"counters/{arm}/{c}": a for arm, cs in result.counters.items() for c, a in cs.items()}
+    found |= {f"diverged/{arm}": a for arm, a in result.diverged.items()}
+    return found
 
 
 @contextmanager
