@@ -45,7 +45,8 @@ __version__ = "0.1.0"
 WHERE = {
     "Arm": "types", "Box": "spaces", "DDQN": "agents", "Description": "tasks.words", "Discrete": "spaces",
     "Environment": "tasks", "NamedArray": "analysis.named", "Number": "tasks.actions",
-    "Plan": "training.arms", "Policy": "api", "Protocol": "protocols", "Result": "api", "SAC": "agents", "Task": "tasks",
+    "Plan": "training.arms", "Policy": "api", "Protocol": "protocols", "Result": "api", "SAC": "agents",
+    "Task": "tasks",
     "UserError": "errors", "Words": "tasks.actions", "check_task": "tasks.check",
     "environment": "tasks.rules", "load_policy": "api", "load_task": "tasks.loading:load", "read": "api",
     "run": "api",

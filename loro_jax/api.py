@@ -23,8 +23,8 @@ from loro_jax.errors import UserError
 from loro_jax.running import command, experiment, identity, machine, policies, results
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.tasks import Environment, Task, load
+from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
-from loro_jax.training.world import play
 from loro_jax.types import Agent
 
 
@@ -244,10 +244,8 @@ class Policy:
         def act(obs: jax.Array, key: jax.Array) -> jax.Array:
             return self.agent.act(self.state, obs)
 
-        def episode(index: jax.Array) -> jax.Array:
-            return play(self.environment, act, keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
-
-        return np.asarray(jax.jit(jax.vmap(episode))(jax.numpy.arange(episodes)))
+        each = jax.vmap(lambda index: keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+        return np.asarray(rollouts(self.environment, act, each(jax.numpy.arange(episodes)))[0])
 
 
 def load_policy(

@@ -126,8 +126,8 @@ def _rules(env: Environment) -> Iterator[Finding]:
             yield problem(f"step's {name} has shape {value.shape}; one number is needed, ()")
     if (different := _structure(state, later)) is not None:
         yield problem(
-            f"step changes the form of the state ({different}): a compiled loop needs the same shapes and types"
-            " before and after; write jnp.int32(0), jnp.float32(0.0) in reset where step gives these",
+            f"step changes the form of the state ({different}): a compiled loop needs the same shapes and"
+            " types before and after; write jnp.int32(0), jnp.float32(0.0) in reset where step gives these",
         )
     else:
         yield ok(f"observations {shape}, actions {space}, limit {env.limit}; reset and step compile")
@@ -180,8 +180,9 @@ def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
     if (~ended & ~cut & (lengths < limit)).any() or (env.limit <= STEPS and (~ended & ~cut).any()):
         yield problem(f"episodes go on past their limit of {env.limit} steps")
     yield ok(
-        f"uniform play, {len(lengths)} episodes: {lengths.mean():.4g} steps, return {p.returns.mean():.4g} +-"
-        f" {p.returns.std(ddof=1):.2g} (SD); {ended.mean():.0%} terminated, {cut.mean():.0%} reached the limit",
+        f"uniform play, {len(lengths)} episodes: {lengths.mean():.4g} steps, return"
+        f" {p.returns.mean():.4g} +- {p.returns.std(ddof=1):.2g} (SD); {ended.mean():.0%} terminated,"
+        f" {cut.mean():.0%} reached the limit",
     )
     if not (rewards != rewards[:1]).any():
         yield note(f"every reward of uniform play was {rewards[0]:g}: nothing to learn was seen")
@@ -190,8 +191,8 @@ def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
             yield problem(f"an observation is not from 0 to {env.states - 1} (states={env.states})")
     elif seen.size and np.abs(seen).max() > LARGE and not env.magnitudes:
         yield note(
-            f"observations reach {np.abs(seen).max():.4g}: networks learn better near one; give magnitudes, and"
-            " run with --normalise-observations",
+            f"observations reach {np.abs(seen).max():.4g}: networks learn better near one; give"
+            " magnitudes, and run with --normalise-observations",
         )
     if env.magnitudes and (len(env.magnitudes),) != env.observation_shape:
         yield problem(
@@ -287,18 +288,18 @@ def _reference(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         return
     level = reference.returns(task, min(task.reference_episodes, 32)).mean()
     found = ok if level > p.returns.mean() else note
-    yield Finding(
-        kind, f"the reference policy's return is {level:.4g}; uniform play has {p.returns.mean():.4g}"
-    )
+    yield found(f"the reference policy's return is {level:.4g}; uniform play has {p.returns.mean():.4g}")
 
 
 def _restore(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
     if (restore := task.restore) is None:
         return
     rows = p.visited[:: max(1, len(p.visited) // 50)][:50]
-    shown = jax.jit(
-        jax.vmap(lambda obs: env.step(jax.random.key(0), restore(env, obs, jnp.int32(1)), _any(env)))
-    )
+
+    def after(obs: jax.Array) -> Any:
+        return env.step(jax.random.key(0), restore(env, obs, jnp.int32(1)), _any(env))
+
+    shown = jax.jit(jax.vmap(after))
     try:
         if not np.isfinite(np.asarray(shown(rows)[0])).all():
             yield problem("restore gives states from which a step is not finite")
