@@ -26,7 +26,6 @@ import loro_jax
 from loro_jax import errors, progress
 from loro_jax import tasks as environments
 from loro_jax.data import episodes
-from loro_jax.data.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import describe, journal, play, policy, prompts, session
 from loro_jax.language.backend import Backend, Completion, Query
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     identity = identify(settings, model, prompt, mode)
     name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
-    out = settings.out or SHIPPED / settings.environment / name
+    out = settings.out or episodes.COLLECTED / settings.environment / name
     with _on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(environment, settings.seed)
         card = {"name": name, "alignment": "true", **identity}

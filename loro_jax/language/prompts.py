@@ -16,9 +16,10 @@ import re
 import string
 from collections.abc import Collection, Mapping
 
+from loro_jax import shipped
 from loro_jax.errors import UserError
 
-FOLDER = pathlib.Path(__file__).parent.parent.parent / "prompts"
+FOLDER = shipped.folder("prompts")
 SUFFIX = ".txt"
 SEPARATOR = re.compile(r"^[^\S\n]*---[^\S\n]*$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{\s*\w[^{}\n]*\}")
