@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from loro_jax.tasks.pong import ENEMY_X, FRAMES, PLAYER_X, observation, start
 
 from loro_jax.errors import UserError
+from loro_jax.tasks.pong import ENEMY_X, FRAMES, PLAYER_X, observation, start
 
 BYTES = {"clock": 8, "wait": 11, "aim": 60, "player": 51, "enemy": 50, "ball_x": 49, "ball_y": 54, "vx": 58,
          "vy": 56, "enemy_score": 13, "player_score": 14}  # fmt: skip

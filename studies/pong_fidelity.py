@@ -18,6 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from rich.console import Console
+
+from loro_jax import progress
+from loro_jax.errors import UserError, arguments, run, within
+from loro_jax.running import machine, results
 from loro_jax.tasks.pong import (
     FRAMES,
     WINNING_SCORE,
@@ -30,11 +35,6 @@ from loro_jax.tasks.pong import (
     reference,
     start,
 )
-from rich.console import Console
-
-from loro_jax import progress
-from loro_jax.errors import UserError, arguments, run, within
-from loro_jax.running import machine, results
 from studies.pong_console import BYTES, OBSERVED, Policy, Recording, record
 from studies.pong_report import markdown
 
