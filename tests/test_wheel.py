@@ -16,9 +16,19 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parent.parent
 DATA = ("card.json", "episodes.npz", "transcript.jsonl.gz")
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "build", "dist", "site", "*.egg-info", "__pycache__", ".*_cache"
+OTHER = (
+    ".git",
+    ".venv",
+    "*.egg-info",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "build",
+    "dist",
+    "site",
+    "checkpoints",
 )
+LEFT_OUT = shutil.ignore_patterns(*OTHER)
 
 
 def run(*command: str | os.PathLike[str], cwd: pathlib.Path, path: str = "") -> str:
