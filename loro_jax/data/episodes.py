@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from loro_jax import shipped as files
 from loro_jax.errors import EpisodeError
 from loro_jax.spaces import Space
 from loro_jax.types import Transition
@@ -29,7 +30,9 @@ RANDOM_SHARE = 0.05
 
 Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
 episodes of 20 steps, one step of each."""
-SHIPPED = pathlib.Path(__file__).parent.parent.parent / "results" / "episodes"
+SHIPPED = files.folder("results/episodes")
+COLLECTED = pathlib.Path("results") / "episodes"
+"""Where a collection goes that is told nothing else: below the working directory, which may be a checkout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +178,13 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
 
 
 def resolve(name: str, environment: str) -> pathlib.Path:
-    """A path as it is, or a shipped dataset's name as its folder; an `EpisodeError` lists the names."""
-    if pathlib.Path(name).is_dir():
-        return pathlib.Path(name)
-    if (SHIPPED / environment / name).is_dir():
-        return SHIPPED / environment / name
+    """A path as it is; or the folder of a dataset by its name, one's own (`COLLECTED`) before a shipped one.
+
+    An `EpisodeError` lists the shipped names.
+    """
+    for folder in (pathlib.Path(name), COLLECTED / environment / name, SHIPPED / environment / name):
+        if folder.is_dir():
+            return folder
     raise EpisodeError(f"no episodes at '{name}'; shipped are: {', '.join(shipped(environment)) or 'none'}")
 
 

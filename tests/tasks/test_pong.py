@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from loro_jax.tasks import Environment, make
 from loro_jax.tasks.pong import (
     ACTIONS,
     Memory,
@@ -20,8 +22,6 @@ from loro_jax.tasks.pong import (
     start,
     suggested,
 )
-
-from loro_jax.tasks import Environment, make
 from studies import pong_console, pong_fidelity
 from studies.pong_console import BYTES
 
