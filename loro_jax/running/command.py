@@ -120,7 +120,7 @@ def report(
     ready: Experiment, result: Any, seconds: dict[str, float], out: pathlib.Path, console: Console
 ) -> None:
     """Writes every output of a finished run, prints the table, and says where the rest is."""
-    from loro_jax.analysis import figures, summary, tables
+    from loro_jax.analysis import figures, outputs, tables
     from loro_jax.running import machine, results
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
@@ -139,7 +139,7 @@ def report(
     try:
         with results.together(out) as folder, console.status("drawing figures"):
             results.save(result, folder)
-            summary.write(written, folder)
+            outputs.write(written, folder)
             figures.draw_all(
                 written, result.curves, result.env_steps, result.flat, folder / "figures",
                 prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.eval_every,
