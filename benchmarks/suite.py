@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         if status := train(task, options):
             return status
     from loro_jax import progress
-    from loro_jax.analysis import aggregate, aggregate_figures
+    from loro_jax.analysis import aggregate, outputs
+    from loro_jax.analysis.figures import suite as figure
     from loro_jax.running import results
 
     console = Console(stderr=True, highlight=False)
@@ -87,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
         with results.together(out, "suite.json") as folder:
             results.write_json(folder / "suite.json", {"protocol": name, **found})
             results.write_text(folder / "suite.md", text)
-            aggregate_figures.draw(found, name, folder / "figures" / "suite")
+            outputs.write_tables(aggregate.tables(found), folder / outputs.TABLES)
+            figure.draw(found, name, folder / "figures" / "suite")
     print(text)
     print(f"Aggregate and figure: {out}")
     return 0

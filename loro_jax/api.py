@@ -67,13 +67,25 @@ class Result:
         Raises:
             UserError: an arm or a metric that the run does not have.
         """
-        from loro_jax.analysis import summary
+        from loro_jax.analysis.metrics import METRICS
 
-        arms = [name for name, found in self.summary["arms"].items() if not found.get("flat")]
+        arms = self._saved.curves
         for name in (arm, baseline):
             if name not in arms:
                 raise UserError(f"no learning arm is called '{name}'; there are: {', '.join(arms)}")
-        return summary.compare(self._saved.curves, self._saved.env_steps, self.summary, arm, baseline, metric)
+        known = {m.name: m for m in METRICS if not m.needs_threshold or self.summary["threshold"] is not None}
+        if metric not in known:
+            raise UserError(f"no metric is called '{metric}'; there are: {', '.join(known)}")
+        measured, steps = known[metric], np.asarray(self._saved.env_steps, np.float64)
+        values, ranks = [], []
+        for name in (arm, baseline):
+            curve, lost = statistics.filled(arms[name], self.summary["random_return"])
+            values.append(measured.values(curve, lost, steps, self.summary["threshold"]))
+            ranks.append(measured.ranks(values[-1], lost))
+        return statistics.paired(
+            *values, seed=0, lower_is_better=measured.lower_is_better, ranks=(ranks[0], ranks[1]),
+            budget=float(steps[-1]) if measured.censored else np.inf,
+        )  # fmt: skip
 
     def plot(self, figure: str = "learning_curves") -> Any:
         """A `matplotlib.figure.Figure`, as `figures/` has it.
@@ -83,10 +95,11 @@ class Result:
         """
         from loro_jax.analysis import figures
 
-        return figures.draw(
-            figure, self.summary, self._saved.curves, self._saved.env_steps, dict(self.flat),
-            prior_steps=self.summary["notes"]["prior_steps"], steps_per_episode=self._interval,
+        found = figures.Found(
+            self.summary, self._saved.curves, np.asarray(self._saved.env_steps, np.float64), self.flat,
+            self.summary["notes"]["prior_steps"], self._interval,
         )  # fmt: skip
+        return figures.drawn(figures.named(figure), found)
 
     @property
     def _interval(self) -> int:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from loro_jax.analysis import figures, summary
+from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
 from loro_jax.running import results
 
@@ -59,7 +59,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz"):
             shutil.copyfile(folder / name, staging / name)
-        summary.write(found, staging)
+        outputs.write(found, staging)
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:

@@ -36,6 +36,7 @@ Interval = tuple[float, float]
 
 RESAMPLES = 2_000
 LEVEL = 0.95
+SEED = 0  # of every bootstrap and permutation test behind a table or a figure
 TRIM = 0.25  # share cut from each end by the interquartile mean
 
 

@@ -192,8 +192,7 @@ def save(
     ready: Experiment, result: Result, summary: dict[str, Any], seconds: dict[str, float], out: pathlib.Path
 ) -> None:
     """Writes every output of a finished run into `out`, together."""
-    from loro_jax.analysis import figures
-    from loro_jax.analysis import summary as summaries
+    from loro_jax.analysis import figures, outputs
     from loro_jax.running import machine, results
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
@@ -211,7 +210,7 @@ def save(
     }
     with results.together(out) as folder:
         results.save(result, folder)
-        summaries.write(summary, folder)
+        outputs.write(summary, folder)
         figures.draw_all(
             summary, result.curves, result.env_steps, result.flat, folder / "figures",
             prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.schedule.eval_interval,

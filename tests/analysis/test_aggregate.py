@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from benchmarks import suite
-from loro_jax.analysis import aggregate, aggregate_figures, statistics
+from loro_jax.analysis import aggregate, statistics
 from loro_jax.analysis.aggregate import Task
+from loro_jax.analysis.figures import suite as suite_figure
 from loro_jax.errors import UserError, command
 from loro_jax.protocols import relevant
 from loro_jax.running import experiment, results
@@ -185,8 +186,8 @@ def test_a_diverged_run_scores_as_random_play_and_is_the_worst_by_rank() -> None
     assert whole["iqm_ci95"] == list(interval)
     json.dumps(found, allow_nan=False)
     text = aggregate.markdown(found, "standard")
-    assert "| `loro` (1 diverged) |" in text and "**Diverged: loro: 1 of 8 in t.**" in text
-    assert "| `pure_rl` |" in text and " (1 diverged) |" in text.split("## By environment")[1]
+    assert "| loro (1 diverged) |" in text and "**Diverged: loro: 1 of 8 in t.**" in text
+    assert "| pure_rl |" in text and " (1 diverged) |" in text.split("## By environment")[1]
 
 
 def test_a_baseline_that_diverged_ties_with_an_arm_that_did() -> None:
@@ -213,7 +214,7 @@ def test_the_figure_names_diverged_runs(tmp_path: pathlib.Path, monkeypatch: pyt
     curves = {arm: np.ones((4, 3)) for arm in ARMS}
     for arms in (curves, curves | {"loro": lose(curves["loro"], 0, 1)}):
         found = aggregate.aggregate([task("t", arms)], "pure_rl")
-        aggregate_figures.draw(found, "standard", tmp_path / "suite")
+        suite_figure.draw(found, "standard", tmp_path / "suite")
     assert "diverged" not in said[0] and said[1].endswith("; diverged: loro: 1 of 4 in t")
 
 
@@ -254,22 +255,18 @@ def test_the_command_aggregates_what_is_saved(
     chosen = ["--aggregate-only", "--benchmarks", "cartpole,pendulum", "--out", str(tmp_path)]
     assert command(lambda: suite.main(chosen)) == 0
     out = tmp_path / "suite" / "standard"
-    assert {p.name for p in out.rglob("*") if p.is_file()} == {
-        "suite.json",
-        "suite.md",
-        "suite.png",
-        "suite.pdf",
-    }
+    names = {f"tables/{n}.{s}" for n in ("suite", "environments", "normalisation") for s in ("csv", "tex")}
+    names |= {"suite.md", "figures/suite.png", "figures/suite.pdf"}
+    there = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert there == names | {"suite.json"}
     files = json.loads((out / "suite.json").read_text())["files"]
-    assert files == {
-        n: results.digest(out / n) for n in ("suite.md", "figures/suite.png", "figures/suite.pdf")
-    }
+    assert files == {name: results.digest(out / name) for name in names}
     found = json.loads((out / "suite.json").read_text())
     assert found["benchmarks"] == ["cartpole", "pendulum"] and found["seeds"] == 4
     assert found["normalisation"]["cartpole"]["best"] == 200.0
     assert found["diverged"] == {"loro": {"cartpole": 1, "pendulum": 1}}
     printed = capsys.readouterr().out
-    assert "| `llm_policy` |" in printed and "| `random_policy` | 0.00 | 0.00 |" in printed
+    assert "| llm_policy |" in printed and "| random_policy | 0.00 | 0.00 |" in printed
 
 
 @pytest.mark.parametrize(
