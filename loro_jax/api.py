@@ -51,6 +51,9 @@ class Result:
     run: Mapping[str, Any]
     _saved: results.Saved = dataclasses.field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"Result({self.task}, {self.summary['protocol']}, {self.returns.shape})"
+
     def __str__(self) -> str:
         """The tables, as `summary.md` has them."""
         return tables.render_markdown(self.summary)
@@ -66,6 +69,10 @@ class Result:
 
         Raises:
             UserError: an arm or a metric that the run does not have.
+
+        >>> short = run("frozen_lake", ("pure_rl", "mix"), seeds=2, budget=2000, progress=False)
+        >>> 0 <= short.compare("mix", "pure_rl").improvement <= 1
+        True
         """
         from loro_jax.analysis.metrics import METRICS
 
@@ -92,6 +99,10 @@ class Result:
 
         Raises:
             UserError: there is no such figure, or it has nothing to show.
+
+        >>> short = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, progress=False)
+        >>> short.plot().get_size_inches()[0]
+        np.float64(3.4)
         """
         from loro_jax.analysis import figures
 
@@ -194,6 +205,12 @@ def read(folder: str | pathlib.Path) -> Result:
 
     Raises:
         UserError: there is none, or a file is damaged or not the run's.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=folder, progress=False)
+    >>> read(folder).returns.sel(arm="pure_rl").shape
+    {'seed': 2, 'env_steps': 2}
     """
     folder = pathlib.Path(folder)
     try:
@@ -274,6 +291,15 @@ def load_policy(
 
     Raises:
         UserError: no policies were kept, or not of this arm or seed, or they do not fit the task.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = run(
+    ...     "frozen_lake", ("pure_rl",), seeds=2, budget=400, out=folder, save_policies=True, progress=False
+    ... )
+    >>> policy = load_policy(folder, "pure_rl", seed=1)
+    >>> policy.play(episodes=5).shape
+    (5,)
     """
     folder = pathlib.Path(folder)
     try:

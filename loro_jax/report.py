@@ -15,7 +15,7 @@ import tyro
 
 from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.running import results
+from loro_jax.running import identity, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,13 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         saved, before = results.read(folder), results.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    ran = identity.upgraded(saved.run.get("identity") or {})
     flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
     try:
         found = summary.summarise(
             benchmark=before["benchmark"],
-            protocol=before["protocol"],
+            # Older runs name no version: theirs was the first.
+            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
             curves=saved.curves,
             env_steps=saved.env_steps,
             flat=flat,
@@ -51,21 +53,22 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
             random_return=before.get("random_return"),
             diverged=diverged,
         )
-        prior, chunk = before["notes"]["prior_steps"], saved.run["identity"]["protocol"]["eval_every"]
-        if type(chunk) is not int or chunk < 1 or type(prior) is not int:
-            raise ValueError("prior_steps and eval_every must be whole numbers")
+        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
+        if type(interval) is not int or interval < 1 or type(prior) is not int:
+            raise ValueError("prior_steps and eval_interval must be whole numbers")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
     with results.together(folder) as staging:
-        for name in ("curves.npz", "details.npz"):
-            shutil.copyfile(folder / name, staging / name)
+        for name in ("curves.npz", "details.npz", results.POLICIES):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, staging / name)
         outputs.write(found, staging)
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
             figures.draw_all(
                 found, saved.curves, saved.env_steps, flat, staging / "figures",
-                prior_steps=prior, steps_per_episode=chunk,
+                prior_steps=prior, steps_per_episode=interval,
             )  # fmt: skip
         results.write_json(staging / results.RUN, saved.run)
     return found

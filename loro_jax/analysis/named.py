@@ -35,6 +35,9 @@ class NamedArray:
                 f"axes {dict(zip(self.axes, lengths, strict=True))} do not fit {self.values.shape}"
             )
 
+    def __repr__(self) -> str:
+        return f"NamedArray({self.shape}, {self.values.dtype})"
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype) if copy else np.asarray(self.values, dtype=dtype)
 
@@ -48,6 +51,9 @@ class NamedArray:
 
         Raises:
             KeyError: no axis, or no label, is called so; lists those there are.
+
+        >>> NamedArray(np.array([[1.0, 2.0]]), {"arm": ["loro"], "seed": [0, 1]}).sel(seed=1).values
+        array([2.])
         """
         values, axes = self.values, dict(self.axes)
         for name, wanted in labels.items():
@@ -67,7 +73,11 @@ class NamedArray:
         return NamedArray(np.asarray(values), axes)
 
     def to_pandas(self) -> Any:
-        """A tidy `pandas.DataFrame`: a column for each axis, and `value`; pandas has to be installed."""
+        """A tidy `pandas.DataFrame`: a column for each axis, and `value`; pandas has to be installed.
+
+        >>> list(NamedArray(np.zeros((1, 2)), {"arm": ["loro"], "seed": [0, 1]}).to_pandas())
+        ['arm', 'seed', 'value']
+        """
         import pandas
 
         index = pandas.MultiIndex.from_product(list(self.axes.values()), names=list(self.axes))
