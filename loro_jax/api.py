@@ -5,7 +5,6 @@ A command and a call with the same settings and the same number of devices give 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -154,9 +153,8 @@ def run(
     >>> quick.returns.shape
     {'arm': 1, 'seed': 2, 'env_steps': 2}
     """
+    machine.start()  # before a game is made
     found = load(task)
-    with contextlib.suppress(RuntimeError):  # JAX has been started; its devices are as they are
-        machine.start()
     keys.check(seed)
     chosen = found.protocol(protocol).replace(**settings)
     if arms is None:

@@ -280,6 +280,12 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         raise UserError(f"this command runs {spec}; another task: python -m benchmarks.run --task {given}")
     if not spec and not given and not helping:
         raise UserError("name a --task: " + ", ".join(tasks.NAMES) + "; or FILE.py:NAME; or gymnax:NAME")
+    own = (spec or given or "cartpole") not in tasks.NAMES
+    if own or "--quick" in argv:  # which make the game before the options are known
+        from loro_jax.running import machine
+
+        devices = _peek(argv, "--devices") or "0"
+        machine.start(int(devices) if devices.isdigit() else 0)
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
@@ -319,7 +325,7 @@ def _quick(task: Task, protocol: Protocol, prior_episodes: bool) -> tuple[dict[s
         eval_episodes=min(schedule.eval_episodes, 4),
     )  # fmt: skip
     arms = "pure_rl,loro,llm_policy,random_policy" if prior_episodes else "pure_rl,random_policy"
-    return {"seeds": QUICK_SEEDS, "arms": arms, "quick": True}, protocol
+    return {"seeds": QUICK_SEEDS, "arms": arms}, protocol
 
 
 def parameters(words: Sequence[str]) -> dict[str, Any]:
