@@ -72,7 +72,7 @@ def drawn(table: Table) -> Any:
     shown = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     name = max((len(word) for row in table.rows for word in row[0].text.split()), default=0)
     for index, column in enumerate(table.columns):
-        justify: Any = "right" if index else "left"
+        justify: Any = "left" if _words(table, index) else "right"
         shown.add_column(Text(column.title), justify=justify, min_width=None if index else name)
     for row in table.rows:
         shown.add_row(*(Text(cell.text) for cell in row))
@@ -100,11 +100,17 @@ def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
     """A `tabular` with booktabs' rules; the title and the `notes` stand above it as comments."""
     comments = [table.title, *notes, r"Needs \usepackage{booktabs}."]
     lines = ["% " + " ".join(comment.split()) for comment in comments]
-    lines += [r"\begin{tabular}{" + "l" + "r" * (len(table.columns) - 1) + "}", r"\toprule"]
+    sides = "".join("l" if _words(table, index) else "r" for index in range(len(table.columns)))
+    lines += [r"\begin{tabular}{" + sides + "}", r"\toprule"]
     lines += [_latex_row([column.title for column in table.columns]), r"\midrule"]
     lines += [_latex_row([cell.text for cell in row]) for row in table.rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
+
+
+def _words(table: Table, index: int) -> bool:
+    """Whether a column holds words, which stand left, and not numbers."""
+    return index == 0 or all(isinstance(row[index].values[0], str) for row in table.rows)
 
 
 def _latex_row(texts: Sequence[str]) -> str:

@@ -38,16 +38,16 @@ def cells_of(line: str) -> list[str]:
     return cells
 
 
-def check_latex(text: str, columns: int, rows: int) -> list[list[str]]:
+def check_latex(text: str, sides: str, rows: int) -> list[list[str]]:
     """The rows' cells, headings first, of one `tabular` of booktabs; strict about every line."""
     lines = text.splitlines()
     while lines[0].startswith("% "):
         lines.pop(0)
     assert text.endswith("\n") and "\t" not in text and "\0" not in text
-    assert lines[0] == r"\begin{tabular}{l" + "r" * (columns - 1) + "}"
+    assert lines[0] == r"\begin{tabular}{" + sides + "}"
     assert [lines[i] for i in (1, 3, -2, -1)] == [r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"]
     found = [cells_of(line) for line in (lines[2], *lines[4:-2])]
-    assert len(found) == rows + 1 and {len(cells) for cells in found} == {columns}
+    assert len(found) == rows + 1 and {len(cells) for cells in found} == {len(sides)}
     return found
 
 
@@ -70,7 +70,7 @@ def nasty() -> Table:
 
 
 def test_latex_of_what_is_special() -> None:
-    heading, first, second = check_latex(rendering.to_latex(nasty(), ["a note\n\\evil"]), 2, 2)
+    heading, first, second = check_latex(rendering.to_latex(nasty(), ["a note\n\\evil"]), "lr", 2)
     assert heading[0] == first[0] == (
         r"a\_b \& 50 \% of \{x\} \#1 \$y\$ \textbackslash{}z \textasciitilde{} \textasciicircum{} $<$ $>$ $|$"
         r" [q4] $-$3"
@@ -125,7 +125,8 @@ def test_the_tables_of_a_run(changes: dict[str, Any], tmp_path: pathlib.Path) ->
             assert float(row["difference"]) == c["difference_mean"]
     for table in tables.tables(found):
         text = (tmp_path / "tables" / f"{table.name}.tex").read_text()
-        cells = check_latex(text, len(table.columns), len(table.rows))
+        sides = "llrrrr" if "comparisons" in table.name else "l" + "r" * (len(table.columns) - 1)
+        cells = check_latex(text, sides, len(table.rows))
         assert "6 seeds; protocol 'standard'" in text or "1 seed; protocol 'standard'" in text
         plain = [re.sub(r"[\\${}]", "", cell) for row in cells for cell in row]
         assert plain == [c.title for c in table.columns] + [c.text for row in table.rows for c in row]
@@ -136,7 +137,7 @@ def test_runs_that_diverged_are_counted_in_csv() -> None:
     assert [row["diverged"] for row in read(rendering.to_csv(arms))] == ["0", "1", "", ""]
     first = read(rendering.to_csv(compared))[0]
     assert (first["arm"], first["diverged"], first["diverged_baseline"]) == ("loro", "1", "0")
-    check_latex(rendering.to_latex(compared), 6, 3)
+    check_latex(rendering.to_latex(compared), "llrrrr", 3)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,8 @@ def test_runs_that_diverged_are_counted_in_csv() -> None:
 def test_every_shipped_table(path: pathlib.Path) -> None:
     rows = read(path.with_suffix(".csv").read_text())
     columns = path.read_text().split(r"\begin{tabular}{")[1].split("}")[0]
-    check_latex(path.read_text(), len(columns), len(rows))
+    check_latex(path.read_text(), columns, len(rows))
+    assert set(columns) == {"l", "r"} and columns[0] == "l"
     index = path.parent.parent / ("suite.json" if "suite" in path.parts else "run.json")
     assert f"tables/{path.name}" in json.loads(index.read_text())["files"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loro_jax.analysis import metrics
 from loro_jax.analysis.figures import style
 from loro_jax.analysis.figures.base import Drawing, Found
-from loro_jax.analysis.metrics import METRICS
 
 
 def height(found: Found) -> float | None:
@@ -22,11 +22,11 @@ def draw(axes: Any, found: Found) -> None:
 def rows(axes: Any, comparisons: Sequence[Mapping[str, Any]], baseline: str) -> None:
     """One row per arm and metric: the estimate with its 95 % interval, 0.5 marked as no difference."""
     arms = list(dict.fromkeys(c["arm"] for c in comparisons))
-    metrics = [m for m in METRICS if any(c["metric"] == m.name for c in comparisons)]
+    shown = [m for m in metrics.METRICS if any(c["metric"] == m.name for c in comparisons)]
     markers = ("o", "s", "^", "D", "v")
     for c in comparisons:
-        index = next(i for i, m in enumerate(metrics) if m.name == c["metric"])
-        y = arms.index(c["arm"]) + 0.24 * (index - (len(metrics) - 1) / 2)
+        index = next(i for i, m in enumerate(shown) if m.name == c["metric"])
+        y = arms.index(c["arm"]) + 0.24 * (index - (len(shown) - 1) / 2)
         colour = style.look(c["arm"], arms.index(c["arm"])).colour
         estimate = c["probability_of_improvement"]
         low, high = c["probability_of_improvement_ci95"]
@@ -36,7 +36,7 @@ def rows(axes: Any, comparisons: Sequence[Mapping[str, Any]], baseline: str) -> 
         axes.plot(
             estimate, y, markers[index % 5], color=colour, ms=4, mew=0.9, mfc=colour if solid else "white"
         )
-    for index, metric in enumerate(metrics):
+    for index, metric in enumerate(shown):
         axes.plot([], [], markers[index % 5], color="#444444", ms=4, ls="", label=metric.title)
     axes.axvline(0.5, color="#444444", lw=0.8, ls=(0, (3, 2)), zorder=1)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(arms) - 0.45, -0.55))
