@@ -62,7 +62,7 @@ class Result:
 
     def compare(
         self, arm: str, baseline: str = "pure_rl", metric: str = "cumulative_return"
-    ) -> statistics.Paired:
+    ) -> statistics.Contrast:
         """One arm against another, paired by seed: difference, probability of improvement, their 95 %
         intervals, and the p-value of a sign-flip test, not corrected.
 
