@@ -224,6 +224,10 @@ def test_parameters_that_a_game_does_not_take_are_refused_by_name() -> None:
 
 
 def test_a_protocol_names_the_games_parameters() -> None:
-    pong = load("pong")
-    for name, dropped in (("standard", False), ("paper", False), ("released", True)):
-        assert pong.under(pong.protocol(name)).game.drop_first_half is dropped
+    lake = load("frozen_lake")
+    assert lake.under(lake.protocol()).limit == 100
+    assert lake.under(lake.protocol().replace(game={"limit": 7})).limit == 7
+    for name in NAMES:
+        given = {p.name: dict(p.game) for p in load(name).settings().values()}
+        dropped = {"drop_first_half": True} if name == "pong" else {}
+        assert given == {"standard@1": {}, "paper@1": {}, "released@1": dropped}
