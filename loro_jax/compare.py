@@ -28,6 +28,7 @@ from rich.console import Console
 from loro_jax.analysis import comparison, rendering, statistics
 from loro_jax.analysis.formats import significant
 from loro_jax.errors import UserError, arguments, command
+from loro_jax.running import identity as identities
 from loro_jax.running import results
 
 WIDTH = 160
@@ -106,13 +107,14 @@ def load(folder: pathlib.Path) -> Finished:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
     try:
-        identity = saved.run["identity"]
+        identity = identities.upgraded(saved.run["identity"])
         level = summary.get("random_return")
         if (random := saved.group("flat").get("random_policy")) is not None:
             level = float(random.mean())
         threshold = summary["threshold"]
-        task, seed = str(identity["benchmark"]), int(identity["seed"])
-        settings = dict(_flat({k: v for k, v in identity.items() if k not in ("benchmark", "seed", "seeds")}))
+        task, seed = str(identity["task"]), int(identity["seed"])
+        kept = {k: v for k, v in identity.items() if k not in ("schema", "task", "seed", "seeds")}
+        settings = dict(_flat(kept))
         if not saved.curves:
             raise ValueError("no learning arm")
         for curve in saved.curves.values():

@@ -120,12 +120,11 @@ class Endless(Probe):
 
 
 def probe(game: type[Probe], limit: int) -> Environment:
-    """`game` with a time limit, as the suite's registry would hold it."""
+    """`game` with a time limit, as a task of the suite would make it."""
     return Environment(
         name=game.__name__.lower(),
-        gymnasium_id="",
         game=game(),
         params=EnvParams(limit),
-        solved=1.0,
+        threshold=1.0,
         best=1.0,
     )

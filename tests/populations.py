@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.agents import DDQN
-from loro_jax.tasks import make
+from loro_jax.tasks import load
 from loro_jax.training.population import Layout, Programs, begin
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Phase, Run, Transition
 
-MEMBERS, CHUNK, PRIOR_ROWS = 4, 20, 30
+MEMBERS, INTERVAL, PRIOR_ROWS = 4, 20, 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Population:
         return jax.tree.map(jnp.copy, self.begun)
 
     def play(self, *phases: Phase, runs: Run | None = None) -> tuple[Run, np.ndarray]:
-        """The runs after `phases`, and their records side by side, (members, chunks)."""
+        """The runs after `phases`, and their records side by side, (members, evaluations)."""
         runs = self.start() if runs is None else jax.tree.map(jnp.copy, runs)
         records = [np.zeros((MEMBERS, 0), np.float32)]
         for phase in phases:
@@ -43,11 +43,12 @@ class Population:
 
 
 def small() -> Population:
-    how = Interaction(
-        epsilon=0.2, eval_every=CHUNK, eval_episodes=1, train_every=1, warmup=16, capacity=70,
-        reset_each_chunk=False, drop_cut=False,
+    how = Interaction(eval_interval=INTERVAL, eval_episodes=1, reset_each_interval=False)
+    agent = DDQN(
+        hidden=(16, 16), learning_rate=1e-2, batch_size=16, target_network_frequency=7, epsilon=0.2,
+        learning_starts=16, replay_capacity=70,
     )  # fmt: skip
-    world = World(make("cartpole"), DDQN((16, 16), 1e-2, 16, 0.99, 7), how)
+    world = World(load("cartpole").environment(), agent, how)
     layout = Layout(devices=2, block=2)
     rng = np.random.default_rng(0)
     obs, next_obs = rng.uniform(-0.2, 0.2, (2, PRIOR_ROWS, 4)).astype(np.float32)

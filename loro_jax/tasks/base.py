@@ -75,13 +75,14 @@ class Environment:
 
     @property
     def action_space(self) -> Space:
-        space = self.game.action_space(self.params)
-        if isinstance(space, Discrete | Box):
-            return space
-        if hasattr(space, "n"):
-            return Discrete(int(space.n))
-        low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
-        return Box(tuple(map(float, low)), tuple(map(float, high)))
+        with jax.ensure_compile_time_eval():  # some games make their bounds with JAX; programs ask as well
+            space = self.game.action_space(self.params)
+            if isinstance(space, Discrete | Box):
+                return space
+            if hasattr(space, "n"):
+                return Discrete(int(space.n))
+            low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
+            return Box(tuple(map(float, low)), tuple(map(float, high)))
 
     def reset(self, key: chex.PRNGKey) -> tuple[jax.Array, Any]:
         """-> observation, state of a fresh episode."""

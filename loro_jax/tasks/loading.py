@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 from loro_jax.errors import UserError
@@ -84,12 +85,9 @@ def _run(path: pathlib.Path) -> Any:
         raise
     except Exception as error:
         del sys.modules[name]
-        line = error.__traceback__
-        while line is not None and line.tb_frame.f_code.co_filename != str(path):
-            line = line.tb_next
-        where = f"{path}:{line.tb_lineno}" if line is not None else f"{path}"
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}: cannot be run ({type(error).__name__}: {why})") from error
+        line = _line(error, spec.origin)
+        where = f"{path}:{line}" if line else f"{path}"
+        raise UserError(f"{where}: cannot be run ({_said(error)})") from error
     finally:
         sys.path.remove(beside)
     return module
@@ -98,8 +96,25 @@ def _run(path: pathlib.Path) -> Any:
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(f"{name}: cannot be imported ({error}); {USAGE}") from None
+    except Exception as error:
+        raise UserError(f"{name}: cannot be imported ({_said(error)}); {USAGE}") from error
+
+
+def _line(error: Exception, file: str | None) -> int | None:
+    """The line of `file` in which an error arose, the innermost one; None where it knows of none."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    lines = [n for frame, n in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else None
+
+
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _attribute(module: Any, place: str, name: str) -> Any:

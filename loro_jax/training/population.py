@@ -77,12 +77,12 @@ def begin(world: World, layout: Layout, seed: int, members: int, shared_pretrain
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> tuple[Run, jax.Array]:
-    """One phase for every member: -> the runs, and the records (members, chunks)."""
+    """One phase for every member: -> the runs, and the records (members, evaluations)."""
 
     def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
         blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
         outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, data)), blocks)
-        # `map`'s own `batch_size` cannot flatten a record without chunks: its rows cannot be inferred.
+        # `map`'s own `batch_size` cannot flatten a record without evaluations: its rows cannot be inferred.
         return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
 
     spec = PartitionSpec(AXIS)
@@ -114,9 +114,9 @@ class Programs:
         return runs, np.asarray(record)
 
 
-def pieces(arm: Arm, chunk: int, fit_piece: int = 200) -> list[Phase]:
+def pieces(arm: Arm, interval: int, fit_piece: int = 200) -> list[Phase]:
     """The arm's sentence, cut so that arms share programs and a piece takes seconds."""
-    return [part for phase in arm.phases for part in split(phase, chunk, fit_piece)]
+    return [part for phase in arm.phases for part in split(phase, interval, fit_piece)]
 
 
 @dataclasses.dataclass
@@ -138,7 +138,7 @@ def train(
     """Takes an arm from `start` to its end; `after` sees each piece's outcome, and may stop by raising.
 
     Returns:
-        The end: the runs, and the records of all pieces side by side, (members, chunks).
+        The end: the runs, and the records of all pieces side by side, (members, evaluations).
     """
     progress = start
     for phase in sentence[start.done :]:

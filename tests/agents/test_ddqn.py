@@ -21,13 +21,16 @@ from loro_jax.training.world import Interaction, World
 from loro_jax.types import Run, Transition
 
 OBS, ACTIONS, ROWS = 3, 4, 32
-AGENT = DDQN(hidden=(8, 8), learning_rate=1e-2, batch_size=ROWS, discount=0.9, target_interval=3)
+AGENT = DDQN(hidden=(8, 8), learning_rate=1e-2, batch_size=ROWS, discount=0.9, target_network_frequency=3)
 
 
 def table(values: list[list[float]]) -> dict:
-    """Parameters of a network without hidden layers, which reads a one-hot state's values off `values`."""
+    """Parameters of a network that reads a one-hot state's values off `values`; its hidden layer, as wide as
+    there are states, hands the state on."""
     kernel = jnp.asarray(values)
-    return {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])}}}
+    states, actions = kernel.shape
+    same = {"kernel": jnp.eye(states), "bias": jnp.zeros(states)}
+    return {"params": {"Dense_0": same, "Dense_1": {"kernel": kernel, "bias": jnp.zeros(actions)}}}
 
 
 def batch(seed: int = 0) -> Transition:
@@ -69,7 +72,7 @@ ONLINE, TARGET = [[1.0, 4.0], [5.0, 6.0]], [[0.0, 0.0], [7.0, 2.0]]
     ],
 )
 def test_loss_by_hand(action: int, reward: float, terminated: bool, truncated: bool, error: float) -> None:
-    agent = DDQN(hidden=(), discount=0.9)
+    agent = DDQN(hidden=(2,), discount=0.9)
     step = Transition(
         jnp.array([1.0, 0.0]), jnp.int32(action), jnp.float32(reward), jnp.array([0.0, 1.0]),
         jnp.bool_(terminated), jnp.bool_(truncated),
@@ -91,7 +94,7 @@ def test_loss_by_hand(action: int, reward: float, terminated: bool, truncated: b
 )
 def test_huber_by_hand(error: float, delta: float, loss: float) -> None:
     """Square up to delta, linear beyond; a reward of `error` where all values are zero."""
-    agent = DDQN(hidden=(), huber_delta=delta)
+    agent = DDQN(hidden=(1,), huber_delta=delta)
     zeros, obs = table([[0.0, 0.0]]), jnp.ones(1)
     step = Transition(obs, jnp.int32(0), jnp.float32(error), obs, jnp.bool_(True), jnp.bool_(False))
     assert float(agent.loss(zeros, zeros, step)) == pytest.approx(loss, rel=1e-6)
@@ -122,12 +125,12 @@ def test_errors_and_loss_agree_with_rlax() -> None:
 
 def test_no_gradient_flows_through_the_target() -> None:
     """With action 0 taken and action 1 best next, only action 0's value may move."""
-    agent = DDQN(hidden=(), discount=0.9)
+    agent = DDQN(hidden=(1,), discount=0.9)
     online = table([[1.0, 4.0]])
     step = Transition(
         jnp.ones(1), jnp.int32(0), jnp.float32(0.1), jnp.ones(1), jnp.bool_(False), jnp.bool_(False)
     )
-    gradient = jax.grad(lambda p: agent.loss(p, p, step))(online)["params"]["Dense_0"]["kernel"]
+    gradient = jax.grad(lambda p: agent.loss(p, p, step))(online)["params"]["Dense_1"]["kernel"]
     np.testing.assert_array_equal(gradient, [[-1.0, 0.0]])  # the error is 0.1 + 3.6 - 1 > 1: linear
 
 
@@ -234,19 +237,18 @@ def test_initial_weights_are_uniform_in_pytorchs_bounds() -> None:
 
 
 def test_act_is_the_best_value() -> None:
-    agent = DDQN(hidden=())
+    agent = DDQN(hidden=(2,))
     s = DDQNState(table([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]]), None, None, jnp.int32(0), jnp.int32(1))
     assert [int(agent.act(s, jnp.asarray(obs))) for obs in ([1.0, 0.0], [0.0, 1.0])] == [1, 0]
 
 
 def learner(game: type[Probe], limit: int) -> tuple[World, Run]:
     """A small agent with a discount of 0.5 that plays uniformly, so that it sees every action."""
-    agent = DDQN(hidden=(16,), learning_rate=3e-3, batch_size=32, discount=0.5, target_interval=20)
-    how = Interaction(
-        epsilon=1.0, eval_every=100, eval_episodes=1, train_every=1, warmup=50, capacity=1000,
-        reset_each_chunk=False, drop_cut=False,
+    agent = DDQN(
+        hidden=(16,), learning_rate=3e-3, batch_size=32, discount=0.5, target_network_frequency=20,
+        epsilon=1.0, learning_starts=50, replay_capacity=1000,
     )  # fmt: skip
-    world = World(probe(game, limit), agent, how)
+    world = World(probe(game, limit), agent, Interaction(100, 1, reset_each_interval=False))
     return world, world.begin(jax.random.key(0), jax.random.key(0))
 
 

@@ -21,7 +21,7 @@ from loro_jax.types import Transition
 ORACLE = pathlib.Path(__file__).parent.parent / "golden" / "sac_oracle.npz"
 UNIT = Box((-1.0, -1.0), (1.0, 1.0))
 TORQUE = Box((-2.0,), (2.0,))
-AGENT = SAC(UNIT, hidden=(8,), discount=0.9)
+AGENT = SAC(hidden=(8,), discount=0.9).for_game(UNIT)
 
 
 def rows(batch: dict[str, np.ndarray], truncated: bool = False) -> Transition:
@@ -42,7 +42,7 @@ def oracle() -> list[dict[str, np.ndarray]]:
 
 
 def begun(seed: int, log_temperature: np.ndarray) -> SACState:
-    """The networks that the oracle was made with (tests/data/make_sac_oracle.py)."""
+    """The networks that the oracle was made with (tests/golden/make_sac_oracle.py)."""
     state = AGENT.init(jax.random.key(seed), (3,), UNIT)
     targets = AGENT.init(jax.random.key(seed + 100), (3,), UNIT).critics
     return state._replace(targets=targets, log_temperature=jnp.float32(log_temperature))
@@ -94,17 +94,21 @@ def test_the_target_by_hand() -> None:
 
 
 def test_the_networks_losses_by_hand() -> None:
-    """Linear networks: mean 0.5, deviation 1; values s + 2a and 3s - a; s = 1, no noise, temperature 0.5.
+    """Mean 0.5, deviation 1; values s + 2a and 3s - a; s = 1, no noise, temperature 0.5. Hidden layers hand
+    on what they read, which is positive throughout.
 
     So a = tanh(0.5) = 0.462117, its log-density is -log(2 pi)/2 - log(1 - a^2) = -0.678709, and the smaller
     value 1.924234. The critics' target is 1 + 0.5 (1.924234 + 0.5 * 0.678709) = 2.131795, and the values of
     a = 0.25 are 1.5 and 2.75: squared errors 0.399164 and 0.382178.
     """
     box = Box((-1.0,), (1.0,))
-    agent, one, zero = SAC(box, hidden=(), discount=0.5), jnp.ones(1), jnp.zeros(1)
-    actor = {"params": {"Dense_0": {"kernel": jnp.zeros((1, 2)), "bias": jnp.array([0.5, 0.0])}}}
-    kernel = jnp.array([[1.0, 2.0], [3.0, -1.0]])[:, :, None]
-    critics = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros((2, 1))}}}
+    agent, one, zero = SAC(hidden=(2,), discount=0.5).for_game(box), jnp.ones(1), jnp.zeros(1)
+    first = {"kernel": jnp.eye(1, 2), "bias": jnp.zeros(2)}
+    last = {"kernel": jnp.zeros((2, 2)), "bias": jnp.array([0.5, 0.0])}
+    actor = {"params": {"Dense_0": first, "Dense_1": last}}
+    first = {"kernel": jnp.stack([jnp.eye(2)] * 2), "bias": jnp.zeros((2, 2))}
+    last = {"kernel": jnp.array([[1.0, 2.0], [3.0, -1.0]])[:, :, None], "bias": jnp.zeros((2, 1))}
+    critics = {"params": {"Dense_0": first, "Dense_1": last}}
     state = agent.init(jax.random.key(0), (1,), box)
     state = state._replace(targets=critics, actor=actor, log_temperature=jnp.log(jnp.float32(0.5)))
     loss = agent.actor_loss(actor, critics, jnp.float32(0.5), one, zero)
@@ -142,13 +146,13 @@ def test_density_far_out_is_finite() -> None:
 
 
 def test_actions_fill_the_environments_range_or_the_unit_one() -> None:
-    scaled, unit = SAC(TORQUE, hidden=(8,)), SAC(TORQUE, hidden=(8,), action_range="unit")
+    scaled, unit = (SAC(hidden=(8,), action_range=r).for_game(TORQUE) for r in ("environment", "unit"))
     state = scaled.init(jax.random.key(0), (3,), TORQUE)
     state = state._replace(actor=jax.tree.map(lambda x: 3 * x, state.actor))
     obs = jax.random.normal(jax.random.key(1), (2000, 3))
     keys = jax.random.split(jax.random.key(2), 2000)
     for agent, bound in ((scaled, 2.0), (unit, 1.0)):
-        taken = np.asarray(jax.vmap(agent.explore, (None, 0, 0, None))(state, obs, keys, 0.1))
+        taken = np.asarray(jax.vmap(agent.explore, (None, 0, 0))(state, obs, keys))
         assert taken.shape == (2000, 1) and 0.97 * bound < np.abs(taken).max() <= bound
     np.testing.assert_allclose(scaled.outward(jnp.array([-1.0, 0.0, 1.0])), [-2.0, 0.0, 2.0])
     np.testing.assert_allclose(scaled.inward(jnp.array([-2.0, 0.5, 3.0])), [-1.0, 0.25, 1.0])
@@ -156,20 +160,21 @@ def test_actions_fill_the_environments_range_or_the_unit_one() -> None:
 
 
 def test_bounds_that_are_not_symmetric() -> None:
-    agent = SAC(Box((0.0, -3.0), (1.0, 1.0)))
+    box = Box((0.0, -3.0), (1.0, 1.0))
+    agent = SAC().for_game(box)
     np.testing.assert_allclose(agent.outward(jnp.array([-1.0, 1.0])), [0.0, 1.0])
     np.testing.assert_allclose(agent.outward(jnp.zeros(2)), [0.5, -1.0])
     np.testing.assert_allclose(agent.inward(agent.outward(jnp.array([0.3, -0.7]))), [0.3, -0.7], atol=1e-6)
-    unit = SAC(Box((0.0, -3.0), (1.0, 1.0)), action_range="unit")
+    unit = SAC(action_range="unit").for_game(box)
     np.testing.assert_allclose(unit.outward(jnp.array([-0.5, -0.5])), [0.0, -0.5])  # cut, never stretched
 
 
 def test_the_released_exploration_is_the_mode_or_zero() -> None:
     """Zeros in 10 % of 4,000 draws; 4.5 standard errors are 0.021, so it fails by chance once in 10^5."""
-    agent = SAC(TORQUE, hidden=(8,), exploration="mode")
+    agent = SAC(hidden=(8,), exploration="mode", epsilon=0.1).for_game(TORQUE)
     state, obs = agent.init(jax.random.key(0), (3,), TORQUE), jnp.ones(3)
     keys = jax.random.split(jax.random.key(1), 4000)
-    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0, None))(state, obs, keys, 0.1))
+    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0))(state, obs, keys))
     mode = np.asarray(agent.act(state, obs))
     assert ((taken == 0) | (taken == mode)).all() and mode != 0
     assert (taken == 0).mean() == pytest.approx(0.1, abs=0.021)
@@ -177,10 +182,10 @@ def test_the_released_exploration_is_the_mode_or_zero() -> None:
 
 def test_exploration_draws_have_the_policys_median() -> None:
     """The mode before the squashing is the median: half of 4,000 draws lie above, within 0.036 (4.5 SE)."""
-    agent = SAC(TORQUE, hidden=(8,))
+    agent = SAC(hidden=(8,)).for_game(TORQUE)
     state, obs = agent.init(jax.random.key(3), (3,), TORQUE), jnp.ones(3)
     keys = jax.random.split(jax.random.key(1), 4000)
-    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0, None))(state, obs, keys, 0.1))
+    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0))(state, obs, keys))
     assert (taken > np.asarray(agent.act(state, obs))).mean() == pytest.approx(0.5, abs=0.036)
     assert len(np.unique(taken)) > 3900
 
@@ -202,7 +207,7 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
 ) -> None:
     """The whole step against one written in batches, with gradients of its own."""
     state, batch, key = begun(1, np.float32(-0.3)), rows(oracle[1]), jax.random.key(5)
-    agent = dataclasses.replace(AGENT, learning_rate=1e-2, soft_update=0.1)
+    agent = dataclasses.replace(AGENT, learning_rate=1e-2, polyak=0.1)
     new, loss = agent.learn(state, batch, key)
     next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), (16, 2)) for i in range(2))
 
@@ -246,7 +251,7 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
 
 
 def test_networks_start_as_pytorchs_do_and_critics_differ() -> None:
-    state = SAC(TORQUE).init(jax.random.key(0), (3,), TORQUE)
+    state = SAC().for_game(TORQUE).init(jax.random.key(0), (3,), TORQUE)
     kernel = np.asarray(state.critics["params"]["Dense_0"]["kernel"])
     assert kernel.shape == (2, 4, 256) and not np.array_equal(kernel[0], kernel[1])
     assert 0.49 < np.abs(kernel).max() <= 0.5  # 1 / sqrt(4 inputs)
@@ -264,7 +269,7 @@ def test_keys_decide_a_step(oracle: list[dict[str, np.ndarray]]) -> None:
 
 def test_the_best_action_of_a_single_step_is_found() -> None:
     """Reward -(a - 1.2)^2 on a torque in [-2, 2], terminated at once: the mode goes to 1.2."""
-    agent = SAC(TORQUE, (32,), 3e-3, 64, 0.9, initial_temperature=0.1)
+    agent = SAC((32,), 3e-3, 64, 0.9, initial_temperature=0.1).for_game(TORQUE)
     state = agent.init(jax.random.key(0), (1,), TORQUE)
     key = jax.random.key(1)
     actions = jax.random.uniform(key, (512, 1), minval=-2.0, maxval=2.0)

@@ -1,7 +1,8 @@
-"""SAC's gradient steps against those of d3rlpy, the study's library (tests/data/make_sac_d3rlpy.py)."""
+"""SAC's gradient steps against those of d3rlpy, the study's library (tests/golden/make_sac_d3rlpy.py)."""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -18,8 +19,8 @@ from loro_jax.types import Transition
 D3RLPY = pathlib.Path(__file__).parent.parent / "golden" / "sac_d3rlpy.npz"
 TORQUES = Box((-2.0, -2.0), (2.0, 2.0))
 NETWORKS = ("actor", "critics", "targets")
-AGENT = SAC(TORQUES, hidden=(8, 6), learning_rate=1e-2, batch_size=16, discount=0.9, soft_update=0.05)
-AGENTS = {"environment": AGENT, "unit": SAC(**{**vars(AGENT), "action_range": "unit"})}
+AGENT = SAC(hidden=(8, 6), learning_rate=1e-2, batch_size=16, discount=0.9, polyak=0.05).for_game(TORQUES)
+AGENTS = {"environment": AGENT, "unit": dataclasses.replace(AGENT, action_range="unit")}
 Arrays = dict[str, np.ndarray]
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loro_jax.data import episodes as dataset
+from loro_jax.departures.alignment import realign
 from loro_jax.errors import EpisodeError
 from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
@@ -98,7 +99,7 @@ def test_first_takes_whole_episodes(folder: pathlib.Path) -> None:
 
 def test_realignment_of_sentinel_data() -> None:
     true = sentinel()
-    released = dataset.realign(true, "released").transitions
+    released = realign(true, "released").transitions
     # Released rows pair action and reward of step t with the state after it, t + 1, and the one after that.
     episode, step = released.obs[:, 0], released.obs[:, 1]
     np.testing.assert_array_equal(released.reward, 1000 * episode + step - 1)
@@ -107,8 +108,8 @@ def test_realignment_of_sentinel_data() -> None:
     np.testing.assert_array_equal(released.next_obs[inner, 1], step[inner] + 1)
     assert not released.next_obs[released.terminated].any()
     assert len(released.reward) == 17 - 1  # the last row of the one episode that was cut
-    back = dataset.realign(dataset.realign(true, "released"), "true")
-    assert (back.card["alignment"], dataset.realign(true, "true")) == ("true", true)
+    back = realign(realign(true, "released"), "true")
+    assert (back.card["alignment"], realign(true, "true")) == ("true", true)
     t = back.transitions
     np.testing.assert_array_equal(t.reward, 1000 * t.obs[:, 0] + t.obs[:, 1])
     np.testing.assert_array_equal(t.next_obs[:, 1], t.obs[:, 1] + 1)
@@ -119,7 +120,7 @@ def test_realignment_of_sentinel_data() -> None:
 
 
 def test_realigned_episodes_can_be_saved_and_loaded(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    released = dataset.realign(load(folder), "released")
+    released = realign(load(folder), "released")
     dataset.save(released, tmp_path / "released")
     assert dataset.digest(load(tmp_path / "released")) == dataset.digest(released)
 

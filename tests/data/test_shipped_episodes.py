@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from loro_jax.data import episodes
-from loro_jax.tasks import make
+from loro_jax.tasks import load
 from loro_jax.types import Transition
 
 SHIPPED = sorted(card.parent for card in episodes.SHIPPED.glob("*/*/card.json"))
@@ -27,7 +27,7 @@ def each(data: episodes.Episodes) -> list[Transition]:
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda f: f"{f.parent.name}/{f.name}")
 def test_shipped_episodes_are_what_gymnasium_does(folder: pathlib.Path) -> None:
     name = folder.parent.name
-    env = make(name)
+    env = load(name).environment()
     data = episodes.load(folder, name, env.observation_shape, env.action_space)
     assert len(data.episode_lengths) >= 30
     # The console takes a second for an episode of Pong, so that four of them stand for all.

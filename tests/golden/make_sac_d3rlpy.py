@@ -1,7 +1,7 @@
 """Writes sac_d3rlpy.npz: what d3rlpy's SAC, the reference study's, makes of a few gradient steps.
 
     pip install d3rlpy==2.8.1
-    python tests/data/make_sac_d3rlpy.py
+    python tests/golden/make_sac_d3rlpy.py
 
 d3rlpy (MIT) updates networks of its own with batches and normal draws given here, through its public
 `update`. Two cases: "environment" has its MinMaxActionScaler for a torque in [-2, 2]; "unit" has none,

@@ -1,7 +1,7 @@
 """Writes sac_oracle.npz: what brax's SAC losses say about random batches and networks of ours.
 
     pip install --no-deps --target FOLDER brax==0.14.2
-    PYTHONPATH=FOLDER:. python tests/data/make_sac_oracle.py
+    PYTHONPATH=FOLDER:. python tests/golden/make_sac_oracle.py
 
 brax (Apache-2.0) is loaded without its physics, which the losses do not need. It parametrises the policy's
 standard deviation as softplus + 0.001, so the networks' log standard deviation is translated.
@@ -37,7 +37,8 @@ OBS, ACTIONS, ROWS, DISCOUNT = 3, 2, 16, 0.9
 
 
 def main() -> None:
-    agent = SAC(Box((-1.0,) * ACTIONS, (1.0,) * ACTIONS), hidden=(8,), discount=DISCOUNT)
+    actions = Box((-1.0,) * ACTIONS, (1.0,) * ACTIONS)
+    agent = SAC(hidden=(8,), discount=DISCOUNT).for_game(actions)
 
     def policy(normaliser: Any, actor: Any, obs: jax.Array) -> jax.Array:
         mean, log_std = jax.vmap(agent.gaussian, (None, 0))(actor, obs)

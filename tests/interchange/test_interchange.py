@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loro_jax import tasks
 from loro_jax.data import episodes as dataset
+from loro_jax.departures.alignment import realign
 from loro_jax.errors import EpisodeError, UserError, command
 from loro_jax.interchange import released, rows
 from loro_jax.interchange.pickles import read_mdp_dataset
 from loro_jax.spaces import Discrete
-from loro_jax.tasks import make
 
 PAPER = pathlib.Path(__file__).parent.parent.parent.parent / "shared" / "paper"
-CARTPOLE = make("cartpole")
+CARTPOLE = tasks.load("cartpole").environment()
 
 
 def play(actions_of: Any, episodes: int, seed: int = 0) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
@@ -117,7 +118,7 @@ def test_realigning_the_released_reading_gives_the_true_one(
     for alignment in ("true", "released"):
         released.convert_file(file, "cartpole", alignment, tmp_path / alignment)
     true = load(tmp_path / "true")
-    realigned = dataset.realign(load(tmp_path / "released"), "true")
+    realigned = realign(load(tmp_path / "released"), "true")
     assert dataset.digest(realigned) == dataset.digest(true)
 
 
@@ -208,13 +209,14 @@ def test_the_command(
         monkeypatch.setattr(sys, "argv", ["released", *arguments])
         return command(released.main)
 
-    assert run(str(file), "--environment", "cartpole", "--out", str(tmp_path / "out")) == 0
-    assert "reading 'true': the simulator reproduces 100.00% of the rows" in capsys.readouterr().out
+    for flag in ("--task", "--environment"):  # its former name
+        assert run(str(file), flag, "cartpole", "--out", str(tmp_path / "out")) == 0
+        assert "reading 'true': the simulator reproduces 100.00% of the rows" in capsys.readouterr().out
     (tmp_path / "text.npz").write_text("not an archive")
     for arguments in (
         (str(tmp_path / "absent.npz"),),
         (str(tmp_path / "text.npz"),),
-        (str(file), "--environment", "chess"),
+        (str(file), "--task", "chess"),
     ):
         assert run(*arguments, "--out", str(tmp_path / "other")) == 2
         lines = capsys.readouterr().err.strip().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -15,9 +16,10 @@ from loro_jax.data import episodes as dataset
 from loro_jax.errors import EpisodeError, UserError
 from loro_jax.interchange import released, states
 from loro_jax.interchange.rows import Rows, checked
-from loro_jax.tasks import make
+from loro_jax.tasks import load
 
 PAPER = pathlib.Path(__file__).parent.parent.parent.parent / "shared" / "paper"
+LAKE, PONG = load("frozen_lake"), load("pong")
 GAMES = {
     "pendulum": "Pendulum-v1",
     "mountain_car": "MountainCar-v0",
@@ -66,7 +68,7 @@ def test_true_reading_recovers_the_transitions(
     name: str, limit: int, ours: bool, tmp_path: pathlib.Path
 ) -> None:
     arrays, ends = play(name, 40 if name == "frozen_lake" else 6, limit)
-    path, env = tmp_path / f"{name}_Some-Model.npz", make(name)
+    path, env = tmp_path / f"{name}_Some-Model.npz", load(name).environment()
     np.savez(path, **arrays)
     card = released.convert_file(path, name, "true", tmp_path / "out")
     assert card["share_reproduced"]["true"] == 1.0
@@ -98,7 +100,7 @@ def test_true_reading_recovers_the_transitions(
 
 def test_released_reading_of_cells_pads_with_zeros(tmp_path: pathlib.Path) -> None:
     arrays, _ = play("frozen_lake", 10, 100)
-    path, env = tmp_path / "FrozenLake_x.npz", make("frozen_lake")
+    path, env = tmp_path / "FrozenLake_x.npz", load("frozen_lake").environment()
     np.savez(path, **arrays)
     released.convert_file(path, "frozen_lake", "released", tmp_path / "out")
     found = dataset.load(tmp_path / "out", "frozen_lake", env.observation_shape, env.action_space)
@@ -116,15 +118,15 @@ def test_states_from_observations_step_as_gymnasium_does() -> None:
         ("pendulum", [np.pi, 8]),
         ("mountain_car", [0.6, 0.07]),
     ):
-        env, state = make(name), rng.uniform(-1, 1, (50, len(scale))) * scale
-        game = gymnasium.make(env.gymnasium_id).unwrapped
+        env, state = load(name).environment(), rng.uniform(-1, 1, (50, len(scale))) * scale
+        game = gymnasium.make(load(name).gymnasium_id).unwrapped
         game.action_space.seed(0)
         game.reset(seed=0)
         shown = state
         if name == "pendulum":
             shown = np.stack([np.cos(state[:, 0]), np.sin(state[:, 0]), state[:, 1]], 1)
         actions = np.array([game.action_space.sample() for _ in state], env.action_space.dtype)
-        ours = states.states_at(env, shown.astype(np.float32), np.full(50, 10))
+        ours = states.states_at(load(name), env, shown.astype(np.float32), np.full(50, 10))
         after, terminated, truncated = states.step(env, ours, actions)
         for i in range(50):
             game.state, game.steps_beyond_terminated = state[i], None
@@ -143,7 +145,7 @@ def pairs(before: np.ndarray, actions: np.ndarray, after: np.ndarray) -> Rows:
         "episode_lengths": np.full(count, 2),
         "terminated": np.ones(count, bool),
     }
-    return checked(pathlib.Path("x.npz"), arrays, make("frozen_lake"))
+    return checked(pathlib.Path("x.npz"), arrays, LAKE.environment())
 
 
 def test_a_row_on_ice_is_reproduced_if_gymnasium_gives_it_a_probability() -> None:
@@ -153,16 +155,16 @@ def test_a_row_on_ice_is_reproduced_if_gymnasium_gives_it_a_probability() -> Non
     grid = [(s, a, to) for s in range(16) if tiles[s] in b"SF" for a in range(4) for to in range(16)]
     can = np.array([any(p > 0 and s2 == to for p, s2, _, _ in game.P[s][a]) for s, a, to in grid])
     columns = np.array(grid)
-    possible = states.check(pairs(*columns[can].T), make("frozen_lake"))
+    possible = states.check(pairs(*columns[can].T), LAKE, LAKE.environment())
     assert can.sum() > 100 and possible.shares["true"] == 1.0
     np.testing.assert_array_equal(possible.terminated, [tiles[to] in b"HG" for to in columns[can, 2]])
     assert not possible.truncated.any() and "slippery" in possible.rule
-    assert states.check(pairs(*columns[~can].T), make("frozen_lake")).shares["true"] == 0.0
+    assert states.check(pairs(*columns[~can].T), LAKE, LAKE.environment()).shares["true"] == 0.0
 
 
 def pong_rows(episodes: int, length: int) -> Rows:
     """Uniform episodes of our own Pong, as the study would store them."""
-    env = make("pong")
+    env = PONG.environment()
     actions = jax.random.randint(jax.random.key(0), (episodes, length), 0, 6)
 
     def episode(actions: jax.Array) -> Any:
@@ -184,18 +186,18 @@ def pong_rows(episodes: int, length: int) -> Rows:
 
 def test_pong_is_replayed_from_its_start() -> None:
     rows = pong_rows(3, 60)
-    found = states.check(rows, make("pong"))
+    found = states.check(rows, PONG, PONG.environment())
     assert found.shares["true"] == 1.0 and found.shares["released"] < 0.9
     assert not found.terminated.any() and not found.truncated.any() and "replayed" in found.rule
-    assert states.check(rows, make("pong", limit=60)).truncated.all()
+    assert states.check(rows, PONG, PONG.environment(limit=60)).truncated.all()
     # One observation that the actions do not lead to is one row less; unlike a departure of the game
     # itself, it leaves the rows after it as they were.
     rows.observations[100, 5] += 1
-    assert states.check(rows, make("pong")).shares["true"] == pytest.approx(1 - 1 / (3 * 59))
+    assert states.check(rows, PONG, PONG.environment()).shares["true"] == pytest.approx(1 - 1 / (3 * 59))
     # An action that was not the one taken: what came before it stands, what follows is another game.
     rows.observations[100, 5] -= 1
     rows.actions[60:90] = (rows.actions[60:90] + 2) % 6
-    share = states.check(rows, make("pong")).shares["true"]
+    share = states.check(rows, PONG, PONG.environment()).shares["true"]
     assert 2 / 3 <= share < 0.9
 
 
@@ -231,10 +233,10 @@ def test_bad_arrays_are_refused_in_one_line(case: str, tmp_path: pathlib.Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_a_game_that_cannot_be_set_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(states.STATES, "pendulum")
+def test_a_game_that_cannot_be_set_says_so() -> None:
+    task = dataclasses.replace(load("pendulum"), restore=None)
     with pytest.raises(UserError, match="pendulum: no way to set the simulator"):
-        states.states_at(make("pendulum"), np.zeros((1, 3)), np.zeros(1))
+        states.states_at(task, task.environment(), np.zeros((1, 3)), np.zeros(1))
 
 
 # Of each file: rows reproduced in the released reading, episodes that the rules end, and that our limit cuts.
@@ -262,7 +264,7 @@ def test_the_studys_own_files(file: str, tmp_path: pathlib.Path) -> None:
     flags = card["flags"]
     assert (flags["terminated_by_rules"], flags["truncated_by_limit"]) == (ended, cut)
     assert flags["terminated_in_file"] == 30 and flags["episodes_that_differ"] == 30 - ended
-    env = make(name)
+    env = load(name).environment()
     found = dataset.load(tmp_path / "npz", name, env.observation_shape, env.action_space)
     for pickled in (PAPER / "pickles").glob(f"{file}_*.pkl"):
         released.convert_file(pickled, name, "true", tmp_path / "pkl")
@@ -273,7 +275,7 @@ def test_the_studys_own_files(file: str, tmp_path: pathlib.Path) -> None:
 @pytest.mark.skipif(not PAPER.is_dir(), reason="the study's files are not beside this checkout")
 def test_the_studys_pong_is_ours_in_every_reward(tmp_path: pathlib.Path) -> None:
     """The files' rewards are of the second half of each step, which `drop_first_half` stands for."""
-    env = make("pong", drop_first_half=True)
+    env = PONG.environment(drop_first_half=True)
     path = PAPER / "datasets" / "RepresentedPong_Qwen2.5-7B-Instruct.npz"
     with np.load(path) as arrays:
         rows = checked(path, dict(arrays), env)

@@ -16,7 +16,7 @@ from gymnax.environments.classic_control import mountain_car as car
 from gymnax.environments.classic_control import pendulum as pole
 from stepping import ends, step_all
 
-from loro_jax.tasks import Environment, make
+from loro_jax.tasks import Environment, load
 from studies import best_returns
 
 
@@ -54,7 +54,7 @@ def reference(name: str, states: np.ndarray, actions: np.ndarray) -> tuple[np.nd
 
 @pytest.fixture(scope="module")
 def pendulum() -> Environment:
-    return make("pendulum")
+    return load("pendulum").environment()
 
 
 def test_pendulum_steps_as_gymnasium_does(pendulum: Environment) -> None:
@@ -143,7 +143,7 @@ def test_a_pendulum_swings_up_in_both(pendulum: Environment) -> None:
 
 @pytest.fixture(scope="module")
 def mountain_car() -> Environment:
-    return make("mountain_car")
+    return load("mountain_car").environment()
 
 
 def test_mountain_car_steps_as_gymnasium_does(mountain_car: Environment) -> None:

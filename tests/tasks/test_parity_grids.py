@@ -13,7 +13,7 @@ import pytest
 from stepping import ends, step_all
 
 from loro_jax.errors import UserError
-from loro_jax.tasks import Environment, make
+from loro_jax.tasks import Environment, load
 
 START, GOAL = 36, 47
 """Cells of CliffWalking."""
@@ -46,7 +46,7 @@ LAKES: dict[str, dict[str, Any]] = {
 def lake(name: str) -> tuple[Environment, Any]:
     """A lake of ours, and Gymnasium's table for it: P[cell][action] = [(probability, cell, reward, end)]."""
     options = dict(LAKES[name])
-    env = make("frozen_lake", **options)
+    env = load("frozen_lake").environment(**options)
     layout = options.get("layout", "4x4")
     where = {"map_name": layout} if isinstance(layout, str) else {"desc": list(layout)}
     rate = options.get("success_rate", 1 / 3)
@@ -94,7 +94,7 @@ def test_frozen_lake_slips_as_gymnasium_does(name: str) -> None:
 
 
 def test_frozen_lakes_directions() -> None:
-    env = make("frozen_lake", slippery=False)
+    env = load("frozen_lake").environment(slippery=False)
     inner = cells(env, [9] * 4)  # row 2, column 1, counted from 0
     after = step_all(env, inner, [LEFT, DOWN, RIGHT, UP])[1]
     assert after.position.tolist() == [8, 13, 10, 5]
@@ -104,22 +104,22 @@ def test_frozen_lakes_directions() -> None:
 
 def test_frozen_lake_starts_and_ends() -> None:
     for name, limit in (("4x4", 100), ("8x8", 200)):
-        env = make("frozen_lake", layout=name)
+        env = load("frozen_lake").environment(layout=name)
         spec = gymnasium.spec("FrozenLake-v1" if name == "4x4" else "FrozenLake8x8-v1")
         assert env.limit == limit == spec.max_episode_steps
         obs, game = env.reset(jax.random.key(0))
         assert obs.shape == (env.states,) and np.flatnonzero(obs).tolist() == [0] and not int(game.time)
-    env = make("frozen_lake", slippery=False)
+    env = load("frozen_lake").environment(slippery=False)
     state = cells(env, [0, 0, 0, 4, 4, 14], [98, 99, 100, 98, 99, 99])
     kinds = ends(env, state, [LEFT, LEFT, LEFT, RIGHT, RIGHT, RIGHT])  # an edge, a hole, the goal
     cut = [(False, False), (False, True), (False, True), (True, False), (True, False), (True, False)]
     assert kinds == cut
-    short = make("frozen_lake", limit=7)
+    short = load("frozen_lake").environment(limit=7)
     assert ends(short, cells(short, [0, 0], [5, 6]), [UP, UP]) == [(False, False), (False, True)]
 
 
 def test_a_start_in_the_middle_of_the_map() -> None:
-    env = make("frozen_lake", layout=("FFF", "FSF", "FFG"))
+    env = load("frozen_lake").environment(layout=("FFF", "FSF", "FFG"))
     obs, _ = env.reset(jax.random.key(0))
     assert np.flatnonzero(obs).tolist() == [4]
 
@@ -170,7 +170,7 @@ def test_whole_episodes_on_the_lake_are_possible_in_gymnasium(name: str) -> None
 )
 def test_bad_lakes_are_refused_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=r"^frozen_lake: ") as caught:
-        make("frozen_lake", **options)
+        load("frozen_lake").environment(**options)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -190,7 +190,7 @@ def by_the_table(game: Any, limit: int) -> float:
 def test_the_lakes_best_return_is_gymnasiums(name: str) -> None:
     env, game = lake(name)
     assert env.best == pytest.approx(by_the_table(game, env.limit), abs=1e-12)
-    assert env.solved <= env.best
+    assert env.threshold <= env.best
     if name == "4x4":
         assert env.best == pytest.approx(0.744190287829269, abs=1e-12)
 
@@ -200,7 +200,7 @@ def test_the_lakes_best_return_is_gymnasiums(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def cliff() -> Environment:
-    return make("cliff_walking")
+    return load("cliff_walking").environment()
 
 
 def walk(*runs: tuple[int, int]) -> Sequence[int]:
@@ -239,10 +239,10 @@ def test_cliff_walking_starts_and_ends(cliff: Environment) -> None:
     state = cells(cliff, [START, START, START, 25, 35, 35], [198, 199, 200, 199, 198, 199])
     cut = [(False, False), (False, True), (False, True), (False, True), (True, False), (True, False)]
     assert ends(cliff, state, [0, 0, 0, 2, 2, 2]) == cut
-    short = make("cliff_walking", limit=3)
+    short = load("cliff_walking").environment(limit=3)
     assert ends(short, cells(short, [START] * 2, [1, 2]), [3, 3]) == [(False, False), (False, True)]
     with pytest.raises(UserError, match="cliff_walking: limit is 0"):
-        make("cliff_walking", limit=0)
+        load("cliff_walking").environment(limit=0)
 
 
 @pytest.mark.parametrize(
@@ -279,4 +279,4 @@ def test_no_walk_is_better_than_the_best(cliff: Environment) -> None:
     for _ in range(cliff.limit):
         outcomes = [[actions[a][0] for a in range(4)] for actions in table.values()]
         value = np.array([max(r + value[to] * (not end) for _, to, r, end in o) for o in outcomes])
-    assert value[START] == cliff.best == cliff.solved == -13
+    assert value[START] == cliff.best == cliff.threshold == -13

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from loro_jax.tasks import Environment, make
-from loro_jax.tasks.pong import (
+from loro_jax.tasks import Environment, load
+from loro_jax.tasks.pong.rules import (
     ACTIONS,
     Memory,
     frame,
@@ -33,7 +33,7 @@ STEP = jax.jit(frame)
 
 @pytest.fixture(scope="module")
 def env() -> Environment:
-    return make("pong")
+    return load("pong").environment()
 
 
 def memory(**fields: int | bool) -> Memory:
@@ -123,7 +123,7 @@ def test_the_studys_episodes_are_replayed_exactly() -> None:
 
 def test_the_environment_replays_a_step_of_eight_frames(env: Environment) -> None:
     """Both settings, jitted and vmapped: observations, rewards of halves, the limit, and no use of keys."""
-    half = make("pong", drop_first_half=True)
+    half = load("pong").environment(drop_first_half=True)
     actions = np.random.default_rng(3).integers(6, size=(4, 200))
     run = {}
     for name, e in (("both", env), ("second", half)):
@@ -250,7 +250,7 @@ def test_reference_returns_balls_that_a_paddle_at_rest_misses() -> None:
 
 
 def test_reference_leads_after_200_steps(env: Environment) -> None:
-    """The game draws nothing, so this return is one number; the environment calls 1 solved and 5 the best."""
+    """The game draws nothing, so this return is one number; the threshold is 1, the best known 5."""
     obs, state = env.reset(jax.random.key(0))
 
     def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
@@ -259,4 +259,4 @@ def test_reference_leads_after_200_steps(env: Environment) -> None:
         return (obs, state), reward
 
     _, rewards = jax.jit(lambda c: jax.lax.scan(step, c, None, length=200))((obs, state))
-    assert env.solved <= float(rewards.sum()) <= env.best
+    assert env.threshold <= float(rewards.sum()) <= env.best

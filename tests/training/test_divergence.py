@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import SENTINEL_LIMIT, Sentinel, probe
-from populations import CHUNK, PRIOR_ROWS, Population, assert_same, differ, member, numbers
+from populations import INTERVAL, PRIOR_ROWS, Population, assert_same, differ, member, numbers
 
 from loro_jax.agents import DDQN, SAC
 from loro_jax.agents.ddqn import DDQNState
-from loro_jax.spaces import Box
-from loro_jax.tasks import make
+from loro_jax.tasks import load
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load, finite
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Phase, Run, Transition
 
-WARMUP, AT = 5, 3
-HOW = Interaction(0.5, 20, 1, 1, WARMUP, 200, False, False)
+STARTS, AT = 5, 3
+HOW = Interaction(INTERVAL, 1, False)
+HELD = {"epsilon": 0.5, "learning_starts": STARTS, "replay_capacity": 200}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Breaks(DDQN):
 
 
 def world(where: Any = "nowhere") -> World:
-    return World(probe(Sentinel, SENTINEL_LIMIT), Breaks((4,), 1e-2, 4, 0.9, 5, where=where), HOW)
+    agent = Breaks((4,), 1e-2, 4, 0.9, target_network_frequency=5, where=where, **HELD)
+    return World(probe(Sentinel, SENTINEL_LIMIT), agent, HOW)
 
 
 def play(world: World, *phases: Phase) -> tuple[Run, np.ndarray]:
@@ -71,11 +72,11 @@ def play(world: World, *phases: Phase) -> tuple[Run, np.ndarray]:
 
 @pytest.mark.parametrize("where", ["loss", "parameters", "target", "moments"])
 def test_the_last_finite_agent_is_kept_and_the_curve_is_nan_from_there(where: str) -> None:
-    run, curve = play(world(where), Interact(3 * CHUNK))
-    assert int(run.diverged) == WARMUP + 1 + AT  # one step is taken for each beyond the warm-up
+    run, curve = play(world(where), Interact(3 * INTERVAL))
+    assert int(run.diverged) == STARTS + 1 + AT  # one step is taken for each row beyond them
     assert np.isnan(curve).all() and curve.shape == (3,)
     assert int(run.counters.gradient_steps) == AT
-    assert int(run.counters.env_steps) == 3 * CHUNK
+    assert int(run.counters.env_steps) == 3 * INTERVAL
     assert bool(finite(run.agent)) and int(run.agent.steps) == AT
 
 
@@ -90,32 +91,33 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been_taken(where: str) ->
 
 
 def test_before_it_diverges_the_curve_is_that_of_a_healthy_run() -> None:
-    late = dataclasses.replace(HOW, warmup=CHUNK + 2)
-    sick, healthy = (
-        play(dataclasses.replace(world(w), interaction=late), Interact(4 * CHUNK))
-        for w in ("loss", "nowhere")
-    )
+
+    def late(where: str) -> World:
+        agent = dataclasses.replace(world(where).agent, learning_starts=INTERVAL + 2)
+        return dataclasses.replace(world(where), agent=agent)
+
+    sick, healthy = (play(late(where), Interact(4 * INTERVAL)) for where in ("loss", "nowhere"))
     assert np.isfinite(healthy[1]).all()
     assert np.isnan(sick[1]).tolist() == [False, True, True, True]
     assert sick[1][0] == healthy[1][0]
-    assert int(sick[0].diverged) == CHUNK + 2 + 1 + AT
+    assert int(sick[0].diverged) == INTERVAL + 2 + 1 + AT
 
 
 def test_what_pretraining_broke_stays_broken_online() -> None:
-    run, curve = play(world("loss"), Collect(40, 0, 2), Fit(AT + 1), Forget(), Interact(2 * CHUNK))
+    run, curve = play(world("loss"), Collect(40, 0, 2), Fit(AT + 1), Forget(), Interact(2 * INTERVAL))
     assert np.isfinite(curve[:2]).all() and np.isnan(curve[2:]).all()
     assert int(run.diverged) == 0 and int(run.counters.gradient_steps) == AT
 
 
 def test_a_diverged_member_changes_no_other_and_is_named(population: Population) -> None:
     """One NaN in one reward of member 1's replay, found by the first batch that holds it."""
-    healthy, curve = population.play(Load(PRIOR_ROWS), Fit(8), Interact(CHUNK), Interact(CHUNK))
+    healthy, curve = population.play(Load(PRIOR_ROWS), Fit(8), Interact(INTERVAL), Interact(INTERVAL))
     loaded, _ = population.play(Load(PRIOR_ROWS))
     storage = loaded.replay.storage
     sick = loaded._replace(
         replay=loaded.replay._replace(storage=storage._replace(reward=storage.reward.at[1, 3].set(jnp.nan)))
     )
-    sick, sick_curve = population.play(Fit(8), Interact(CHUNK), Interact(CHUNK), runs=sick)
+    sick, sick_curve = population.play(Fit(8), Interact(INTERVAL), Interact(INTERVAL), runs=sick)
     assert np.asarray(sick.diverged >= 0).tolist() == [False, True, False, False]
     assert (
         np.isnan(sick_curve[1, -1]) and np.isfinite(numbers(jax.tree.leaves(sick.agent.params)[0])[1]).all()
@@ -127,31 +129,29 @@ def test_a_diverged_member_changes_no_other_and_is_named(population: Population)
 
 def test_absurd_learning_rates_leave_finite_parameters() -> None:
     """Double DQN went on with infinite weights, and SAC with NaN actions."""
-    pendulum = make("pendulum")
-    assert isinstance(pendulum.action_space, Box)
-    for env, agent in (
-        (make("cartpole"), DDQN((16,), 1e30, 8)),
-        (pendulum, SAC(pendulum.action_space, (16,), 1e30, 8)),
+    for name, agent in (
+        ("cartpole", DDQN((16,), 1e30, 8, **HELD)),
+        ("pendulum", SAC((16,), 1e30, 8, **HELD)),
     ):
-        run, curve = play(World(env, agent, HOW), Interact(2 * CHUNK))
+        env = load(name).environment()
+        run, curve = play(World(env, agent.for_game(env.action_space), HOW), Interact(2 * INTERVAL))
         assert bool(finite(run.agent)), env.name
-        assert 0 <= int(run.diverged) <= WARMUP + 3
+        assert 0 <= int(run.diverged) <= STARTS + 3
         assert np.isnan(curve).all()
 
 
 def test_an_evaluation_that_is_not_finite_is_divergence() -> None:
     """Weights may be finite and their products not: SAC's mode is then NaN, and so is what it earns."""
-    env = make("pendulum")
-    assert isinstance(env.action_space, Box)
-    how = dataclasses.replace(HOW, warmup=1000)  # nothing is learned
-    sac = World(env, SAC(env.action_space, (16, 16), 1e-3, 8), how)
+    env = load("pendulum").environment()
+    agent = SAC((16, 16), 1e-3, 8, **HELD | {"learning_starts": 1000})  # nothing is learned
+    sac = World(env, agent.for_game(env.action_space), HOW)
 
     @jax.jit
     def program() -> tuple[Run, jax.Array]:
         run = sac.begin(jax.random.key(0), jax.random.key(0))
         actor = jax.tree.map(lambda x: x * jnp.float32(1e25), run.agent.actor)
-        return Interact(2 * CHUNK)(run._replace(agent=run.agent._replace(actor=actor)), sac, None)
+        return Interact(2 * INTERVAL)(run._replace(agent=run.agent._replace(actor=actor)), sac, None)
 
     run, curve = program()
     assert bool(finite(run.agent)) and np.isnan(curve).all()
-    assert int(run.diverged) == CHUNK
+    assert int(run.diverged) == INTERVAL

@@ -15,17 +15,19 @@ import pytest
 from environments import SENTINEL_LIMIT, Sentinel, probe
 
 from benchmarks import suite
-from benchmarks.cliff_walking import CLIFF_WALKING
-from benchmarks.pong import PONG, WHOLE_GAME
+from loro_jax.agents import DDQN
 from loro_jax.errors import UserError
-from loro_jax.protocols import PAPER, relevant
-from loro_jax.running import estimate, experiment, results
-from loro_jax.tasks.pong import FRAMES, frame, lead, observation, reference, start
+from loro_jax.protocols import PAPER
+from loro_jax.running import estimate, experiment, identity, results
+from loro_jax.tasks import load
+from loro_jax.tasks.pong import WHOLE_GAME
+from loro_jax.tasks.pong.rules import FRAMES, frame, lead, observation, reference, start
 from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
-from loro_jax.training.world import evaluate, play
+from loro_jax.training.world import Interaction, World, evaluate, play
 from studies import pong_console
 
+PONG, CLIFF_WALKING = load("pong"), load("cliff_walking")
 STEP, SEE, REFERENCE = jax.jit(frame), jax.jit(observation), jax.jit(reference)
 
 
@@ -52,7 +54,7 @@ def rallies(obs: jax.Array) -> jax.Array:
 
 def evaluated(protocol: str, policy: Callable[[jax.Array], jax.Array]) -> float:
     """What stands on a curve where the greedy policy is `policy`."""
-    ready = experiment.prepare_experiment(PONG, PONG.protocols[protocol], ("pure_rl",), 2, 0, "")
+    ready = experiment.prepare_experiment(PONG, PONG.protocol(protocol), ("pure_rl",), 2, 0, "")
     world = dataclasses.replace(ready.world, agent=Fixed(policy))
     return float(jax.jit(lambda key: evaluate(world, None, key))(jax.random.key(0)))
 
@@ -86,7 +88,7 @@ def test_pong_is_evaluated_to_21_points_as_in_the_study(
 
 
 def test_a_rally_without_an_end_is_cut() -> None:
-    env = PONG.make(PONG.protocols["paper"])
+    env = PONG.under(PONG.protocol("paper"))
 
     def returned(limit: int) -> float:
         limited = env.limited(limit)
@@ -96,14 +98,14 @@ def test_a_rally_without_an_end_is_cut() -> None:
 
 
 def test_training_and_prior_data_keep_the_games_own_limit() -> None:
-    ready = experiment.prepare_experiment(PONG, PONG.protocols["released"], ("pure_rl",), 2, 0, "")
+    ready = experiment.prepare_experiment(PONG, PONG.protocol("released"), ("pure_rl",), 2, 0, "")
     assert (ready.world.environment.limit, ready.plan.limit, ready.world.evaluation.limit) == (
         200, 200, WHOLE_GAME,
     )  # fmt: skip
     for protocol in CLIFF_WALKING.protocols.values():  # the study: at most 200 steps
         ready = experiment.prepare_experiment(CLIFF_WALKING, protocol, ("pure_rl",), 2, 0, "")
         assert ready.world.evaluation is ready.world.environment and ready.world.evaluation.limit == 200
-    assert CLIFF_WALKING.protocols["paper"].eval_episodes == 10
+    assert CLIFF_WALKING.protocol("paper").schedule.eval_episodes == 10
 
 
 def test_another_limit_changes_where_an_episode_is_cut_and_nothing_else() -> None:
@@ -122,12 +124,12 @@ def test_another_limit_changes_where_an_episode_is_cut_and_nothing_else() -> Non
 
 def test_the_random_policy_plays_under_the_evaluations_limit(tmp_path: pathlib.Path) -> None:
     """In a run, and where the suite needs what a saved run left out; its scores reach to a won game."""
-    protocol = PONG.protocols["paper"]
+    protocol = PONG.protocol("paper")
     ready = experiment.prepare_experiment(PONG, protocol, ("random_policy",), 2, 0, "")
     line = experiment._result(ready, {}).flat["random_policy"]
     assert line.shape == (1000,) and line.min() >= -21 and -20.8 < line.mean() < -20.4
 
-    folder = tmp_path / "pong" / "paper"
+    folder = tmp_path / "pong" / "paper@1"
     folder.mkdir(parents=True)
     results.write_json(folder / "run.json", {"identity": ready.identity})
     results.write_npz(folder / "curves.npz", {"pure_rl": np.zeros((2, 3)), "env_steps": np.arange(3)})
@@ -135,30 +137,37 @@ def test_the_random_policy_plays_under_the_evaluations_limit(tmp_path: pathlib.P
     task = suite.saved(PONG, suite.Options(protocol="paper", out=tmp_path))
     np.testing.assert_array_equal(task.flat["random_policy"], line)
     assert task.high == 21
-    assert PONG.make(protocol).best == 5 == PONG.make(protocol).limited(100).best  # of episodes of 200 steps
+    assert (
+        PONG.under(protocol).best == 5 == PONG.under(protocol).limited(100).best
+    )  # of episodes of 200 steps
 
 
-def test_the_limit_is_named_only_by_runs_that_it_changes() -> None:
-    for name, named in (("standard", False), ("paper", True), ("released", True)):
-        ready = experiment.prepare_experiment(PONG, PONG.protocols[name], ("pure_rl",), 2, 0, "")
-        assert ("eval_limit" in ready.identity["protocol"]) is named
-    assert relevant(dataclasses.replace(PAPER, eval_limit=7), ())["eval_limit"] == 7
-    saved = pathlib.Path(__file__).parent.parent.parent / "results" / "pong" / "standard" / "run.json"
-    ready = experiment.prepare_experiment(PONG, PONG.protocols["standard"], ("pure_rl",), 2, 0, "")
-    assert ready.identity["protocol"] == json.loads(saved.read_text())["identity"]["protocol"]
+def test_every_run_names_its_limit_and_one_that_does_not_had_the_games_own() -> None:
+    for name, limit in (("standard", 0), ("paper", WHOLE_GAME), ("released", WHOLE_GAME)):
+        ready = experiment.prepare_experiment(PONG, PONG.protocol(name), ("pure_rl",), 2, 0, "")
+        assert ready.identity["settings"]["schedule"]["eval_limit"] == limit
+    path = pathlib.Path(__file__).parent.parent.parent / "results" / "pong" / "standard" / "run.json"
+    saved = json.loads(path.read_text())["identity"]  # from before the setting existed
+    assert "eval_limit" not in saved["protocol"]
+    assert not identity.other_settings(saved, PONG.protocol("standard"))
+    assert identity.other_settings(saved, PONG.protocol("standard").replace(eval_limit=7)) == [
+        "eval_limit 0 there, 7 here"
+    ]
     with pytest.raises(UserError, match=r"eval_limit must not be negative \(--eval-limit\)"):
-        dataclasses.replace(PAPER, eval_limit=-1)
+        PAPER.replace(eval_limit=-1)
 
 
 def test_the_estimate_counts_longer_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     """By their steps: three quarters of a short limit, and a usual game where the limit is far."""
-    monkeypatch.setattr(estimate, "_rate", lambda layout, protocol: 1.0)
-    layout, evaluations = Layout(1, 2), PAPER.budget // PAPER.eval_every
+    monkeypatch.setattr(estimate, "_rate", lambda layout, agent: 1.0)
+    budget, interval, layout = 30_000, 200, Layout(1, 2)
 
     def flops(limit: int) -> float:
-        return estimate.seconds([[Interact(PAPER.budget)]], PAPER, layout, 2, limit=limit)
+        how = Interaction(interval, 1, reset_each_interval=True, eval_limit=limit)
+        world = World(load("cartpole").environment(), DDQN(), how)
+        return estimate.seconds([Interact(budget)], world, layout, 2)
 
     forward = 2 * (4 * 256 + 256 * 256 + 256 * 2) * layout.padded(2)
-    assert flops(200) == estimate.seconds([[Interact(PAPER.budget)]], PAPER, layout, 2)
+    assert flops(200) == flops(0)  # the game's own
     for limit, steps in ((100, 75), (WHOLE_GAME, 500)):
-        assert flops(limit) - flops(200) == pytest.approx(evaluations * (steps - 150) * forward)
+        assert flops(limit) - flops(200) == pytest.approx(budget // interval * (steps - 150) * forward)

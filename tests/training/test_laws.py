@@ -11,20 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import SENTINEL_LIMIT, Sentinel, probe
-from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same, differ, member, numbers
+from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population, assert_same, differ, member, numbers
 
-from benchmarks.cartpole import CARTPOLE
 from loro_jax import keys
 from loro_jax.agents import DDQN
 from loro_jax.keys import Purpose
-from loro_jax.tasks import make
+from loro_jax.tasks import load
 from loro_jax.training import population as populations
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, Programs, Progress, begin, pieces, train
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Arm, Phase, Run
 
-UNIFORM = Collect(steps=40, episodes=0, chunks=2)
+UNIFORM = Collect(steps=40, episodes=0, evaluations=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Sentence:
 
 
 def test_interact_a_then_b_is_interact_a_plus_b(population: Population) -> None:
-    once, curve = population.play(Interact(3 * CHUNK))
-    pieces, curves = population.play(Interact(CHUNK), Interact(CHUNK), Interact(CHUNK))
+    once, curve = population.play(Interact(3 * INTERVAL))
+    pieces, curves = population.play(Interact(INTERVAL), Interact(INTERVAL), Interact(INTERVAL))
     assert_same(pieces, once)
     np.testing.assert_array_equal(curves, curve)
     assert differ(once.agent, population.begun.agent)
@@ -63,18 +62,20 @@ def test_loading_and_fitting_nothing_change_nothing(population: Population) -> N
 
 def test_no_rows_and_no_gradient_steps_are_pure_rl(population: Population) -> None:
     """Within one program too, where a compiler might reorder sums."""
-    pure, curve = population.play(Interact(CHUNK), Interact(CHUNK))
-    loro, same = population.play(Sentence((Load(0), Fit(0), Forget(), Interact(CHUNK), Interact(CHUNK))))
+    pure, curve = population.play(Interact(INTERVAL), Interact(INTERVAL))
+    loro, same = population.play(
+        Sentence((Load(0), Fit(0), Forget(), Interact(INTERVAL), Interact(INTERVAL)))
+    )
     assert_same(loro, pure)
     np.testing.assert_array_equal(same, curve)
 
 
 def test_data_forgotten_before_any_gradient_step_is_as_if_never_loaded(population: Population) -> None:
-    pure, curve = population.play(Interact(CHUNK), Interact(CHUNK))
-    loro, same = population.play(Load(PRIOR_ROWS), Fit(0), Forget(), Interact(CHUNK), Interact(CHUNK))
+    pure, curve = population.play(Interact(INTERVAL), Interact(INTERVAL))
+    loro, same = population.play(Load(PRIOR_ROWS), Fit(0), Forget(), Interact(INTERVAL), Interact(INTERVAL))
     np.testing.assert_array_equal(same, curve)
     assert_same((loro.agent, loro.game, loro.obs), (pure.agent, pure.game, pure.obs))
-    held = 2 * CHUNK
+    held = 2 * INTERVAL
     assert_same(
         jax.tree.map(lambda x: x[:, :held], loro.replay.storage),
         jax.tree.map(lambda x: x[:, :held], pure.replay.storage),
@@ -83,22 +84,22 @@ def test_data_forgotten_before_any_gradient_step_is_as_if_never_loaded(populatio
 
 def test_data_kept_or_fitted_does_matter(population: Population) -> None:
     """What the two laws above compare could differ."""
-    pure, _ = population.play(Interact(CHUNK), Interact(CHUNK))
-    kept, _ = population.play(Load(PRIOR_ROWS), Interact(CHUNK), Interact(CHUNK))
-    fitted, _ = population.play(Load(PRIOR_ROWS), Fit(5), Forget(), Interact(CHUNK), Interact(CHUNK))
+    pure, _ = population.play(Interact(INTERVAL), Interact(INTERVAL))
+    kept, _ = population.play(Load(PRIOR_ROWS), Interact(INTERVAL), Interact(INTERVAL))
+    fitted, _ = population.play(Load(PRIOR_ROWS), Fit(5), Forget(), Interact(INTERVAL), Interact(INTERVAL))
     assert differ(pure.agent, kept.agent) and differ(pure.agent, fitted.agent)
 
 
 def standard(hidden: tuple[int, ...] | None = None) -> World:
     """The default protocol's network and batch, whose products' shapes decide how sums are ordered."""
-    p = CARTPOLE.protocols["standard"]
-    agent = DDQN(hidden or p.hidden, p.learning_rate, p.batch_size, p.discount, p.target_interval)
-    return World(
-        make("cartpole"), agent, Interaction(p.epsilon, CHUNK, 1, p.train_every, 10, 100, False, False)
-    )
+    task = load("cartpole")
+    agent = dataclasses.replace(task.protocol("standard").agent, learning_starts=10, replay_capacity=100)
+    if hidden is not None:
+        agent = dataclasses.replace(agent, hidden=hidden)
+    return World(task.environment(), agent, Interaction(INTERVAL, 1, False))
 
 
-ALL_PHASES = Sentence((UNIFORM, Fit(4), Forget(), Interact(2 * CHUNK)))
+ALL_PHASES = Sentence((UNIFORM, Fit(4), Forget(), Interact(2 * INTERVAL)))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_layouts_stay_among_the_blocks_that_give_the_same_bits(members: int, hid
 
 def test_a_member_never_sees_anothers_state(population: Population) -> None:
     """Poison in member 1's weights, game and replay stays there."""
-    healthy, curve = population.play(Interact(CHUNK))
+    healthy, curve = population.play(Interact(INTERVAL))
     start = population.start()
 
     def poison(x: jax.Array) -> jax.Array:
@@ -147,7 +148,7 @@ def test_a_member_never_sees_anothers_state(population: Population) -> None:
         replay=jax.tree.map(poison, start.replay),
         obs=poison(start.obs),
     )
-    sick, sick_curve = population.play(Interact(CHUNK), runs=sick)
+    sick, sick_curve = population.play(Interact(INTERVAL), runs=sick)
     assert np.isnan(numbers(jax.tree.leaves(sick.agent.params)[0])[1]).all()
     for index in (0, 2, 3):
         assert_same(member(sick, index), member(healthy, index))
@@ -173,14 +174,14 @@ def test_shared_pretraining_shares_the_network_and_nothing_else(population: Popu
 
 def test_a_seed_starts_alike_in_every_arm(population: Population) -> None:
     """The first network, the first state, and every later fresh episode that begins at the same step."""
-    how = dataclasses.replace(population.world.interaction, reset_each_chunk=True)
+    how = dataclasses.replace(population.world.interaction, reset_each_interval=True)
     world = dataclasses.replace(population.world, interaction=how)
     programs = Programs(world, population.layout)
     pure, mixed = population.start(), population.play(Load(PRIOR_ROWS))[0]
     collected = population.play(UNIFORM)[0]
     for run in (mixed, collected):
         assert_same((run.agent, run.game, run.obs), (pure.agent, pure.game, pure.obs))
-    ends = [programs(Interact(CHUNK), run, population.data)[0] for run in (pure, mixed, collected)]
+    ends = [programs(Interact(INTERVAL), run, population.data)[0] for run in (pure, mixed, collected)]
     for run in ends[1:]:
         assert_same((run.game, run.obs), (ends[0].game, ends[0].obs))
         assert differ(run.agent, ends[0].agent)
@@ -188,7 +189,7 @@ def test_a_seed_starts_alike_in_every_arm(population: Population) -> None:
 
 def test_a_row_begins_with_the_very_bits_that_the_one_before_ended_with(population: Population) -> None:
     """Compiled, a value may be computed twice with two roundings; `Environment.step` sees to it."""
-    for phase in (UNIFORM, Interact(3 * CHUNK)):
+    for phase in (UNIFORM, Interact(3 * INTERVAL)):
         run, _ = population.play(phase)
         rows = jax.tree.map(lambda x: np.asarray(x)[:, :40], run.replay.storage)
         goes_on = ~(rows.terminated | rows.truncated)[:, :-1]
@@ -229,8 +230,8 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("uniform", "randint", "bits", "normal", "choice", "categorical", "bernoulli", "permutation"):
         monkeypatch.setattr(jax.random, name, watched(getattr(jax.random, name)))
-    how = Interaction(0.5, 10, 2, 1, 3, 100, False, False)
-    world = World(probe(Sentinel, SENTINEL_LIMIT), DDQN((4,), 1e-3, 4, 0.9, 5), how)
+    agent = DDQN((4,), 1e-3, 4, 0.9, 0.5, learning_starts=3, replay_capacity=100, target_network_frequency=5)
+    world = World(probe(Sentinel, SENTINEL_LIMIT), agent, Interaction(10, 2, False))
     collect, most = Collect(12, 0, 1), Collect(3 * SENTINEL_LIMIT, 2, 2)  # which keeps fewer than it plays
     sentence = Sentence(
         (collect, most, Fit(3), collect, Interact(20), Fit(2), Forget(), most, Interact(10), collect)
@@ -274,16 +275,16 @@ def test_arms_share_one_compilation_for_each_shape(population: Population) -> No
     CountedInteract.traces.clear()
     CountedFit.traces.clear()
     arms = (
-        Arm("pure_rl", (CountedInteract(3 * CHUNK),), ""),
-        Arm("loro", (Load(PRIOR_ROWS), CountedFit(8), Forget(), CountedInteract(2 * CHUNK)), ""),
-        Arm("mix", (Load(PRIOR_ROWS), CountedInteract(2 * CHUNK)), ""),
+        Arm("pure_rl", (CountedInteract(3 * INTERVAL),), ""),
+        Arm("loro", (Load(PRIOR_ROWS), CountedFit(8), Forget(), CountedInteract(2 * INTERVAL)), ""),
+        Arm("mix", (Load(PRIOR_ROWS), CountedInteract(2 * INTERVAL)), ""),
     )
     programs = Programs(population.world, population.layout)
     for arm in arms:
-        sentence = pieces(arm, CHUNK, fit_piece=4)
+        sentence = pieces(arm, INTERVAL, fit_piece=4)
         start = Progress(0, population.start(), np.zeros((MEMBERS, 0), np.float32))
         end = train(sentence, programs, start, population.data)
         assert end.records.shape == (MEMBERS, 3 if arm.name == "pure_rl" else 2)
-    assert CountedInteract.traces == {CHUNK: 1}
+    assert CountedInteract.traces == {INTERVAL: 1}
     assert CountedFit.traces == {4: 1}
-    assert set(programs.compiled) == {CountedInteract(CHUNK), CountedFit(4), Load(PRIOR_ROWS), Forget()}
+    assert set(programs.compiled) == {CountedInteract(INTERVAL), CountedFit(4), Load(PRIOR_ROWS), Forget()}

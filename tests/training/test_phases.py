@@ -15,17 +15,18 @@ from environments import SENTINEL_LIMIT, SHORTEST, OneStep, Sentinel, probe
 from populations import assert_same
 
 from loro_jax.agents import DDQN
+from loro_jax.departures.phases import Retarget, ShiftedCollect
 from loro_jax.training import replay
-from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, Retarget, split
+from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, split
 from loro_jax.training.world import Interaction, World, evaluate, play
 from loro_jax.types import Phase, Run, Transition
 
-CHUNK, WARMUP = 20, 5
-HOW = Interaction(
-    epsilon=0.5, eval_every=CHUNK, eval_episodes=3, train_every=1, warmup=WARMUP, capacity=200,
-    reset_each_chunk=False, drop_cut=False,
-)  # fmt: skip
-WORLD = World(probe(Sentinel, SENTINEL_LIMIT), DDQN((4,), 1e-3, 8, 0.9, 5), HOW)
+INTERVAL, STARTS = 20, 5
+HOW = Interaction(eval_interval=INTERVAL, eval_episodes=3, reset_each_interval=False)
+AGENT = DDQN(
+    (4,), 1e-3, 8, 0.9, epsilon=0.5, learning_starts=STARTS, replay_capacity=200, target_network_frequency=5
+)
+WORLD = World(probe(Sentinel, SENTINEL_LIMIT), AGENT, HOW)
 
 
 def begin(world: World = WORLD) -> Run:
@@ -76,27 +77,27 @@ def episode_returns(rows: Transition) -> list[float]:
 
 
 def test_interact_stores_each_step_as_it_was() -> None:
-    run, record = apply(Interact(3 * CHUNK), begin())
+    run, record = apply(Interact(3 * INTERVAL), begin())
     rows = held(run)
-    assert len(rows.action) == 3 * CHUNK
+    assert len(rows.action) == 3 * INTERVAL
     assert_aligned(rows)
     assert_episodes_follow(rows)
     over = rows.terminated | rows.truncated
     assert rows.terminated.any() and rows.truncated.any() and set(rows.action) == {0, 1}
     counters = {k: int(v) for k, v in run.counters._asdict().items()}
     assert counters == {
-        "env_steps": 3 * CHUNK, "gradient_steps": 3 * CHUNK - WARMUP, "prior_steps": 0, "llm_queries": 0,
-        "episodes": over.sum(), "collect_draws": 0,
+        "env_steps": 3 * INTERVAL, "gradient_steps": 3 * INTERVAL - STARTS, "prior_steps": 0,
+        "llm_queries": 0, "episodes": over.sum(), "collect_draws": 0,
     }  # fmt: skip
-    assert int(run.agent.steps) == 3 * CHUNK - WARMUP
+    assert int(run.agent.steps) == 3 * INTERVAL - STARTS
     assert record.shape == (3,)
 
 
-def test_interact_that_resets_each_chunk_cuts_but_does_not_end_episodes() -> None:
-    world = dataclasses.replace(WORLD, interaction=dataclasses.replace(HOW, reset_each_chunk=True))
-    run, _ = apply(Interact(3 * CHUNK), begin(world), world)
+def test_interact_that_resets_each_interval_cuts_but_does_not_end_episodes() -> None:
+    world = dataclasses.replace(WORLD, interaction=dataclasses.replace(HOW, reset_each_interval=True))
+    run, _ = apply(Interact(3 * INTERVAL), begin(world), world)
     rows = held(run)
-    last = np.arange(3 * CHUNK) % CHUNK == CHUNK - 1
+    last = np.arange(3 * INTERVAL) % INTERVAL == INTERVAL - 1
     assert_aligned(rows, cut=last)
     assert_episodes_follow(rows)
     assert (rows.terminated | rows.truncated)[last].all()
@@ -107,9 +108,9 @@ def test_interact_can_leave_out_the_last_row_of_cut_episodes() -> None:
     """Beside the same run with every row kept; neither learns, so both take the same steps."""
 
     def played(drop_cut: bool) -> Transition:
-        how = dataclasses.replace(HOW, reset_each_chunk=True, warmup=1000, drop_cut=drop_cut)
-        world = dataclasses.replace(WORLD, interaction=how)
-        return held(apply(Interact(3 * CHUNK), begin(world), world)[0])
+        how = dataclasses.replace(HOW, reset_each_interval=True, drop_cut=drop_cut)
+        world = World(WORLD.environment, dataclasses.replace(AGENT, learning_starts=1000), how)
+        return held(apply(Interact(3 * INTERVAL), begin(world), world)[0])
 
     every = played(drop_cut=False)
     assert every.truncated.any()
@@ -117,21 +118,21 @@ def test_interact_can_leave_out_the_last_row_of_cut_episodes() -> None:
 
 
 def test_interact_learns_once_for_so_many_steps() -> None:
-    world = dataclasses.replace(WORLD, interaction=dataclasses.replace(HOW, train_every=4))
-    run, _ = apply(Interact(2 * CHUNK), begin(world), world)
-    assert int(run.counters.env_steps) == 2 * CHUNK
-    assert int(run.counters.gradient_steps) == 2 * CHUNK // 4 - 1  # after 4 steps the replay holds 4 < 5
+    world = dataclasses.replace(WORLD, agent=dataclasses.replace(AGENT, train_frequency=4))
+    run, _ = apply(Interact(2 * INTERVAL), begin(world), world)
+    assert int(run.counters.env_steps) == 2 * INTERVAL
+    assert int(run.counters.gradient_steps) == 2 * INTERVAL // 4 - 1  # after 4 steps the replay holds 4 < 5
     assert_aligned(held(run))
 
 
-def test_interact_refuses_a_part_of_a_chunk() -> None:
-    with pytest.raises(ValueError, match="30 steps are not a whole number of chunks of 20"):
+def test_interact_refuses_a_part_of_an_interval() -> None:
+    with pytest.raises(ValueError, match="30 steps are not a whole number of intervals of 20"):
         Interact(30)(begin(), WORLD, None)
 
 
 def test_collect_by_steps() -> None:
     before = begin()
-    run, record = apply(Collect(steps=43, episodes=0, chunks=3), before)
+    run, record = apply(Collect(steps=43, episodes=0, evaluations=3), before)
     rows = held(run)
     assert len(rows.action) == 43 == int(run.counters.prior_steps)
     assert_aligned(rows)
@@ -145,7 +146,7 @@ def test_collect_by_steps() -> None:
 
 
 def test_collect_by_episodes() -> None:
-    run, record = apply(Collect(steps=4 * SENTINEL_LIMIT, episodes=4, chunks=4), begin())
+    run, record = apply(Collect(steps=4 * SENTINEL_LIMIT, episodes=4, evaluations=4), begin())
     rows = held(run)
     assert_aligned(rows)
     assert_episodes_follow(rows)
@@ -156,9 +157,9 @@ def test_collect_by_episodes() -> None:
 
 def test_collect_in_the_released_alignment() -> None:
     """The rows (s[t+1], a[t], r[t], s[t+2]), zeros after an episode's end, and no last row of a cut one."""
-    phase = Collect(steps=4 * SENTINEL_LIMIT, episodes=4, chunks=4)
     (plain, returns), (shifted, same) = (
-        apply(dataclasses.replace(phase, alignment=a), begin()) for a in ("true", "released")
+        apply(phase(steps=4 * SENTINEL_LIMIT, episodes=4, evaluations=4), begin())
+        for phase in (Collect, ShiftedCollect)
     )
     true, rows = held(plain), held(shifted)
     kept = ~true.truncated
@@ -197,10 +198,10 @@ def test_load_and_sampling_keep_rows_whole() -> None:
 
 def test_online_rows_follow_loaded_ones_in_the_replay() -> None:
     run, _ = apply(Load(37), begin(), data=prior(37))
-    run, _ = apply(Interact(CHUNK), run)
+    run, _ = apply(Interact(INTERVAL), run)
     assert_aligned(held(run))
-    assert len(held(run).action) == 37 + CHUNK
-    assert int(run.counters.gradient_steps) == CHUNK  # the warm-up is over from the first step
+    assert len(held(run).action) == 37 + INTERVAL
+    assert int(run.counters.gradient_steps) == INTERVAL  # learning starts with the first step
 
 
 def test_load_takes_the_first_rows() -> None:
@@ -225,10 +226,11 @@ def test_retarget_changes_the_interval_and_nothing_else() -> None:
 
 
 def test_evaluation_is_the_mean_return_of_greedy_episodes_elsewhere() -> None:
-    world = World(probe(OneStep, 5), DDQN((), 1e-3, 8, 0.9, 5), HOW)
+    world = World(probe(OneStep, 5), dataclasses.replace(AGENT, hidden=(1,)), HOW)
     for bias, expected in (([0.0, 1.0], 1.0), ([1.0, 0.0], 0.0)):
-        params = {"params": {"Dense_0": {"kernel": jnp.zeros((1, 2)), "bias": jnp.array(bias)}}}
-        agent = begin(world).agent._replace(params=params)
+        start = begin(world).agent
+        last = {"kernel": jnp.zeros((1, 2)), "bias": jnp.array(bias)}
+        agent = start._replace(params={"params": {**start.params["params"], "Dense_1": last}})
         assert float(evaluate(world, agent, jax.random.key(0))) == expected  # epsilon plays no part
 
 
@@ -243,22 +245,31 @@ def test_an_episode_played_out_counts_every_reward_once() -> None:
 def test_only_long_phases_are_split_and_nothing_is_lost() -> None:
     assert split(Interact(60), 20, 100) == split(AsPrior(Interact(60)), 20, 100) == (Interact(20),) * 3
     assert split(Fit(250), 20, 100) == (Fit(100), Fit(100), Fit(50))
-    for phase in (Fit(100), Interact(20), Load(500), Collect(500, 2, 2), Forget(), Retarget(200)):
+    for phase in (
+        Fit(100),
+        Interact(20),
+        Load(500),
+        Collect(500, 2, 2),
+        ShiftedCollect(500, 2, 2),
+        Forget(),
+        Retarget(200),
+    ):
         assert split(phase, 20, 100) == (phase,)
 
 
 def test_every_phase_declares_what_it_costs() -> None:
     """In environment steps: prior data where it causes some, learning online otherwise."""
     free = (Fit(100), Forget(), Retarget(200), Load(500))
-    assert [phase.cost(CHUNK) for phase in free] == [Cost()] * 4
-    assert Load(500, charged=520).cost(CHUNK) == Cost(prior=520)
-    assert Collect(43, episodes=0, chunks=3).cost(CHUNK) == Cost(prior=3 * CHUNK)
-    assert Interact(60).cost(CHUNK) == Cost(online=60)
-    assert AsPrior(Interact(60)).cost(CHUNK) == Cost(prior=60)
+    assert [phase.cost(INTERVAL) for phase in free] == [Cost()] * 4
+    assert Load(500, charged=520).cost(INTERVAL) == Cost(prior=520)
+    for collect in (Collect, ShiftedCollect):
+        assert collect(43, episodes=0, evaluations=3).cost(INTERVAL) == Cost(prior=3 * INTERVAL)
+    assert Interact(60).cost(INTERVAL) == Cost(online=60)
+    assert AsPrior(Interact(60)).cost(INTERVAL) == Cost(prior=60)
 
 
 def test_interact_as_prior_data_is_interact() -> None:
-    assert_same(apply(AsPrior(Interact(2 * CHUNK)), begin()), apply(Interact(2 * CHUNK), begin()))
+    assert_same(apply(AsPrior(Interact(2 * INTERVAL)), begin()), apply(Interact(2 * INTERVAL), begin()))
     assert repr(AsPrior(Interact(40))) == "Interact(steps=40)"
 
 
@@ -272,7 +283,7 @@ def test_questions_are_counted_and_unknown_ones_stay_unknown() -> None:
 
 def test_two_collects_draw_different_numbers() -> None:
     """Also where the first used fewer steps than it might have."""
-    first = Collect(steps=4 * SENTINEL_LIMIT, episodes=2, chunks=2)
+    first = Collect(steps=4 * SENTINEL_LIMIT, episodes=2, evaluations=2)
     once, _ = apply(first, begin())
     assert int(once.counters.prior_steps) < first.steps
     twice, _ = apply(first, once._replace(replay=replay.empty(once.replay)))
@@ -287,9 +298,8 @@ def test_two_collects_draw_different_numbers() -> None:
 def test_a_loop_over_environment_steps_is_no_longer_program(every: int) -> None:
     """Compilation takes as long for 200 steps per gradient step as for 2."""
 
-    def size(train_every: int) -> int:
-        how = dataclasses.replace(HOW, train_every=train_every, eval_every=20)
-        world = dataclasses.replace(WORLD, interaction=how)
+    def size(train_frequency: int) -> int:
+        world = dataclasses.replace(WORLD, agent=dataclasses.replace(AGENT, train_frequency=train_frequency))
         program = jax.make_jaxpr(lambda run: Interact(20)(run, world, None))(begin(world))
         return len(str(program))
 

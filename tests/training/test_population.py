@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same
+from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population, assert_same
 
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, Progress, pieces, train
 from loro_jax.types import Arm
 
-LORO = Arm("loro", (Load(PRIOR_ROWS, queries=7), Fit(8), Forget(), Interact(3 * CHUNK)), "", "llm")
-SENTENCE = pieces(LORO, CHUNK, fit_piece=4)
+LORO = Arm("loro", (Load(PRIOR_ROWS, queries=7), Fit(8), Forget(), Interact(3 * INTERVAL)), "", "llm")
+SENTENCE = pieces(LORO, INTERVAL, fit_piece=4)
 
 
 def start(population: Population) -> Progress:
@@ -19,8 +19,8 @@ def start(population: Population) -> Progress:
 
 
 def test_pieces_say_the_same_as_the_sentence() -> None:
-    assert [Load(PRIOR_ROWS, queries=7), Fit(4), Fit(4), Forget(), *[Interact(CHUNK)] * 3] == SENTENCE
-    assert pieces(Arm("flat", (), ""), CHUNK) == []
+    assert [Load(PRIOR_ROWS, queries=7), Fit(4), Fit(4), Forget(), *[Interact(INTERVAL)] * 3] == SENTENCE
+    assert pieces(Arm("flat", (), ""), INTERVAL) == []
 
 
 def test_after_sees_every_piece_once_and_the_curve_grow(population: Population) -> None:
@@ -31,7 +31,7 @@ def test_after_sees_every_piece_once_and_the_curve_grow(population: Population) 
     )  # fmt: skip
     assert seen == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 2), (7, 3)]
     assert end.records.shape == (MEMBERS, 3) and end.records.dtype == np.float32
-    assert np.asarray(end.runs.counters.env_steps).tolist() == [3 * CHUNK] * MEMBERS
+    assert np.asarray(end.runs.counters.env_steps).tolist() == [3 * INTERVAL] * MEMBERS
     assert np.asarray(end.runs.counters.llm_queries).tolist() == [7] * MEMBERS
 
 
@@ -43,8 +43,8 @@ def test_training_in_pieces_is_the_sentence_in_one_go(population: Population) ->
 
 
 def test_records_of_different_phases_stand_side_by_side(population: Population) -> None:
-    arm = Arm("random_data", (Collect(40, 0, 2), Forget(), Interact(CHUNK)), "", "uniform")
-    end = train(pieces(arm, CHUNK), population.programs, start(population), population.data)
+    arm = Arm("random_data", (Collect(40, 0, 2), Forget(), Interact(INTERVAL)), "", "uniform")
+    end = train(pieces(arm, INTERVAL), population.programs, start(population), population.data)
     collected, _ = population.play(Collect(40, 0, 2))
     assert end.records.shape == (MEMBERS, 3)
     np.testing.assert_array_equal(end.records[:, :2], population.play(Collect(40, 0, 2))[1])

@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population
+from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population
 
-from loro_jax.agents import DDQN, SAC
-from loro_jax.spaces import Box
-from loro_jax.tasks import REGISTRY, make
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
+from loro_jax.agents import untuned
+from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.tasks import NAMES, load
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, advance, begin
 from loro_jax.training.world import World
 from loro_jax.types import Phase, Run, Transition
 
 EVERY_PHASE: list[tuple[Phase, int]] = [
     (Load(PRIOR_ROWS), 0),
-    (Load(PRIOR_ROWS, charged=2 * CHUNK, queries=-1), 0),
+    (Load(PRIOR_ROWS, charged=2 * INTERVAL, queries=-1), 0),
     (Load(0), 0),
     (Fit(3), 0),
     (Fit(0), 0),
@@ -36,10 +36,10 @@ EVERY_PHASE: list[tuple[Phase, int]] = [
     (Collect(40, 0, 0), 0),
     (Collect(40, 3, 3), 3),
     (Collect(40, 3, 0), 0),
-    (Collect(40, 0, 0, "released"), 0),
-    (Interact(CHUNK), 1),
+    (ShiftedCollect(40, 0, 0), 0),
+    (Interact(INTERVAL), 1),
     (Interact(0), 0),
-    (AsPrior(Interact(CHUNK)), 1),
+    (AsPrior(Interact(INTERVAL)), 1),
 ]
 
 
@@ -47,20 +47,20 @@ EVERY_PHASE: list[tuple[Phase, int]] = [
 class Constant:
     """A phase whose record is numpy's, made before the program."""
 
-    chunks: int
+    evaluations: int
 
-    def cost(self, chunk: int) -> Any:
+    def cost(self, interval: int) -> Any:
         raise NotImplementedError
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Any]:
-        return run, np.zeros(self.chunks, np.float32)
+        return run, np.zeros(self.evaluations, np.float32)
 
 
 class Argument(Constant):
     """A phase whose record is an argument of the program."""
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Any]:
-        return run, data.reward[: self.chunks]
+        return run, data.reward[: self.evaluations]
 
 
 def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> list[str]:
@@ -73,22 +73,21 @@ def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, data
     return [shape for shape in entering if re.search(r"[<x]0x", shape)] + constants
 
 
-@pytest.mark.parametrize(("phase", "chunks"), EVERY_PHASE, ids=repr)
+@pytest.mark.parametrize(("phase", "evaluations"), EVERY_PHASE, ids=repr)
 def test_a_phase_takes_nothing_without_elements_into_its_program(
-    phase: Phase, chunks: int, population: Population
+    phase: Phase, evaluations: int, population: Population
 ) -> None:
     assert not without_elements(phase, population.world, population.layout, population.begun, population.data)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", NAMES)
 def test_nor_do_an_environments_state_and_its_agent(name: str, population: Population) -> None:
-    env = make(name)
-    space = env.action_space
-    agent = SAC(space, hidden=(4,), batch_size=8) if isinstance(space, Box) else DDQN((4,), 1e-3, 8, 0.9, 5)
-    world = World(env, agent, population.world.interaction)
+    env = load(name).environment()
+    small = dataclasses.replace(untuned(env.action_space), hidden=(4,), batch_size=8, replay_capacity=70)
+    world = World(env, small.for_game(env.action_space), population.world.interaction)
     runs = jax.eval_shape(lambda: begin(world, population.layout, 0, MEMBERS, False))
     data = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), world.example)
-    for phase in (Load(1), Fit(1), Interact(CHUNK)):
+    for phase in (Load(1), Fit(1), Interact(INTERVAL)):
         assert not without_elements(phase, world, population.layout, runs, data)
 
 
@@ -100,10 +99,10 @@ def test_what_has_no_elements_would_be_seen(phase: type[Constant], population: P
     assert not without_elements(phase(1), *where, population.data)
 
 
-@pytest.mark.parametrize(("phase", "chunks"), EVERY_PHASE, ids=repr)
+@pytest.mark.parametrize(("phase", "evaluations"), EVERY_PHASE, ids=repr)
 def test_every_phase_compiles_over_two_devices_and_keeps_its_records_shape(
-    phase: Phase, chunks: int, population: Population
+    phase: Phase, evaluations: int, population: Population
 ) -> None:
     assert population.layout.devices == 2
     _, record = population.play(phase)
-    assert record.shape == (MEMBERS, chunks) and record.dtype == np.float32
+    assert record.shape == (MEMBERS, evaluations) and record.dtype == np.float32
