@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from loro_jax.errors import UserError, arguments, command, within
-from loro_jax.running import identity
+from loro_jax.records import identity
 from loro_jax.running.command import MOST_DEVICES, MOST_SEEDS
 from loro_jax.tasks import NAMES, Task, load
 
@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{place}/{len(tasks)}] {task.name}", file=sys.stderr, flush=True)
         if status := train(task, options):
             return status
-    from loro_jax import progress
+    from loro_jax import files, progress
     from loro_jax.analysis import aggregate, outputs
     from loro_jax.analysis.figures import suite as figure
-    from loro_jax.running import results
+    from loro_jax.records import results
 
     console = Console(stderr=True, highlight=False)
     with progress.waiting(console, f"aggregating {len(tasks)} tasks"):
@@ -86,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         text = aggregate.markdown(found, name)
         out = options.out / "suite" / name
         with results.together(out, "suite.json") as folder:
-            results.write_json(folder / "suite.json", {"protocol": name, **found})
-            results.write_text(folder / "suite.md", text)
+            files.write_json(folder / "suite.json", {"protocol": name, **found})
+            files.write_text(folder / "suite.md", text)
             outputs.write_tables(aggregate.tables(found), folder / outputs.TABLES)
             figure.draw(found, name, folder / "figures" / "suite")
     print(text)

@@ -38,10 +38,9 @@ def main() -> None:
         axes.text(middle, 0.72, says, ha="center", va="center", size=9, color="#1b2733")
         axes.text(middle, 0.16, where, ha="center", va="center", size=8, color="#5c6b7a", family="monospace")
         if i:
-            axes.add_patch(
-                FancyArrowPatch((x - GAP + 0.03, 0.86), (x - 0.03, 0.86), arrowstyle="-|>", mutation_scale=12,
-                                color="#5c6b7a", lw=1.1)  # fmt: skip
-            )
+            arrow = FancyArrowPatch((x - GAP + 0.03, 0.86), (x - 0.03, 0.86), arrowstyle="-|>")
+            arrow.set(mutation_scale=12, color="#5c6b7a", lw=1.1)
+            axes.add_patch(arrow)
     out = pathlib.Path(__file__).with_name("data-path.svg")
     figure.savefig(out, metadata={"Date": None})
     figure.savefig(out.with_suffix(".png"), dpi=110)

@@ -1,8 +1,8 @@
 """A task of one's own in one file: climb a ladder that sways in the wind.
 
-    python -m loro_jax.check examples/ladder.py:TASK
-    python -m benchmarks.run --task examples/ladder.py:TASK --seeds 8
-    python -m loro_jax.language.collect --task examples/ladder.py:TASK --model NAME
+python -m loro_jax.check examples/ladder.py:TASK
+python -m benchmarks.run --task examples/ladder.py:TASK --seeds 8
+python -m loro_jax.language.collect --task examples/ladder.py:TASK --model NAME
 """
 
 import jax

@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from loro_jax import keys
+from loro_jax import files, keys
 from loro_jax.analysis import statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.errors import UserError
-from loro_jax.running import command, experiment, identity, machine, policies, results
+from loro_jax.records import identity, results
+from loro_jax.running import command, experiment, machine, policies
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.tasks import Environment, Task, load
 from loro_jax.tasks.rollout import rollouts
@@ -212,7 +213,7 @@ def read(folder: str | pathlib.Path) -> Result:
     """
     folder = pathlib.Path(folder)
     try:
-        return _of(results.read(folder), results.read_json(folder / "summary.json"))
+        return _of(results.read(folder), files.read_json(folder / "summary.json"))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
 
@@ -302,7 +303,7 @@ def load_policy(
     folder = pathlib.Path(folder)
     try:
         saved = results.read(folder)
-        kept = results.read_npz(folder / results.POLICIES)
+        kept = files.read_npz(folder / results.POLICIES)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run with --save-policies") from None
     arms = list(dict.fromkeys(name.split("/", 1)[0] for name in kept))

@@ -25,11 +25,12 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from loro_jax import files
 from loro_jax.analysis import comparison, rendering, statistics
 from loro_jax.analysis.formats import significant
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.running import identity as identities
-from loro_jax.running import results
+from loro_jax.records import identity as identities
+from loro_jax.records import results
 
 WIDTH = 160
 """Characters of a table that is written to a file or a pipe."""
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     notes = [*_thresholds(a, b), *_settings(other), *_seeds(a, b), *comparison.only(found)]
     if options.json is not None:
         folders = {"a": str(options.a), "b": str(options.b), "task": a.task, "settings": other}
-        results.write_json(options.json, folders | comparison.as_json(found) | {"notes": notes})
+        files.write_json(options.json, folders | comparison.as_json(found) | {"notes": notes})
     _print(options, found, notes)
     if found.blind and not found.equal:
         raise UserError(
@@ -103,7 +104,7 @@ def load(folder: pathlib.Path) -> Finished:
         UserError: it holds none, or one that is damaged.
     """
     try:
-        saved, summary = results.read(folder), results.read_json(folder / "summary.json")
+        saved, summary = results.read(folder), files.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
     try:
@@ -133,12 +134,14 @@ def load(folder: pathlib.Path) -> Finished:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The settings that differ, by name: of A and of B, None where one lacks it.
 
-    An arm that only one of them has is no setting.
+    An arm that only one of them has is no setting, nor is a setting that an older run does not name: it had
+    its default.
     """
     return {
         name: [a.get(name), b.get(name)]
         for name in {**a, **b}
-        if a.get(name) != b.get(name) and not (name.startswith("arms.") and (name in a) != (name in b))
+        if a.get(name) != b.get(name)
+        and not (name.startswith(("arms.", "settings.")) and (name in a) != (name in b))
     }
 
 

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from loro_jax import files
 from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.running import identity, results
+from loro_jax.records import identity, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         UserError: the folder holds no finished run, or one that is damaged.
     """
     try:
-        saved, before = results.read(folder), results.read_json(folder / "summary.json")
+        saved, before = results.read(folder), files.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
     ran = identity.upgraded(saved.run.get("identity") or {})
@@ -70,7 +71,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
                 found, saved.curves, saved.env_steps, flat, staging / "figures",
                 prior_steps=prior, steps_per_episode=interval,
             )  # fmt: skip
-        results.write_json(staging / results.RUN, saved.run)
+        files.write_json(staging / results.RUN, saved.run)
     return found
 
 

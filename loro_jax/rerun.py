@@ -43,13 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m loro_jax.rerun"
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
-    from loro_jax.running import command, machine, results
+    from loro_jax import files
+    from loro_jax.records import results
+    from loro_jax.running import command, machine
 
     within("--seeds", o.seeds, 0, command.MOST_SEEDS)
     within("--devices", o.devices, 0, command.MOST_DEVICES)
     folder = o.run.parent if o.run.suffix == ".json" else o.run
     try:
-        ran = results.read_json(folder / o.run.name if o.run.suffix == ".json" else folder / results.RUN)
+        ran = files.read_json(folder / o.run.name if o.run.suffix == ".json" else folder / results.RUN)
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename}: no such file; name a run.json, or a folder that holds one"
@@ -72,7 +74,8 @@ def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int
         UserError: the file is damaged, or what it names is not here or is not the same.
     """
     from loro_jax.data import episodes as datasets
-    from loro_jax.running import experiment, identity
+    from loro_jax.records import identity
+    from loro_jax.running import experiment
     from loro_jax.tasks import load
 
     before = identity.upgraded(ran.get("identity") or {})
@@ -106,7 +109,8 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> str:
     """Whether two runs' curves are equal to the bit, in a sentence."""
     import numpy as np
 
-    from loro_jax.running import machine, results
+    from loro_jax.records import results
+    from loro_jax.running import machine
 
     try:
         old, new = results.read(before), results.read(after)

@@ -15,13 +15,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH, page
 from loro_jax.analysis.formats import between, significant
 from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.running import results
+from loro_jax.records import results
 
 if TYPE_CHECKING:
     from loro_jax.tasks import Task
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     if not found:
         raise UserError(f"{options.folder}: holds no complete episodes (ENVIRONMENT/NAME/card.json)")
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), found)
-        results.write_text(out.with_suffix(".md"), markdown(found))
+        files.write_json(out.with_suffix(".json"), found)
+        files.write_text(out.with_suffix(".md"), markdown(found))
         draw(found, out)
     print(markdown(found))
     return 0

@@ -15,13 +15,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH, page
 from loro_jax.analysis.formats import between, number, significant
 from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.running import results
+from loro_jax.records import results
 
 MODES = {"direct": "direct", "cot": "chain of thought", "vote": "vote of {n}", "best": "best of {n}"}
 SHORT = {"qwen2.5-coder-0.5b-instruct": "Qwen2.5-Coder 0.5B", "smollm2-135m-instruct": "SmolLM2 135M"}
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     text = markdown(rows)
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), {"rows": rows})
-        results.write_text(out.with_suffix(".md"), text)
+        files.write_json(out.with_suffix(".json"), {"rows": rows})
+        files.write_text(out.with_suffix(".md"), text)
         draw(rows, out)
     print(text)
     return 0

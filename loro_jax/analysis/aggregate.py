@@ -24,8 +24,8 @@ from loro_jax.analysis.metrics import final_return
 from loro_jax.analysis.rendering import Cell, Column, Table, estimate, estimated, word
 from loro_jax.analysis.statistics import SEED, Floats, weighted_iqm, weighted_mean
 from loro_jax.errors import UserError
-from loro_jax.running import identity as identities
-from loro_jax.running import results
+from loro_jax.records import identity as identities
+from loro_jax.records import results
 
 SCORES = {"whole": "mean return over the whole budget", "final": "final return"}
 """Of what a score is made, one for each run."""

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loro_jax import files
 from loro_jax.analysis import rendering, tables
 from loro_jax.analysis.summary import source_line
-from loro_jax.running import results
 
 TABLES = "tables"
 """The folder of the tables beside a summary."""
@@ -18,8 +18,8 @@ def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path
     """Writes a summary and its tables into `folder`, each file atomically -> their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "summary.json", folder / "summary.md"]
-    results.write_json(written[0], summary)
-    results.write_text(written[1], tables.render_markdown(summary))
+    files.write_json(written[0], summary)
+    files.write_text(written[1], tables.render_markdown(summary))
     notes = (f"{summary['benchmark']}: {source_line(summary)}.",)
     return written + write_tables(tables.tables(summary), folder / TABLES, notes)
 
@@ -33,5 +33,5 @@ def write_tables(
     for table in found:
         for suffix, text in (("csv", rendering.to_csv(table)), ("tex", rendering.to_latex(table, notes))):
             written.append(folder / f"{table.name}.{suffix}")
-            results.write_text(written[-1], text)
+            files.write_text(written[-1], text)
     return written

@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from loro_jax import shipped as files
+from loro_jax import files
+from loro_jax import shipped as places
 from loro_jax.errors import EpisodeError
 from loro_jax.spaces import Space
 from loro_jax.types import Transition
@@ -30,7 +30,7 @@ RANDOM_SHARE = 0.05
 
 Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
 episodes of 20 steps, one step of each."""
-SHIPPED = files.folder("results/episodes")
+SHIPPED = places.folder("results/episodes")
 COLLECTED = pathlib.Path("results") / "episodes"
 """Where a collection goes that is told nothing else: below the working directory, which may be a checkout."""
 
@@ -104,13 +104,8 @@ def save(episodes: Episodes, folder: pathlib.Path) -> None:
         },
         "arrays_sha256": digest(episodes),
     }
-    partial = folder / "episodes.npz.partial"
-    with open(partial, "wb") as f:
-        np.savez_compressed(f, **_arrays(episodes))  # type: ignore[arg-type]
-    os.replace(partial, folder / "episodes.npz")
-    partial = folder / "card.json.partial"
-    partial.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(partial, folder / "card.json")
+    files.write_npz(folder / "episodes.npz", _arrays(episodes))
+    files.write_json(folder / "card.json", card)
 
 
 def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: Space) -> Episodes:

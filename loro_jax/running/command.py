@@ -18,8 +18,8 @@ from loro_jax.errors import INTERRUPTED, UserError, arguments, command, run, wit
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
+    from loro_jax.records.results import Result
     from loro_jax.running.experiment import Experiment
-    from loro_jax.running.results import Result
     from loro_jax.running.store import Store
     from loro_jax.tasks import Task
 
@@ -131,7 +131,8 @@ def train(
     ready: Experiment, out: pathlib.Path, resume: bool, console: Console, sitting: Sitting | None = None
 ) -> int:
     """Trains what `ready` says, keeping it in `out`, and reports -> the exit status."""
-    from loro_jax.running import experiment, machine, results
+    from loro_jax.records import results
+    from loro_jax.running import experiment, machine
     from loro_jax.running.store import Store
 
     sitting = sitting or Sitting()
@@ -192,8 +193,10 @@ def save(
     ready: Experiment, result: Result, summary: dict[str, Any], seconds: dict[str, float], out: pathlib.Path
 ) -> None:
     """Writes every output of a finished run into `out`, together."""
+    from loro_jax import files
     from loro_jax.analysis import figures, outputs
-    from loro_jax.running import machine, results
+    from loro_jax.records import results
+    from loro_jax.running import machine
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
     gradient_steps = sum(int(c["gradient_steps"].sum()) for c in result.counters.values())
@@ -215,7 +218,7 @@ def save(
             summary, result.curves, result.env_steps, result.flat, folder / "figures",
             prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.schedule.eval_interval,
         )  # fmt: skip
-        results.write_json(folder / results.RUN, ran)
+        files.write_json(folder / results.RUN, ran)
 
 
 def summarise(ready: Experiment, result: Result) -> dict[str, Any]:

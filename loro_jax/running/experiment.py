@@ -26,9 +26,9 @@ from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.language.journal import questions
 from loro_jax.protocols import Protocol
+from loro_jax.records.identity import identify
+from loro_jax.records.results import Result
 from loro_jax.running import estimate, policies
-from loro_jax.running.identity import identify
-from loro_jax.running.results import Result
 from loro_jax.running.store import Keeper
 from loro_jax.tasks import Environment, Task
 from loro_jax.tasks.rollout import rollouts, uniform
@@ -57,7 +57,7 @@ class Experiment:
 
     Attributes:
         world: what the arms train in, with the protocol's agent (see `world_of`).
-        identity: what ran, as JSON; a resumed run must have the same (`running.identity`).
+        identity: what ran, as JSON; a resumed run must have the same (`records.identity`).
         warnings: sentences about the prior data that whoever reads the results has to see.
     """
 

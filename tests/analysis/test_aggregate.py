@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from benchmarks import suite
+from loro_jax import files
 from loro_jax.analysis import aggregate, statistics
 from loro_jax.analysis.aggregate import Task
 from loro_jax.analysis.figures import suite as suite_figure
 from loro_jax.errors import UserError, command
 from loro_jax.protocols import relevant
-from loro_jax.running import experiment, results
+from loro_jax.running import experiment
 
 ARMS = ("pure_rl", "loro")
 
@@ -232,12 +233,12 @@ def save(
     rng = np.random.default_rng(3)
     ran = settings(name, protocol) | other
     identity = {"benchmark": name, "protocol": ran, "seed": 0, "episodes": {"name": "some"}}
-    results.write_json(folder / "run.json", {"identity": identity})
+    files.write_json(folder / "run.json", {"identity": identity})
     curves = {arm: rng.normal(0, 1, (4, 6)) for arm in ARMS}
     curves["loro"][0, 4:] = np.nan  # a seed that diverged
-    results.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
+    files.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
     details = {"flat/random_policy": np.full(5, -1.0), "flat/llm_policy": np.zeros(4)} if flat else {}
-    results.write_npz(folder / "details.npz", details)
+    files.write_npz(folder / "details.npz", details)
 
 
 def load(folder: pathlib.Path) -> Task:
@@ -260,7 +261,7 @@ def test_the_command_aggregates_what_is_saved(
     there = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert there == names | {"suite.json"}
     files = json.loads((out / "suite.json").read_text())["files"]
-    assert files == {name: results.digest(out / name) for name in names}
+    assert files == {name: files.digest(out / name) for name in names}
     found = json.loads((out / "suite.json").read_text())
     assert found["benchmarks"] == ["cartpole", "pendulum"] and found["seeds"] == 4
     assert found["normalisation"]["cartpole"]["best"] == 200.0
@@ -307,7 +308,7 @@ def test_foreign_runs_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"curves.npz: damaged or not an .npz file"):
         load(tmp_path / "c")
     for identity in ({}, {"benchmark": "cartpole", "protocol": {}, "seed": 0, "episodes": "some"}):
-        results.write_json(tmp_path / "b" / "run.json", {"identity": identity})
+        files.write_json(tmp_path / "b" / "run.json", {"identity": identity})
         with pytest.raises(UserError, match="not a finished run"):
             load(tmp_path / "b")
 
@@ -331,8 +332,8 @@ def test_returns_that_no_run_leaves_are_refused(
     """Not finite is what a seed becomes that diverged, and stays; everything else is damage."""
     save(tmp_path / "a", "cartpole")
     curves = {"pure_rl": np.zeros((2, 3)), "loro": np.array([curve, curve])}
-    results.write_npz(tmp_path / "a" / "curves.npz", {**curves, "env_steps": np.arange(3)})
-    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.array(flat)})
+    files.write_npz(tmp_path / "a" / "curves.npz", {**curves, "env_steps": np.arange(3)})
+    files.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.array(flat)})
     if not says:
         assert load(tmp_path / "a").diverged("loro").all()
         return
@@ -343,12 +344,12 @@ def test_returns_that_no_run_leaves_are_refused(
 
 def test_files_of_two_runs_are_not_aggregated(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a", "cartpole")
-    run = results.read_json(tmp_path / "a" / "run.json")
+    run = files.read_json(tmp_path / "a" / "run.json")
     names = ("curves.npz", "details.npz")
-    files = {name: results.digest(tmp_path / "a" / name) for name in names}
-    results.write_json(tmp_path / "a" / "run.json", run | {"files": files})
+    hashes = {name: files.digest(tmp_path / "a" / name) for name in names}
+    files.write_json(tmp_path / "a" / "run.json", run | {"files": hashes})
     assert load(tmp_path / "a").seeds == 4
-    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.zeros(3)})
+    files.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.zeros(3)})
     with pytest.raises(UserError, match=r"details.npz: is another run's, or was changed"):
         load(tmp_path / "a")
 

@@ -21,7 +21,8 @@ from loro_jax.analysis import figures
 from loro_jax.data import episodes
 from loro_jax.data.episodes import Episodes
 from loro_jax.errors import UserError
-from loro_jax.running import experiment, results
+from loro_jax.records import results
+from loro_jax.running import experiment
 from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
 from loro_jax.types import Transition

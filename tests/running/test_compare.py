@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loro_jax import compare
+from loro_jax import compare, files
 from loro_jax.errors import command
-from loro_jax.running import results
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
 RUN = RESULTS / "frozen_lake" / "standard"
@@ -37,10 +36,10 @@ def save(
         "arms": {"pure_rl": ["Interact(2000)"], "loro": ["Load(9)", "Interact(1800)"]},
     }
     folder.mkdir(parents=True)
-    results.write_json(folder / "run.json", {"identity": identity | changes})
-    results.write_npz(folder / "curves.npz", {**curves, "env_steps": 200 * np.arange(1, 11)})
-    results.write_npz(folder / "details.npz", {"flat/random_policy": np.array([20.0, 22.0])})
-    results.write_json(folder / "summary.json", {"threshold": threshold, "random_return": None})
+    files.write_json(folder / "run.json", {"identity": identity | changes})
+    files.write_npz(folder / "curves.npz", {**curves, "env_steps": 200 * np.arange(1, 11)})
+    files.write_npz(folder / "details.npz", {"flat/random_policy": np.array([20.0, 22.0])})
+    files.write_json(folder / "summary.json", {"threshold": threshold, "random_return": None})
     return folder
 
 
@@ -123,8 +122,8 @@ def test_other_seeds_do_not_pair_and_equal_distributions_are_not_called_differen
 
 def test_arms_of_one_run_are_named(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = save(tmp_path / "a"), save(tmp_path / "b")
-    arrays = results.read_npz(a / "curves.npz")
-    results.write_npz(a / "curves.npz", arrays | {"mine": arrays["loro"]})
+    arrays = files.read_npz(a / "curves.npz")
+    files.write_npz(a / "curves.npz", arrays | {"mine": arrays["loro"]})
     status, said, _ = run(capsys, a, b)
     assert status == 0 and "In A alone, not compared: mine." in said and "Equal: every common arm" in said
 
@@ -160,16 +159,16 @@ def test_what_the_user_must_mend(tmp_path: pathlib.Path, capsys: pytest.CaptureF
     assert "--error-rate must be at least 0.00012" in refused(
         a, save(tmp_path / "d", 1), "--error-rate", "1e-6"
     )
-    arrays = results.read_npz(a / "curves.npz")
+    arrays = files.read_npz(a / "curves.npz")
     short = save(tmp_path / "short")
-    results.write_npz(short / "curves.npz", {name: x[..., :9] for name, x in arrays.items()})
+    files.write_npz(short / "curves.npz", {name: x[..., :9] for name, x in arrays.items()})
     assert "were not evaluated at the same environment steps (10 times up to 2,000 in A" in refused(a, short)
     broken = save(tmp_path / "broken")
-    results.write_json(broken / "run.json", {"identity": {}})
+    files.write_json(broken / "run.json", {"identity": {}})
     assert "do not fit together" in refused(a, broken)
     (broken / "curves.npz").write_bytes(b"PK")
     assert "damaged or not an .npz file" in refused(broken, a)
-    results.write_npz(short / "curves.npz", {**arrays, "loro": np.full((20, 10), np.inf)})
+    files.write_npz(short / "curves.npz", {**arrays, "loro": np.full((20, 10), np.inf)})
     assert "do not fit together" in refused(a, short)
 
 
@@ -177,9 +176,9 @@ def test_diverged_seeds_count_as_the_random_policy(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = save(tmp_path / "a"), save(tmp_path / "b")
-    arrays = results.read_npz(b / "curves.npz")
+    arrays = files.read_npz(b / "curves.npz")
     arrays["loro"][:, 5:] = np.nan
-    results.write_npz(b / "curves.npz", arrays)
+    files.write_npz(b / "curves.npz", arrays)
     out = tmp_path / "found.json"
     status, said, _ = run(capsys, a, b, "--json", out)
     assert status == 1 and "loro (diverged: 20 of B)" in said

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from loro_jax import report
+from loro_jax import files, report
 from loro_jax.errors import UserError
-from loro_jax.running import results
+from loro_jax.records import results
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
 RUN = RESULTS / "frozen_lake" / "standard"
@@ -82,9 +82,9 @@ def test_an_interrupted_move_is_finished_by_whoever_comes_next(
 ) -> None:
     """The process ends after so many files were moved: no run is lost, and none is a mixture."""
     (copy / "summary.md").write_text("old")
-    run = results.read_json(copy / "run.json")
+    run = files.read_json(copy / "run.json")
     del run["files"]["summary.md"]
-    results.write_json(copy / "run.json", run)
+    files.write_json(copy / "run.json", run)
     replace, moved = os.replace, []
 
     class Killed(BaseException):
@@ -118,7 +118,7 @@ def test_two_writers_at_once_are_kept_apart(copy: pathlib.Path) -> None:
             results.read(copy)
         for name in ("curves.npz", "details.npz"):
             shutil.copyfile(copy / name, staging / name)
-        results.write_json(staging / "run.json", {"identity": {}})
+        files.write_json(staging / "run.json", {"identity": {}})
     after = contents(copy)
     assert (
         set(after) == {"run.json", "curves.npz", "details.npz"}
@@ -129,8 +129,8 @@ def test_two_writers_at_once_are_kept_apart(copy: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("chunk", ["x", 0, None, 2.5])
 def test_a_run_of_nonsense_is_one_line(copy: pathlib.Path, chunk: object) -> None:
-    run = results.read_json(copy / "run.json")
+    run = files.read_json(copy / "run.json")
     run["identity"]["protocol"]["eval_every"] = chunk
-    results.write_json(copy / "run.json", run)
+    files.write_json(copy / "run.json", run)
     with pytest.raises(UserError, match="do not fit together"):
         report.remake(copy)

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same
 
+from loro_jax import files
 from loro_jax.errors import UserError
-from loro_jax.running import results
-from loro_jax.running.results import write_json
+from loro_jax.files import write_json
 from loro_jax.running.store import Store
 from loro_jax.training.phases import Fit, Forget, Interact, Load
 from loro_jax.training.population import Progress, train
@@ -568,9 +568,9 @@ def test_whoever_locks_a_folder_that_is_removed_meanwhile_locks_the_new_one(
         flock(lock, how)
 
     monkeypatch.setattr(fcntl, "flock", removed)
-    lock = results.lock_folder(out)
+    lock = files.lock_folder(out)
     monkeypatch.undo()
     assert len(calls) == 2
     with pytest.raises(UserError, match="another run is writing"):
-        results.lock_folder(out)
+        files.lock_folder(out)
     os.close(lock)

@@ -6,11 +6,12 @@ colour-blind), line style and legend together.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+from loro_jax import files
 
 WIDTH = 3.4  # inches: one column of a two-column page
 DPI = 300
@@ -117,10 +118,6 @@ def save(figure: Any, stem: pathlib.Path) -> list[pathlib.Path]:
     """
     for path in paths(stem):
         metadata: dict[str, Any] = {"CreationDate": None} if path.suffix == ".pdf" else {}
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.replacing(path) as stream:
+            figure.savefig(stream, format=path.suffix[1:], metadata=metadata)
     return paths(stem)
