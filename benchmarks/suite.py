@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from loro_jax.analysis import aggregate as aggregates
 
 BASELINE = "pure_rl"
+RUN = "benchmarks.run"
+"""What `python -m` is given for each task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,7 @@ def folder_of(task: Task, options: Options) -> pathlib.Path:
 def train(task: Task, options: Options) -> int:
     """Runs one task in a process of its own, which gives its memory back -> its exit status."""
     out = folder_of(task, options)
-    line = [sys.executable, "-m", "benchmarks.run", "--task", task.source, "--seeds", str(options.seeds)]
+    line = [sys.executable, "-m", RUN, "--task", task.source, "--seeds", str(options.seeds)]
     line += ["--protocol", options.protocol, "--arms", options.arms, "--seed", str(options.seed)]
     line += ["--devices", str(options.devices), "--out", str(out)]
     begun = (out / "run.json").exists() or (out / "checkpoints").exists()

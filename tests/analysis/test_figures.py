@@ -68,9 +68,10 @@ def test_footers_name_what_is_doubtful_and_leave_the_axes_their_room(
 
     drawn: list[Figure] = []
 
-    def keep(figure: Figure, _: pathlib.Path) -> None:
+    def keep(figure: Figure, _: pathlib.Path) -> list[pathlib.Path]:
         figure.draw_without_rendering()
         drawn.append(figure)
+        return []
 
     monkeypatch.setattr(style, "save", keep)
     arms = [arm for arm in style.LOOKS if not arm.endswith("policy")]
