@@ -1,6 +1,6 @@
 """Makes a finished run's tables and figures anew from what it saved; nothing is trained, and JAX not needed.
 
-python -m loro_jax.report results/cartpole/standard
+python -m loro_jax.report results/cartpole/standard@1
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tyro
 from loro_jax.analysis import figures, summary
 from loro_jax.errors import UserError, arguments, command
 from loro_jax.running import results
+from loro_jax.running.identity import upgraded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +52,25 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
             random_return=before.get("random_return"),
             diverged=diverged,
         )
-        prior, chunk = before["notes"]["prior_steps"], saved.run["identity"]["protocol"]["eval_every"]
-        if type(chunk) is not int or chunk < 1 or type(prior) is not int:
-            raise ValueError("prior_steps and eval_every must be whole numbers")
+        prior = before["notes"]["prior_steps"]
+        interval = upgraded(saved.run["identity"])["settings"]["schedule"]["eval_interval"]
+        if type(interval) is not int or interval < 1 or type(prior) is not int:
+            raise ValueError("prior_steps and eval_interval must be whole numbers")
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
     with results.together(folder) as staging:
-        for name in ("curves.npz", "details.npz"):
-            shutil.copyfile(folder / name, staging / name)
+        for name in ("curves.npz", "details.npz", results.POLICIES):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, staging / name)
         summary.write(found, staging)
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
             figures.draw_all(
                 found, saved.curves, saved.env_steps, flat, staging / "figures",
-                prior_steps=prior, steps_per_episode=chunk,
+                prior_steps=prior, steps_per_episode=interval,
             )  # fmt: skip
         results.write_json(staging / results.RUN, saved.run)
     return found
