@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same
+from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population, assert_same
 
 from loro_jax.errors import UserError
 from loro_jax.running import results
@@ -24,8 +24,12 @@ from loro_jax.running.store import Store
 from loro_jax.training.phases import Fit, Forget, Interact, Load
 from loro_jax.training.population import Progress, train
 
-SENTENCE = [Load(PRIOR_ROWS), Fit(4), Forget(), *[Interact(CHUNK)] * 3]
-IDENTITY = {"benchmark": "cartpole", "protocol": {"budget": 60, "tau": 1}, "seeds": MEMBERS}
+SENTENCE = [Load(PRIOR_ROWS), Fit(4), Forget(), *[Interact(INTERVAL)] * 3]
+SETTINGS = {"schedule": {"budget": 600}, "agent": {"name": "ddqn"}, "prior": {"tau": 1}}
+IDENTITY = {
+    "schema": 2, "task": "cartpole", "protocol": "standard@1", "settings": SETTINGS, "seeds": MEMBERS,
+    "seed": 0, "episodes": None, "arms": {},
+}  # fmt: skip
 MACHINE = {"backend": "cpu", "devices": 2, "precision": "32 bits", "jaxlib": "1.2.3", "processor": "a chip"}
 
 
@@ -254,8 +258,11 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     ("change", "words"),
     [
         ({"seeds": 5}, "seeds 4 there, 5 here"),
-        ({"protocol": {"budget": 60, "tau": 2}}, "protocol.tau 1 there, 2 here"),
-        ({"benchmark": "pong"}, "benchmark cartpole there, pong here"),
+        ({"settings": SETTINGS | {"prior": {"tau": 2}}}, "tau 1 there, 2 here"),
+        ({"settings": SETTINGS | {"agent": {"name": "sac"}}}, "agent ddqn there, sac here"),
+        ({"settings": SETTINGS | {"game": {"limit": 7}}}, "game.limit None there, 7 here"),
+        ({"task": "pong"}, "task cartpole there, pong here"),
+        ({"protocol": "standard@2"}, "protocol standard@1 there, standard@2 here"),
     ],
 )
 def test_another_configuration_is_not_resumed_and_nothing_overwritten(
@@ -428,7 +435,8 @@ def test_another_processor_is_warned_of(tmp_path: pathlib.Path, capsys: pytest.C
 
 def test_checkpoints_of_another_version_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    write_json(tmp_path / "checkpoints" / "identity.json", IDENTITY)  # as they were before there was a format
+    old = {"benchmark": "cartpole", "protocol": {"budget": 60}}  # as they were before there was a format
+    write_json(tmp_path / "checkpoints" / "identity.json", old)
     with pytest.raises(UserError, match="was begun by another version of loro_jax"):
         Store(tmp_path, IDENTITY, resume=True)
 
@@ -551,7 +559,7 @@ def test_a_finished_run_of_another_machine_is_not_called_complete(tmp_path: path
 def test_a_long_difference_is_one_line(tmp_path: pathlib.Path) -> None:
     begun(tmp_path)
     with pytest.raises(UserError) as refusal:
-        Store(tmp_path, IDENTITY | {"benchmark": "a\nb" * 100}, resume=True, computed_on=MACHINE)
+        Store(tmp_path, IDENTITY | {"task": "a\nb" * 100}, resume=True, computed_on=MACHINE)
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
 
 
