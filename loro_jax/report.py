@@ -1,6 +1,6 @@
 """Makes a finished run's tables and figures anew from what it saved; nothing is trained, and JAX not needed.
 
-python -m loro_jax.report results/cartpole/standard
+python -m loro_jax.report results/cartpole/standard@1
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         saved, before = results.read(folder), files.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
-    ran = identity.upgraded(saved.run.get("identity") or {})
+    try:
+        ran = identity.upgraded(saved.run.get("identity") or {})
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
     try:
         found = summary.summarise(

@@ -121,19 +121,22 @@ def protocol_of(identity: Mapping[str, Any]) -> Protocol:
     """The settings that a run had, as a `Protocol`.
 
     Raises:
-        UserError: it names a setting or an agent that this version does not know.
+        UserError: it names a setting or an agent that this version does not know, or is damaged.
     """
     from loro_jax.agents import AGENTS
     from loro_jax.protocols import Protocol
 
     now = upgraded(identity)
-    groups = {name: dict(values) for name, values in now["settings"].items()}
-    agent = groups.get("agent", {}).pop("name", "ddqn")
-    if agent not in AGENTS:
-        raise UserError(f"the run is of the agent '{agent}', which this version does not know")
-    flat = {k: v for name, values in groups.items() if name != "game" for k, v in values.items()}
-    base = Protocol(now["protocol"], agent=AGENTS[agent]())  # type: ignore[arg-type]
-    return base.replace(game=groups.get("game", {}), **flat)
+    try:
+        groups = {name: dict(values) for name, values in now["settings"].items()}
+        agent = groups.get("agent", {}).pop("name", "ddqn")
+        if agent not in AGENTS:
+            raise UserError(f"the run is of the agent '{agent}', which this version does not know")
+        flat = {k: v for name, values in groups.items() if name != "game" for k, v in values.items()}
+        base = Protocol(now["protocol"], agent=AGENTS[agent]())  # type: ignore[arg-type]
+        return base.replace(game=groups.get("game", {}), **flat)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"its identity is damaged ({type(error).__name__}: {_short(error)})") from None
 
 
 def other_settings(there: Mapping[str, Any], protocol: Protocol) -> list[str]:
@@ -157,6 +160,8 @@ def differences(there: Any, here: Mapping[str, Any]) -> list[str]:
         before, now = _flat(there), _flat(here)
     except UserError as error:
         return [str(error)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ["its identity is damaged"]
     names = [*before, *(k for k in now if k not in before)]
     return [
         f"{name} {_short(before.get(name))} there, {_short(now.get(name))} here"

@@ -312,7 +312,7 @@ def test_foreign_runs_are_refused(tmp_path: pathlib.Path) -> None:
         load(tmp_path / "c")
     for identity in ({}, {"benchmark": "cartpole", "protocol": {}, "seed": 0, "episodes": "some"}):
         files.write_json(tmp_path / "b" / "run.json", {"identity": identity})
-        with pytest.raises(UserError, match="not a finished run|its identity"):
+        with pytest.raises(UserError, match=r"not a finished run|its identity"):
             load(tmp_path / "b")
 
 

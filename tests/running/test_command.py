@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.cartpole import CARTPOLE
 from loro_jax.analysis import figures
 from loro_jax.data import episodes
 from loro_jax.data.episodes import Episodes
@@ -27,11 +26,12 @@ from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
 
-SEEDS, BUDGET, CHUNK, TAU, GAMES = 4, 1000, 200, 2, 4
+SEEDS, BUDGET, INTERVAL, TAU, GAMES = 4, 1000, 200, 2, 4
 ARMS = ("pure_rl", "loro", "mix", "loro_keep", "random_data", "on_policy", "llm_policy", "random_policy")
+LABEL = "standard@1 with budget=1000, hidden=8, batch_size=8, learning_starts=20 and 2 more"
 SMALL = (
     "--budget", str(BUDGET), "--seeds", str(SEEDS), "--tau", str(TAU), "--fit-steps", "20", "--hidden", "8",
-    "--batch-size", "8", "--warmup", "20", "--devices", "2",
+    "--batch-size", "8", "--learning-starts", "20", "--devices", "2",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def run(*argv: str) -> int:
-    return main(CARTPOLE, list(argv))
+    return main("cartpole", list(argv))
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -76,7 +76,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--arms", "pure_rl,lorro"), "no arm is called 'lorro'; there are: pure_rl, loro,"),
         (("--arms", "loro,loro"), "an arm is named twice"),
         (("--arms", ","), "--arms names no arm; there are: pure_rl"),
-        (("--protocol", "papyrus"), "no protocol is called 'papyrus'; there are: standard, paper, released"),
+        (("--protocol", "papyrus"), "no protocol is called 'papyrus'; there are: standard@1, paper@1,"),
         (("--seeds", "-4"), "--seeds must be at least 1, got -4"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--seeds", "99999999999"), "--seeds must be at most 1000000, got 99999999999"),
@@ -90,7 +90,11 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--budget", "0"), "budget must be at least 1"),
         (("--budget", "2147483800"), "budget must be less than 2**31"),
         (("--learning-rate", "inf"), "learning_rate must be a finite number"),
-        (("--initial-temperature", "inf"), "initial_temperature must be a finite number"),
+        (("--protocol", "paper@3"), "no protocol is called 'paper@3'; there are: standard@1, paper@1,"),
+        (("--initial-temperature", "1"), "Unrecognized options: --initial-temperature"),  # which is SAC's
+        (("--game", "limit"), "--game takes NAME=VALUE, such as slippery=false; got 'limit'"),
+        (("--game", "limit=7"), "cartpole takes no parameter 'limit'; there are: none"),
+        (("--task", "pong"), "this command runs cartpole; another task: python -m benchmarks.run"),
         (("--learning-rate", "nan"), "learning_rate must be"),
         (("--epsilon", "2"), "epsilon must lie in [0, 1]"),
         (("--tau", "5"), "uniform-plain: holds 4 episodes, but tau asks for 5; collect more or lower --tau"),
@@ -229,7 +233,7 @@ def test_curves_are_seeds_by_evaluations(finished: pathlib.Path) -> None:
     learning = set(ARMS) - {"llm_policy", "random_policy"}
     assert learning <= set(arrays) <= set(ARMS)
     for arm in arrays:
-        assert arrays[arm].shape == (SEEDS, BUDGET // CHUNK), arm
+        assert arrays[arm].shape == (SEEDS, BUDGET // INTERVAL), arm
         assert (arrays[arm] >= 1).all() and (arrays[arm] <= 200).all()
     assert len(np.unique(arrays["pure_rl"], axis=0)) > 1
 
@@ -263,7 +267,9 @@ def test_with_prior_data_free_no_curve_holds_prior_data(finished: pathlib.Path) 
         free = {arm: details[f"llm_free/{arm}"] for arm in arrays if arm != "env_steps"}
     for arm, curve in free.items():
         first = 0 if arm == "pure_rl" else 1
-        np.testing.assert_array_equal(curve, arrays[arm][:, first : first + BUDGET // CHUNK - 1], err_msg=arm)
+        np.testing.assert_array_equal(
+            curve, arrays[arm][:, first : first + BUDGET // INTERVAL - 1], err_msg=arm
+        )
 
 
 def test_diverged_seeds_are_named_and_count_as_random_play(
@@ -275,15 +281,17 @@ def test_diverged_seeds_are_named_and_count_as_random_play(
     assert "warning: diverged: 4 of 4 of pure_rl (seed 0 at step 2" in said
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [lost["seed"] for lost in summary["diverged"]["pure_rl"]] == list(range(SEEDS))
-    assert {lost["env_step"] for lost in summary["diverged"]["loro"]} == {CHUNK}  # in pretraining
+    assert {lost["env_step"] for lost in summary["diverged"]["loro"]} == {INTERVAL}  # in pretraining
     arrays, saved = curves(tmp_path), results.read(tmp_path)
     assert np.isnan(arrays["pure_rl"]).all()
     assert np.isfinite(arrays["loro"][:, 0]).all() and np.isnan(arrays["loro"][:, 1:]).all()
-    assert (saved.details["diverged/loro"] == CHUNK).all()
+    assert (saved.details["diverged/loro"] == INTERVAL).all()
     level = saved.details["flat/random_policy"].mean()
     assert summary["random_return"] == pytest.approx(level)
     assert summary["arms"]["pure_rl"]["diverged"] == SEEDS
-    assert summary["arms"]["pure_rl"]["cumulative_return"]["mean"] == pytest.approx(BUDGET // CHUNK * level)
+    assert summary["arms"]["pure_rl"]["cumulative_return"]["mean"] == pytest.approx(
+        BUDGET // INTERVAL * level
+    )
     again = contents(tmp_path)
     assert run(*SMALL, "--arms", "pure_rl,loro,random_policy", *given, "--resume") == 0
     assert contents(tmp_path) == again
@@ -375,7 +383,7 @@ def test_a_seed_that_would_wrap_is_refused(
 
 def test_summary_keeps_the_contract(finished: pathlib.Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    assert (summary["benchmark"], summary["protocol"]) == ("cartpole", "standard")
+    assert (summary["benchmark"], summary["protocol"]) == ("cartpole", LABEL)
     assert (summary["seeds"], summary["baseline"]) == (SEEDS, "pure_rl")
     assert set(summary["arms"]) == set(ARMS)
     arrays = curves(finished)
@@ -396,9 +404,13 @@ def test_summary_keeps_the_contract(finished: pathlib.Path) -> None:
 def test_run_json_says_what_ran(finished: pathlib.Path, dataset: pathlib.Path) -> None:
     ran = json.loads((finished / "run.json").read_text())
     identity, card = ran["identity"], json.loads((dataset / "card.json").read_text())
-    assert (identity["benchmark"], identity["seeds"], identity["seed"]) == ("cartpole", SEEDS, 0)
-    assert identity["protocol"]["name"] == "standard" and identity["protocol"]["budget"] == BUDGET
-    assert identity["protocol"]["hidden"] == [8] and identity["protocol"]["fit_steps"] == 20
+    assert (identity["task"], identity["seeds"], identity["seed"]) == ("cartpole", SEEDS, 0)
+    assert (identity["schema"], identity["protocol"]) == (2, "standard@1")
+    settings = identity["settings"]
+    assert list(settings) == ["schedule", "agent", "prior", "departures", "game"]
+    assert settings["schedule"]["budget"] == BUDGET and settings["prior"]["fit_steps"] == 20
+    assert (settings["agent"]["name"], settings["agent"]["hidden"]) == ("ddqn", [8])
+    assert "task_sha256" not in identity and ran["source"] == "cartpole"
     assert list(identity["arms"]) == list(ARMS)
     assert identity["arms"]["loro"][1:] == ["Fit(steps=20)", "Forget()", "Interact(steps=800)"]
     assert identity["episodes"]["arrays_sha256"] == card["arrays_sha256"]
@@ -463,7 +475,7 @@ def test_paper_plots_the_prior_episodes_first(dataset: pathlib.Path, tmp_path: p
     np.testing.assert_array_equal(arrays["loro"][:, :TAU], np.tile(data.returns[:TAU], (SEEDS, 1)))
     played = arrays["random_data"][:, :TAU]
     assert len(np.unique(played, axis=0)) > 1 and (played >= 8).all()  # each member's own uniform episodes
-    assert {a.shape for n, a in arrays.items() if n != "env_steps"} == {(SEEDS, BUDGET // CHUNK)}
+    assert {a.shape for n, a in arrays.items() if n != "env_steps"} == {(SEEDS, BUDGET // INTERVAL)}
 
 
 def test_a_finished_run_of_another_configuration_is_not_resumed(

@@ -66,7 +66,7 @@ def test_a_checkout_names_its_commit_and_whether_it_was_changed(
 
 def test_the_working_folder_does_not_matter(tmp_path: pathlib.Path) -> None:
     git(tmp_path, "init")
-    code = "from loro_jax import machine; print(machine.commit())"
+    code = "from loro_jax.running import machine; print(machine.commit())"
     path = {"PYTHONPATH": str(PACKAGE.parent), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=path, capture_output=True, text=True, check=True

@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from loro_jax import files, report
 from loro_jax.errors import UserError
-from loro_jax.records import results
+from loro_jax.records import identity, results
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
 RUN = RESULTS / "frozen_lake" / "standard"
@@ -127,10 +128,35 @@ def test_two_writers_at_once_are_kept_apart(copy: pathlib.Path) -> None:
     results.read(copy)
 
 
-@pytest.mark.parametrize("chunk", ["x", 0, None, 2.5])
-def test_a_run_of_nonsense_is_one_line(copy: pathlib.Path, chunk: object) -> None:
+@pytest.mark.parametrize("interval", ["x", 0, None, 2.5])
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_run_of_nonsense_is_one_line(copy: pathlib.Path, interval: object, schema: int) -> None:
     run = files.read_json(copy / "run.json")
-    run["identity"]["protocol"]["eval_every"] = chunk
+    if schema == 1:
+        run["identity"]["protocol"]["eval_every"] = interval
+    else:
+        run["identity"] = identity.upgraded(run["identity"])
+        run["identity"]["settings"]["schedule"]["eval_interval"] = interval
     files.write_json(copy / "run.json", run)
     with pytest.raises(UserError, match="do not fit together"):
         report.remake(copy)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"schema": 9}, None, []])
+def test_a_run_that_does_not_say_what_it_is_of_is_one_line(copy: pathlib.Path, wrong: object) -> None:
+    run = files.read_json(copy / "run.json")
+    files.write_json(copy / "run.json", run | {"identity": wrong})
+    with pytest.raises(UserError) as refusal:
+        report.remake(copy)
+    assert str(refusal.value).startswith(f"{copy}: its ") and "\n" not in str(refusal.value)
+
+
+def test_a_run_of_the_newest_schema_is_remade_and_keeps_its_policies(copy: pathlib.Path) -> None:
+    run = files.read_json(copy / "run.json")
+    files.write_npz(copy / results.POLICIES, {"loro/x": np.ones(3)})
+    hashes = {**run["files"], results.POLICIES: files.digest(copy / results.POLICIES)}
+    new = run | {"identity": identity.upgraded(run["identity"]), "files": dict(sorted(hashes.items()))}
+    files.write_json(copy / "run.json", new)
+    before = contents(copy)
+    report.remake(copy, draw=False)
+    assert contents(copy) == before

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from populations import CHUNK, MEMBERS, PRIOR_ROWS, Population, assert_same
+from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population, assert_same
 
 from loro_jax import files
 from loro_jax.errors import UserError
@@ -24,8 +24,12 @@ from loro_jax.running.store import Store
 from loro_jax.training.phases import Fit, Forget, Interact, Load
 from loro_jax.training.population import Progress, train
 
-SENTENCE = [Load(PRIOR_ROWS), Fit(4), Forget(), *[Interact(CHUNK)] * 3]
-IDENTITY = {"benchmark": "cartpole", "protocol": {"budget": 60, "tau": 1}, "seeds": MEMBERS}
+SENTENCE = [Load(PRIOR_ROWS), Fit(4), Forget(), *[Interact(INTERVAL)] * 3]
+SETTINGS = {"schedule": {"budget": 600}, "agent": {"name": "ddqn"}, "prior": {"tau": 1}}
+IDENTITY = {
+    "schema": 2, "task": "cartpole", "protocol": "standard@1", "settings": SETTINGS, "seeds": MEMBERS,
+    "seed": 0, "episodes": None, "arms": {},
+}  # fmt: skip
 MACHINE = {"backend": "cpu", "devices": 2, "precision": "32 bits", "jaxlib": "1.2.3", "processor": "a chip"}
 
 
@@ -95,7 +99,7 @@ unraisable = pytest.mark.filterwarnings(
 )
 
 
-def files(step: pathlib.Path) -> list[pathlib.Path]:
+def files_of(step: pathlib.Path) -> list[pathlib.Path]:
     return sorted((f for f in step.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
 
 
@@ -108,17 +112,17 @@ def invert(file: pathlib.Path) -> None:
 
 
 def cut_short(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         halve(file)
 
 
 def garble(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         invert(file)
 
 
 def blank(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         file.write_bytes(b"")
 
 
@@ -165,7 +169,7 @@ def test_one_damaged_file_never_gives_wrong_numbers(
 ) -> None:
     """The largest file may hold bytes that nothing refers to: then the newest checkpoint is still good."""
     interrupted(population, tmp_path, after=5)
-    damage(files(tmp_path / "checkpoints" / "loro" / "5")[-1])
+    damage(files_of(tmp_path / "checkpoints" / "loro" / "5")[-1])
     begun, end = resume(population, tmp_path)
     assert begun in (4, 5)
     assert_same(end.runs, uninterrupted.runs)
@@ -254,8 +258,11 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     ("change", "words"),
     [
         ({"seeds": 5}, "seeds 4 there, 5 here"),
-        ({"protocol": {"budget": 60, "tau": 2}}, "protocol.tau 1 there, 2 here"),
-        ({"benchmark": "pong"}, "benchmark cartpole there, pong here"),
+        ({"settings": SETTINGS | {"prior": {"tau": 2}}}, "tau 1 there, 2 here"),
+        ({"settings": SETTINGS | {"agent": {"name": "sac"}}}, "agent ddqn there, sac here"),
+        ({"settings": SETTINGS | {"game": {"limit": 7}}}, "game.limit None there, 7 here"),
+        ({"task": "pong"}, "task cartpole there, pong here"),
+        ({"protocol": "standard@2"}, "protocol standard@1 there, standard@2 here"),
     ],
 )
 def test_another_configuration_is_not_resumed_and_nothing_overwritten(
@@ -428,7 +435,8 @@ def test_another_processor_is_warned_of(tmp_path: pathlib.Path, capsys: pytest.C
 
 def test_checkpoints_of_another_version_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    write_json(tmp_path / "checkpoints" / "identity.json", IDENTITY)  # as they were before there was a format
+    old = {"benchmark": "cartpole", "protocol": {"budget": 60}}  # as they were before there was a format
+    write_json(tmp_path / "checkpoints" / "identity.json", old)
     with pytest.raises(UserError, match="was begun by another version of loro_jax"):
         Store(tmp_path, IDENTITY, resume=True)
 
@@ -473,7 +481,7 @@ def test_no_flipped_bit_of_a_checkpoint_is_taken_for_its_number(
     """Also where the file's own compression does not notice."""
     interrupted(population, tmp_path, after=5)
     step = tmp_path / "checkpoints" / "loro" / "5"
-    for index, file in enumerate(f for f in files(step) if f.stat().st_size > 200):
+    for index, file in enumerate(f for f in files_of(step) if f.stat().st_size > 200):
         flip(file, (index % 3 + 1) / 4)
     begun, end = resume(population, tmp_path)
     assert begun in (4, 5)
@@ -551,7 +559,7 @@ def test_a_finished_run_of_another_machine_is_not_called_complete(tmp_path: path
 def test_a_long_difference_is_one_line(tmp_path: pathlib.Path) -> None:
     begun(tmp_path)
     with pytest.raises(UserError) as refusal:
-        Store(tmp_path, IDENTITY | {"benchmark": "a\nb" * 100}, resume=True, computed_on=MACHINE)
+        Store(tmp_path, IDENTITY | {"task": "a\nb" * 100}, resume=True, computed_on=MACHINE)
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
 
 
