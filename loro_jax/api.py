@@ -273,7 +273,7 @@ class Policy:
         def act(obs: jax.Array, key: jax.Array) -> jax.Array:
             return self.agent.act(self.state, obs)
 
-        each = jax.vmap(lambda index: keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+        each = jax.vmap(lambda index: keys.fold(keys.of_seed(seed, index), keys.Purpose.EVALUATE))
         return np.asarray(rollouts(self.environment, act, each(jax.numpy.arange(episodes)))[0])
 
 

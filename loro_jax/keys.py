@@ -1,4 +1,4 @@
-"""Random keys by folding: a draw is named by member, purpose and step, never by its place in a chain.
+"""Random keys by folding: a draw is named by seed, purpose and step, never by its place in a chain.
 
 So no draw shifts when an arm adds another, the same seed gives every arm the same initial network and
 the same environment starts (common random numbers), and a resumed run draws what it would have drawn.
@@ -33,11 +33,11 @@ def check(seed: int) -> None:
         raise UserError(f"--seed must lie between 0 and {2**32 - 1}, got {seed}")
 
 
-def member(seed: int, index: int | jax.Array) -> chex.PRNGKey:
-    """The key of the member with this seed index, independent of how many members there are."""
-    return jax.random.fold_in(jax.random.key(seed), index)
+def of_seed(root: int, index: int | jax.Array) -> chex.PRNGKey:
+    """The key of the seed with this index, whatever their number; all keys of a run come from `root`."""
+    return jax.random.fold_in(jax.random.key(root), index)
 
 
-def draw(key: chex.PRNGKey, purpose: Purpose, step: int | jax.Array = 0) -> chex.PRNGKey:
+def fold(key: chex.PRNGKey, purpose: Purpose, step: int | jax.Array = 0) -> chex.PRNGKey:
     """The key for one draw of `purpose` at `step`, a count that the purpose never repeats."""
     return jax.random.fold_in(jax.random.fold_in(key, int(purpose)), step)

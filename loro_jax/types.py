@@ -1,6 +1,6 @@
 """The suite's vocabulary. Everything else is written in these nouns.
 
-Shapes are given for one member of the population (one arm, one seed); the population adds a leading
+Shapes are given for one seed of the population (one arm, one seed); the population adds a leading
 axis by `jax.vmap`. A class marked *static* holds Python values that are compiled into a program; a
 class marked *traced* is a pytree of arrays.
 """
@@ -72,13 +72,13 @@ class Counters(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The whole state of one member; every phase maps a `Run` to a `Run`. *Traced.*
+    """The whole state of one seed; every phase maps a `Run` to a `Run`. *Traced.*
 
     Attributes:
-        key: the member's own key; draws fold it with purpose and step (`loro_jax.keys`), so it
+        key: the seed's own key; draws fold it with purpose and step (`loro_jax.keys`), so it
             never changes.
         fit_key: the key of initial weights and of `Fit`; equal to `key` unless a protocol shares
-            one pretraining among all members.
+            one pretraining among all seeds.
         agent: the agent's state.
         replay: the replay buffer.
         game: the environment's state.
@@ -144,7 +144,7 @@ class Agent(Interface):
         """A batch (B, ...) -> the state after one gradient step, and the loss, ().
 
         A step that makes the loss or any number of the state infinite or NaN is not taken, and ends the
-        member's training (`Run.diverged`).
+        seed's training (`Run.diverged`).
         """
 
 

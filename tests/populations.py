@@ -56,7 +56,7 @@ def small() -> Population:
         obs, rng.integers(0, 2, PRIOR_ROWS).astype(np.int32), np.ones(PRIOR_ROWS, np.float32), next_obs,
         rng.random(PRIOR_ROWS) < 0.1, np.zeros(PRIOR_ROWS, bool),
     )  # fmt: skip
-    begun = begin(world, layout, seed=0, members=MEMBERS, shared_pretraining=False)
+    begun = begin(world, layout, seed=0, seeds=MEMBERS, shared_pretraining=False)
     return Population(world, layout, Programs(world, layout), jax.tree.map(jnp.asarray, data), begun)
 
 

@@ -107,7 +107,7 @@ class SAC(OffPolicy):
 
     def act(self, state: SACState, obs: jax.Array) -> jax.Array:
         """The policy's mode, (k,)."""
-        return self.outward(jnp.tanh(self.gaussian(state.actor, obs)[0]))
+        return self.unscale_action(jnp.tanh(self.gaussian(state.actor, obs)[0]))
 
     def policy(self, state: SACState) -> SACState:
         """What `act` reads of the state, the rest left out."""
@@ -118,7 +118,7 @@ class SAC(OffPolicy):
         """A draw from the policy, or with exploration "mode" its mode, at times replaced by zero; (k,)."""
         if self.exploration == "policy":
             noise = jax.random.normal(key, self.actions.shape)
-            return self.outward(self.sample(state.actor, obs, noise)[0])
+            return self.unscale_action(self.sample(state.actor, obs, noise)[0])
         zero = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
         return jnp.where(zero, 0.0, self.act(state, obs))
 
@@ -138,14 +138,14 @@ class SAC(OffPolicy):
         x = jnp.concatenate([jnp.ravel(obs), inner])
         return jax.vmap(lambda critic: self._critic.apply(critic, x)[0])(critics)  # type: ignore[index]
 
-    def outward(self, inner: jax.Array) -> jax.Array:
+    def unscale_action(self, inner: jax.Array) -> jax.Array:
         """An inner action (k,) as the environment takes it."""
         low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
         if self.action_range == "unit":
             return jnp.clip(inner, low, high)
         return low + (inner + 1.0) * 0.5 * (high - low)
 
-    def inward(self, action: jax.Array) -> jax.Array:
+    def scale_action(self, action: jax.Array) -> jax.Array:
         """An action of the environment (k,) as the critics see it."""
         if self.action_range == "unit":
             return action
@@ -165,7 +165,7 @@ class SAC(OffPolicy):
             log_prob=log_prob,
             temperature=jnp.exp(state.log_temperature),
         )
-        values = self.q(critics, t.obs, self.inward(t.action))
+        values = self.q(critics, t.obs, self.scale_action(t.action))
         return jnp.square(values - jax.lax.stop_gradient(target)).sum()
 
     def actor_loss(

@@ -1,1 +1,1 @@
-"""Prior data: episodes as files, and as a program takes them."""
+"""Prior data as files: episodes, checked and hashed."""

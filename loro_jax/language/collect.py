@@ -187,7 +187,7 @@ def _estimate(
     """Times one step's answers that are not kept, and says how long the collection may take."""
     missing = [g for g in games if not g.done]
     fields = plan.description.fields(missing[0].observations[-1], missing[0].rows)
-    query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.draw("warm-up", settings.seed))
+    query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.number_of("warm-up", settings.seed))
     began = time.monotonic()
     backend.complete([query] * mode.answers)
     seconds = time.monotonic() - began
@@ -203,7 +203,7 @@ def _estimate(
 
 
 @contextlib.contextmanager
-def _bar(settings: Settings, finished: int, console: Console) -> Iterator[Callable[[session.Progress], None]]:
+def _bar(settings: Settings, finished: int, console: Console) -> Iterator[Callable[[session.Standing], None]]:
     """A progress bar, as a function to call after every round; lines where there is no terminal."""
     columns = (
         rich.progress.TextColumn("{task.completed:.0f}/{task.total} episodes"),
@@ -221,7 +221,7 @@ def _bar(settings: Settings, finished: int, console: Console) -> Iterator[Callab
     with shown as bar:
         task = bar.add_task("", total=settings.episodes, completed=finished, figures="", left="")
 
-        def report(p: session.Progress) -> None:
+        def report(p: session.Standing) -> None:
             nonlocal said
             rate = p.run_steps / p.run_seconds
             left = "time left unknown"

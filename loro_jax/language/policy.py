@@ -73,7 +73,7 @@ class Policy(Protocol):
         """Takes up the steps that an earlier run recorded, for policies with a memory."""
 
 
-def draw(purpose: str, *numbers: int) -> int:
+def number_of(purpose: str, *numbers: int) -> int:
     """A number from 0 to 2**31 - 1 that depends on the purpose and the numbers alone."""
     text = " ".join((purpose, *map(str, numbers)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
@@ -131,7 +131,7 @@ class LanguagePolicy:
         answers: list[Completion] = []
         while (asked := len(answers)) < most:
             numbers = range(asked, min(2 * asked + 1, most))
-            queries = [self._query(states[k % len(states)], (draw("trial"), 0), k) for k in numbers]
+            queries = [self._query(states[k % len(states)], (number_of("trial"), 0), k) for k in numbers]
             answers += self._backend.complete(queries)
             if any(self._reader.read(c.text) is not None for c in answers[asked:]):
                 return None
@@ -150,7 +150,7 @@ class LanguagePolicy:
             return self._ask([(r.fields, (r.episode, r.step)) for r in requests])
         keys = [self._key(r) for r in requests]
         new = {key: r.fields for key, r in zip(keys, requests, strict=True) if key not in self._known}
-        asked = self._ask([(fields, (draw(key[0]), key[1])) for key, fields in new.items()])
+        asked = self._ask([(fields, (number_of(key[0]), key[1])) for key, fields in new.items()])
         fresh = {
             key: dataclasses.replace(decision, sample=key[1])
             for key, decision in zip(new, asked, strict=True)
@@ -161,7 +161,7 @@ class LanguagePolicy:
         return [fresh.pop(key) if key in fresh else self._known[key] for key in keys]
 
     def _key(self, request: Request) -> tuple[str, int]:
-        sample = draw("sample", self._seed, request.episode, request.step) % self._samples
+        sample = number_of("sample", self._seed, request.episode, request.step) % self._samples
         return self._prompt.tail(request.fields), sample
 
     def _ask(self, questions: Sequence[tuple[Fields, tuple[int, int]]]) -> list[Decision]:
@@ -185,7 +185,7 @@ class LanguagePolicy:
         ]
 
     def _query(self, fields: Fields, numbers: tuple[int, int], attempt: int) -> Query:
-        seed = draw("answer", self._seed, *numbers, attempt)
+        seed = number_of("answer", self._seed, *numbers, attempt)
         reader = self._reader if self._mode.constrained else None
         return Query(self._prompt.head, self._prompt.tail(fields), self._prompt.start, seed, reader=reader)
 
@@ -204,7 +204,7 @@ class LanguagePolicy:
             answers = "\n".join(f"{k}. {' '.join(a.answer.split())}" for k, a in enumerate(shown, start=1))
             asked = {"question": self._prompt.head + self._prompt.tail(fields), "answers": answers}
             reader = Words(tuple(str(k + 1) for k in range(len(shown))), mark=BEST)
-            seed = draw("judge", self._seed, *numbers)
+            seed = number_of("judge", self._seed, *numbers)
             held = reader if self._mode.constrained else None
             queries.append(Query(judge.head, judge.tail(asked), judge.start, seed, BEST, held))
             readers.append(reader)
@@ -220,7 +220,7 @@ class LanguagePolicy:
         shown = readable(tried)
         every = (*tried, *([judged] if judged else ()))
         if not shown:
-            return Decision(self._reader.random(draw("unreadable", self._seed, *numbers)), True, every)
+            return Decision(self._reader.random(number_of("unreadable", self._seed, *numbers)), True, every)
         if judged is not None and judged.action is not None:
             action = shown[int(judged.action)].action
             assert action is not None

@@ -23,7 +23,7 @@ from loro_jax.tasks.words import Description, Fields
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class Standing:
     """Where a collection stands: all of it, and this run's share for speeds."""
 
     finished: int
@@ -56,7 +56,7 @@ class Collection:
     card: dict[str, Any]
 
     def run(
-        self, journal: Journal, policy: Policy, report: Callable[[Progress], None] = lambda _: None
+        self, journal: Journal, policy: Policy, report: Callable[[Standing], None] = lambda _: None
     ) -> None:
         """Plays what the journal lacks, saving the dataset whenever an episode ends.
 
@@ -80,7 +80,7 @@ class Collection:
             journal.append(self._round(policy, games, active))
             returns = [g.total for g in games if g.done]
             report(
-                Progress(
+                Standing(
                     len(returns),
                     sum(g.step for g in games if g.done),
                     len(journal.steps),

@@ -21,7 +21,6 @@ from rich.progress import Progress as Bar
 
 from loro_jax import keys, progress
 from loro_jax.data import episodes
-from loro_jax.data.prior import Prior, prepare
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.language.journal import questions
@@ -36,6 +35,7 @@ from loro_jax.training import population
 from loro_jax.training.arms import Plan, Sentence, build
 from loro_jax.training.phases import AsPrior, Fit, Interact, Load
 from loro_jax.training.population import Programs, Progress
+from loro_jax.training.prior import Prior, prepare
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Agent, Arm, Phase, Transition
 
@@ -317,7 +317,7 @@ def uncounted(arm: Arm, interval: int) -> int:
 
 def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES) -> np.ndarray:
     """Returns of a uniform policy's episodes, (episodes,)."""
-    each = jax.vmap(lambda index: keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+    each = jax.vmap(lambda index: keys.fold(keys.of_seed(seed, index), keys.Purpose.EVALUATE))
     return np.asarray(rollouts(env, uniform(env), each(jnp.arange(episodes)))[0])
 
 

@@ -64,7 +64,7 @@ def cost(phases: tuple[Phase, ...], world: World) -> tuple[int, int]:
 
 def memory(world: World, seeds: int) -> int:
     """Bytes that the state of one arm's seeds takes, those that fill the last block included."""
-    key = keys.member(0, 0)
+    key = keys.of_seed(0, 0)
     run = jax.eval_shape(world.begin, key, key)
     one = sum(_bytes(leaf) for leaf in jax.tree.leaves(run))
     return one * population.layout(seeds, world.agent.hidden).padded(seeds)

@@ -207,7 +207,7 @@ def _rounded(tree: Any) -> Any:
     """The tree with its floats rounded to their own precision, once.
 
     XLA may compute one value in two places, with a fused multiply-add in one of them, so that a stored
-    observation differs from the one before it in the last bit, and does so by how many members run side
+    observation differs from the one before it in the last bit, and does so by how many seeds run side
     by side. Rounding on purpose leaves one value.
     """
 

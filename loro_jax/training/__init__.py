@@ -1,1 +1,1 @@
-"""Phases and arms, settings, and the population that trains: from prior data to learning curves."""
+"""Phases, arms, and the population that trains: from prior data to learning curves."""

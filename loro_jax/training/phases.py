@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from loro_jax.keys import Purpose, draw
+from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
 from loro_jax.training.world import World, evaluate
 from loro_jax.types import Phase, Run, Transition
@@ -49,7 +49,7 @@ class Load:
     """Puts prior data into the replay.
 
     `data` is what the program gets as its prior: transitions, (rows, ...). Its record is empty: the
-    returns that stand for it come with the data (`loro_jax.data.prior.Prior.curve`).
+    returns that stand for it come with the data (`loro_jax.training.prior.Prior.curve`).
 
     Attributes:
         rows: transitions that are put in.
@@ -84,7 +84,7 @@ class Fit:
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         def step(run: Run, _: None) -> tuple[Run, None]:
-            key = draw(run.fit_key, Purpose.FIT, run.counters.gradient_steps)
+            key = fold(run.fit_key, Purpose.FIT, run.counters.gradient_steps)
             return learn(run, world, key, jnp.bool_(True)), None
 
         return jax.lax.scan(step, run, None, self.steps)[0], nothing()
@@ -126,11 +126,11 @@ class Collect:
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
         env, used = world.environment, run.counters.collect_draws
-        obs, game = env.reset(draw(run.key, Purpose.COLLECT, used))
+        obs, game = env.reset(fold(run.key, Purpose.COLLECT, used))
 
         def step(carry: Any, t: jax.Array) -> tuple[Any, Any]:
             obs, game, ended = carry
-            key = draw(run.key, Purpose.COLLECT, used + t + 1)
+            key = fold(run.key, Purpose.COLLECT, used + t + 1)
             action = env.action_space.sample(jax.random.fold_in(key, 0))
             next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
@@ -174,11 +174,11 @@ class Interact:
 
             run = jax.lax.fori_loop(0, train_frequency, step, run, unroll=train_frequency == 1)
             ready = replay.size(run.replay) > world.agent.learning_starts
-            return learn(run, world, draw(run.key, Purpose.SAMPLE, run.counters.env_steps), ready), None
+            return learn(run, world, fold(run.key, Purpose.SAMPLE, run.counters.env_steps), ready), None
 
         def interval(run: Run, _: None) -> tuple[Run, jax.Array]:
             run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_interval // train_frequency))
-            value = evaluate(world, run.agent, draw(run.key, Purpose.EVALUATE, run.counters.env_steps))
+            value = evaluate(world, run.agent, fold(run.key, Purpose.EVALUATE, run.counters.env_steps))
             run = watch(run, finite((run.agent, value)))
             return run, jnp.where(run.diverged < 0, value, jnp.nan)
 
@@ -204,13 +204,13 @@ class AsPrior:
 def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:
     """One exploring step, stored; the next episode begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
-    action = world.agent.explore(run.agent, run.obs, draw(run.key, Purpose.EXPLORE, t))
-    obs, game, reward, terminated, truncated = env.step(draw(run.key, Purpose.STEP, t), run.game, action)
+    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t))
+    obs, game, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), run.game, action)
     truncated |= interval_ends & how.reset_each_interval & ~terminated
     stored = ~truncated if how.drop_cut else jnp.bool_(True)
     transition = Transition(run.obs, action, reward, obs, terminated, truncated)
     done = terminated | truncated
-    fresh = env.reset(draw(run.key, Purpose.RESET, t + 1))
+    fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
     obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (obs, game))
     run = run._replace(replay=replay.push(run.replay, transition, stored), obs=obs, game=game)
     return count(run, env_steps=1, episodes=done)

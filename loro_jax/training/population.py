@@ -1,9 +1,9 @@
-"""Arms times seeds: every member of an arm trains in one jitted, vmapped program.
+"""Arms times seeds: every seed of an arm trains in one jitted, vmapped program.
 
 The population is laid out over devices (`jax.shard_map`) and, on a CPU, walked in blocks whose
-working set stays in cache. Neither changes what a member computes: a member's draws depend on its own
+working set stays in cache. Neither changes what a seed computes: a seed's draws depend on its own
 key alone, and the block's size, which fixes the order of floating-point sums, does not depend on how
-many members there are.
+many seeds there are.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from loro_jax.training.phases import split
 from loro_jax.training.world import World
 from loro_jax.types import Arm, Phase, Run, Transition
 
-AXIS = "member"
+AXIS = "seed"
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How members lie on the machine. Static.
+    """How seeds lie on the machine. Static.
 
     Attributes:
-        devices: devices that share the members evenly.
-        block: members that one device trains side by side; it walks its blocks in turn.
+        devices: devices that share the seeds evenly.
+        block: seeds that one device trains side by side; it walks its blocks in turn.
     """
 
     devices: int
     block: int
 
-    def padded(self, members: int) -> int:
+    def padded(self, seeds: int) -> int:
         """Members with those added that fill the last block of every device."""
         whole = self.devices * self.block
-        return -(-members // whole) * whole
+        return -(-seeds // whole) * whole
 
     @property
     def mesh(self) -> Mesh:
@@ -51,33 +51,33 @@ class Layout:
         return jax.make_mesh((self.devices,), (AXIS,), auto, devices=jax.devices()[: self.devices])
 
 
-def layout(members: int, hidden: tuple[int, ...]) -> Layout:
-    """Blocks that fit a core's cache on a CPU; all members at once on an accelerator.
+def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
+    """Blocks that fit a core's cache on a CPU; all seeds at once on an accelerator.
 
-    On a CPU blocks of 2 to 8 members give the same bits, which one member alone or 16 do not. One device
-    alone does not give those of several either, so all are used, however few the members are.
+    On a CPU blocks of 2 to 8 seeds give the same bits, which one seed alone or 16 do not. One device
+    alone does not give those of several either, so all are used, however few the seeds are.
     """
     devices = jax.local_device_count()
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
-        return Layout(devices, -(-members // devices))
-    return Layout(devices, max(2, min(8 if small else 2, -(-members // devices))))
+        return Layout(devices, -(-seeds // devices))
+    return Layout(devices, max(2, min(8 if small else 2, -(-seeds // devices))))
 
 
-def begin(world: World, layout: Layout, seed: int, members: int, shared_pretraining: bool) -> Run:
-    """The population's start: a `Run` whose leaves have a leading member axis, placed on its devices."""
+def begin(world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool) -> Run:
+    """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices."""
 
-    def member(index: jax.Array) -> Run:
-        key = keys.member(seed, index)
-        return world.begin(key, keys.member(seed, 0) if shared_pretraining else key)
+    def one(index: jax.Array) -> Run:
+        key = keys.of_seed(seed, index)
+        return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
     sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    return jax.jit(jax.vmap(member), out_shardings=sharding)(jnp.arange(layout.padded(members)))
+    return jax.jit(jax.vmap(one), out_shardings=sharding)(jnp.arange(layout.padded(seeds)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> tuple[Run, jax.Array]:
-    """One phase for every member: -> the runs, and the records (members, evaluations)."""
+    """One phase for every seed: -> the runs, and the records (seeds, evaluations)."""
 
     def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
         blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
@@ -138,7 +138,7 @@ def train(
     """Takes an arm from `start` to its end; `after` sees each piece's outcome, and may stop by raising.
 
     Returns:
-        The end: the runs, and the records of all pieces side by side, (members, evaluations).
+        The end: the runs, and the records of all pieces side by side, (seeds, evaluations).
     """
     progress = start
     for phase in sentence[start.done :]:

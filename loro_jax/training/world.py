@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from loro_jax.keys import Purpose, draw
+from loro_jax.keys import Purpose, fold
 from loro_jax.tasks.base import Environment
 from loro_jax.tasks.rollout import rollout
 from loro_jax.training import replay
@@ -49,14 +49,14 @@ class World:
         return self.environment.limited(self.interaction.eval_limit)
 
     def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey) -> Run:
-        """The `Run` of a member that has done nothing yet."""
+        """The `Run` of a seed that has done nothing yet."""
         env = self.environment
-        obs, game = env.reset(draw(key, Purpose.RESET))
+        obs, game = env.reset(fold(key, Purpose.RESET))
         zero = jnp.int32(0)
         return Run(
             key=key,
             fit_key=fit_key,
-            agent=self.agent.init(draw(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
+            agent=self.agent.init(fold(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
             replay=replay.create(self.agent.replay_capacity, self.example),
             game=game,
             obs=obs,

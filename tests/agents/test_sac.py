@@ -154,19 +154,23 @@ def test_actions_fill_the_environments_range_or_the_unit_one() -> None:
     for agent, bound in ((scaled, 2.0), (unit, 1.0)):
         taken = np.asarray(jax.vmap(agent.explore, (None, 0, 0))(state, obs, keys))
         assert taken.shape == (2000, 1) and 0.97 * bound < np.abs(taken).max() <= bound
-    np.testing.assert_allclose(scaled.outward(jnp.array([-1.0, 0.0, 1.0])), [-2.0, 0.0, 2.0])
-    np.testing.assert_allclose(scaled.inward(jnp.array([-2.0, 0.5, 3.0])), [-1.0, 0.25, 1.0])
-    np.testing.assert_allclose(unit.inward(jnp.array([-2.0, 0.5])), [-2.0, 0.5])  # as the study's code
+    np.testing.assert_allclose(scaled.unscale_action(jnp.array([-1.0, 0.0, 1.0])), [-2.0, 0.0, 2.0])
+    np.testing.assert_allclose(scaled.scale_action(jnp.array([-2.0, 0.5, 3.0])), [-1.0, 0.25, 1.0])
+    np.testing.assert_allclose(unit.scale_action(jnp.array([-2.0, 0.5])), [-2.0, 0.5])  # as the study's code
 
 
 def test_bounds_that_are_not_symmetric() -> None:
     box = Box((0.0, -3.0), (1.0, 1.0))
     agent = SAC().for_game(box)
-    np.testing.assert_allclose(agent.outward(jnp.array([-1.0, 1.0])), [0.0, 1.0])
-    np.testing.assert_allclose(agent.outward(jnp.zeros(2)), [0.5, -1.0])
-    np.testing.assert_allclose(agent.inward(agent.outward(jnp.array([0.3, -0.7]))), [0.3, -0.7], atol=1e-6)
+    np.testing.assert_allclose(agent.unscale_action(jnp.array([-1.0, 1.0])), [0.0, 1.0])
+    np.testing.assert_allclose(agent.unscale_action(jnp.zeros(2)), [0.5, -1.0])
+    np.testing.assert_allclose(
+        agent.scale_action(agent.unscale_action(jnp.array([0.3, -0.7]))), [0.3, -0.7], atol=1e-6
+    )
     unit = SAC(action_range="unit").for_game(box)
-    np.testing.assert_allclose(unit.outward(jnp.array([-0.5, -0.5])), [0.0, -0.5])  # cut, never stretched
+    np.testing.assert_allclose(
+        unit.unscale_action(jnp.array([-0.5, -0.5])), [0.0, -0.5]
+    )  # cut, never stretched
 
 
 def test_the_released_exploration_is_the_mode_or_zero() -> None:

@@ -9,12 +9,12 @@ import pathlib
 
 import numpy as np
 import pytest
+from loro_jax.running.benchmark import Benchmark
 
 from loro_jax.agents import DDQN, SAC
 from loro_jax.data import episodes
 from loro_jax.language import play
 from loro_jax.running import experiment
-from loro_jax.running.benchmark import Benchmark
 from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import REGISTRY

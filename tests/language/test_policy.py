@@ -87,10 +87,13 @@ def test_a_trial_in_vain_shows_its_first_answer() -> None:
 
 def test_seeds_depend_on_every_number() -> None:
     seeds = {
-        policy.draw(purpose, a, b) for purpose in ("answer", "sample") for a in range(30) for b in range(30)
+        policy.number_of(purpose, a, b)
+        for purpose in ("answer", "sample")
+        for a in range(30)
+        for b in range(30)
     }
     assert len(seeds) == 1800 and all(0 <= s < 2**31 for s in seeds)
-    assert policy.draw("answer", 1, 23) != policy.draw("answer", 12, 3)
+    assert policy.number_of("answer", 1, 23) != policy.number_of("answer", 12, 3)
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -128,7 +131,7 @@ JUDGE = prompts.parse("Choose.\n{question}\n{answers}\n---\nBest:", "judge", ("q
 
 def votes(query: Query) -> str:
     """Two of five say left, three say right, by the order of the candidates' seeds."""
-    place = [policy.draw("answer", 0, 0, 0, k) for k in range(10)].index(query.seed)
+    place = [policy.number_of("answer", 0, 0, 0, k) for k in range(10)].index(query.seed)
     return f"{place}: Action: {'left' if place % 5 in (0, 3) else 'right'}"
 
 
@@ -176,7 +179,7 @@ def test_a_judge_is_not_asked_where_answers_agree_nor_believed_where_it_cannot_b
 
 
 def test_a_vote_on_numbers_is_their_median() -> None:
-    backend = Script(lambda q: f"Action: {policy.draw('torque', q.seed) % 5 - 2}")
+    backend = Script(lambda q: f"Action: {policy.number_of('torque', q.seed) % 5 - 2}")
     player = LanguagePolicy(backend, PROMPT, Number(-2, 2), seed=0, mode=Mode("vote", 5))
     (decision,) = player.decide(requests(["left"]))
     assert decision.action == sorted(a.action for a in decision.attempts)[2]  # type: ignore[type-var]

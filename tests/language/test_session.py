@@ -19,7 +19,7 @@ from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import describe, journal, play, session
 from loro_jax.language.journal import Journal
-from loro_jax.language.policy import Attempt, Decision, Request, draw
+from loro_jax.language.policy import Attempt, Decision, Request, number_of
 from loro_jax.spaces import Discrete
 
 IDENTITY: dict[str, Any] = {"environment": "cartpole", "seed": 3}
@@ -41,7 +41,7 @@ class Scripted:
         return [self._decide(r) for r in requests]
 
     def _decide(self, r: Request) -> Decision:
-        noisy = draw("noise", r.episode, r.step) % 4 == 0
+        noisy = number_of("noise", r.episode, r.step) % 4 == 0
         action = int((r.fields["pole_direction"] == "right") != noisy)
         answer = Attempt(f"{self.says} {r.step}", None if noisy else action, False, 7, 3)
         return Decision(action, noisy, (answer,))

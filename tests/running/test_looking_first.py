@@ -30,7 +30,7 @@ def test_a_dry_run_trains_nothing(tmp_path: pathlib.Path, capsys: pytest.Capture
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_is_small_for_every_task(name: str) -> None:
     """Few seeds, arms and evaluations, and something left of the budget after prior data."""
-    task, options = parse(name, ["--quick"])
+    _, options = parse(name, ["--quick"])
     settings = options.settings
     assert options.quick and options.seeds == 8 and options.arms == "pure_rl,loro,llm_policy,random_policy"
     assert settings.prior.tau == 2 and settings.prior.fit_steps <= 200

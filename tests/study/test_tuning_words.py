@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 import pytest
-
 from loro_jax.running.benchmark import Benchmark
+
 from loro_jax.tasks import REGISTRY
 from studies import tune
 

@@ -201,9 +201,9 @@ def test_no_two_draws_of_the_population_share_a_key() -> None:
     members, steps = 16, 2000
 
     def all_draws(index: jax.Array) -> jax.Array:
-        key = keys.member(0, index)
+        key = keys.of_seed(0, index)
         return jnp.stack([
-            jax.vmap(lambda step, p=p: jax.random.key_data(keys.draw(key, p, step)))(jnp.arange(steps))
+            jax.vmap(lambda step, p=p: jax.random.key_data(keys.fold(key, p, step)))(jnp.arange(steps))
             for p in Purpose
         ])  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_no_two_draws_of_the_population_share_a_key() -> None:
     flat = data.reshape(-1, data.shape[-1])
     assert len(flat) == members * steps * len(Purpose)
     assert len(np.unique(flat, axis=0)) == len(flat)
-    other_seed = np.asarray(jax.random.key_data(keys.draw(keys.member(1, 0), Purpose.INIT)))
+    other_seed = np.asarray(jax.random.key_data(keys.fold(keys.of_seed(1, 0), Purpose.INIT)))
     assert not (flat == other_seed).all(-1).any()
 
 
@@ -239,7 +239,7 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @jax.jit
     def run() -> Run:
-        key = keys.member(0, 0)
+        key = keys.of_seed(0, 0)
         return sentence(world.begin(key, key), world, None)[0]
 
     finished = jax.block_until_ready(run())
