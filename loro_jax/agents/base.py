@@ -1,6 +1,6 @@
 """What off-policy agents have in common: settings that are flags, and how they are fitted to a game."""
 
-from __future__ import annotations
+# Annotations are evaluated here, so that subclasses in other modules show them to documentation and flags.
 
 import dataclasses
 import math
@@ -66,11 +66,11 @@ class OffPolicy:
         return cls(hidden=(64, 64), learning_rate=1e-3, batch_size=64, learning_starts=500)
 
     @classmethod
-    def accepts(cls, actions: Space) -> bool:
+    def accepts(cls, actions: "Space") -> bool:
         """Whether it can choose among these actions."""
         raise NotImplementedError
 
-    def for_game(self: Self, actions: Space, magnitudes: tuple[float, ...] = ()) -> Self:
+    def for_game(self: Self, actions: "Space", magnitudes: tuple[float, ...] = ()) -> Self:
         """The same agent for one game; a `UserError` if it cannot choose among its actions."""
         if not self.accepts(actions):
             raise UserError(f"{type(self).__name__} cannot choose among {actions}; name another agent")
