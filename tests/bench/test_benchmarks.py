@@ -126,7 +126,7 @@ def test_settings_that_change_nothing_are_no_part_of_a_run() -> None:
     ready = experiment.prepare_experiment(cartpole, cartpole.protocols["standard"], ("pure_rl",), 2, 0, "")
     named = ready.identity["protocol"]
     assert not {"soft_update", "exploration", "drop_first_half", "normalise_observations"} & set(named)
-    saved = json.loads((episodes.SHIPPED.parent / "cartpole" / "standard" / "run.json").read_text())
+    saved = json.loads((episodes.SHIPPED.parent / "cartpole" / "standard@1" / "run.json").read_text())
     assert named == saved["identity"]["protocol"]
 
 

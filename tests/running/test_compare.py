@@ -16,7 +16,7 @@ from loro_jax import compare, files
 from loro_jax.errors import command
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
-RUN = RESULTS / "frozen_lake" / "standard"
+RUN = RESULTS / "frozen_lake" / "standard@1"
 
 
 def save(
@@ -93,7 +93,7 @@ def test_the_table_as_json(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
         status == 1 and found["differs"] is True and found["paired"] is True and found["error_rate"] == 0.01
     )
     assert (found["a"], found["b"], found["task"]) == (str(a), str(b), "cartpole")
-    assert found["settings"] == {"protocol.learning_rate": [0.001, 0.002]}
+    assert found["settings"] == {"settings.agent.learning_rate": [0.001, 0.002]}
     assert "Settings differ: protocol.learning_rate 0.001 in A, 0.002 in B." in said
     rows = {(row["arm"], row["metric"]): row for row in found["rows"]}
     assert len(rows) == 6 and rows["pure_rl", "final_return"]["equal"]

@@ -12,7 +12,7 @@ RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
 
 
 def test_the_table_of_the_standard_run_is_its_summary() -> None:
-    summary = json.loads((RESULTS / "cartpole" / "standard" / "summary.json").read_text())
+    summary = json.loads((RESULTS / "cartpole" / "standard@1" / "summary.json").read_text())
     text = (RESULTS / "README.md").read_text()
     for arm in ("pure_rl", "loro", "mix", "loro_keep", "random_data", "on_policy"):
         value = summary["arms"][arm]["cumulative_return"]

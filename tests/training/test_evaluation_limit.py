@@ -148,7 +148,7 @@ def test_every_run_names_its_limit_and_one_that_does_not_had_the_games_own() -> 
     for name, limit in (("standard", 0), ("paper", WHOLE_GAME), ("released", WHOLE_GAME)):
         ready = experiment.prepare_experiment(PONG, PONG.protocol(name), ("pure_rl",), 2, 0, "")
         assert ready.identity["settings"]["schedule"]["eval_limit"] == limit
-    path = pathlib.Path(__file__).parent.parent.parent / "results" / "pong" / "standard" / "run.json"
+    path = pathlib.Path(__file__).parent.parent.parent / "results" / "pong" / "standard@1" / "run.json"
     saved = json.loads(path.read_text())["identity"]  # from before the setting existed
     assert "eval_limit" not in saved["protocol"]
     assert not identity.other_settings(saved, PONG.protocol("standard"))

@@ -42,7 +42,7 @@ def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pa
         )
         if phrases := divergence(found):
             text += f"; diverged: {'; '.join(phrases)}"
-        footer(figure, textwrap.fill(text, 185), left=0.01)
+        footer(figure, textwrap.fill(text, 172), left=0.01)
     return paths(stem)
 
 
