@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from loro_jax.errors import UserError, arguments, command, within
-from loro_jax.running import identity
+from loro_jax.records import identity
 from loro_jax.running.command import MOST_DEVICES, MOST_SEEDS
 from loro_jax.tasks import NAMES, Task, load
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from loro_jax.analysis import aggregate as aggregates
 
 BASELINE = "pure_rl"
+RUN = "benchmarks.run"
+"""What `python -m` is given for each task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{place}/{len(tasks)}] {task.name}", file=sys.stderr, flush=True)
         if status := train(task, options):
             return status
-    from loro_jax import progress
-    from loro_jax.analysis import aggregate, aggregate_figures
-    from loro_jax.running import results
+    from loro_jax import files, progress
+    from loro_jax.analysis import aggregate, outputs
+    from loro_jax.analysis.figures import suite as figure
+    from loro_jax.records import results
 
     console = Console(stderr=True, highlight=False)
     with progress.waiting(console, f"aggregating {len(tasks)} tasks"):
@@ -85,9 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         text = aggregate.markdown(found, name)
         out = options.out / "suite" / name
         with results.together(out, "suite.json") as folder:
-            results.write_json(folder / "suite.json", {"protocol": name, **found})
-            results.write_text(folder / "suite.md", text)
-            aggregate_figures.draw(found, name, folder / "figures" / "suite")
+            files.write_json(folder / "suite.json", {"protocol": name, **found})
+            files.write_text(folder / "suite.md", text)
+            outputs.write_tables(aggregate.tables(found), folder / outputs.TABLES)
+            figure.draw(found, name, folder / "figures" / "suite")
     print(text)
     print(f"Aggregate and figure: {out}")
     return 0
@@ -115,7 +119,7 @@ def folder_of(task: Task, options: Options) -> pathlib.Path:
 def train(task: Task, options: Options) -> int:
     """Runs one task in a process of its own, which gives its memory back -> its exit status."""
     out = folder_of(task, options)
-    line = [sys.executable, "-m", "benchmarks.run", "--task", task.source, "--seeds", str(options.seeds)]
+    line = [sys.executable, "-m", RUN, "--task", task.source, "--seeds", str(options.seeds)]
     line += ["--protocol", options.protocol, "--arms", options.arms, "--seed", str(options.seed)]
     line += ["--devices", str(options.devices), "--out", str(out)]
     begun = (out / "run.json").exists() or (out / "checkpoints").exists()

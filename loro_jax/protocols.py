@@ -105,6 +105,9 @@ class Protocol:
 
         Raises:
             UserError: no setting is called so, or its value means nothing.
+
+        >>> PAPER.replace(budget=10_000, learning_rate=1e-3).changes(PAPER)
+        {'budget': 10000, 'learning_rate': 0.001}
         """
         changed: dict[str, Any] = {}
         groups = {name: self.group(name) for name in GROUPS}

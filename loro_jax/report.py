@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from loro_jax.analysis import figures, summary
+from loro_jax import files
+from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.running import results
-from loro_jax.running.identity import upgraded
+from loro_jax.records import identity, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,19 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         UserError: the folder holds no finished run, or one that is damaged.
     """
     try:
-        saved, before = results.read(folder), results.read_json(folder / "summary.json")
+        saved, before = results.read(folder), files.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    try:
+        ran = identity.upgraded(saved.run.get("identity") or {})
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
     try:
         found = summary.summarise(
             benchmark=before["benchmark"],
-            protocol=before["protocol"],
+            # Older runs name no version: theirs was the first.
+            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
             curves=saved.curves,
             env_steps=saved.env_steps,
             flat=flat,
@@ -52,19 +57,16 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
             random_return=before.get("random_return"),
             diverged=diverged,
         )
-        prior = before["notes"]["prior_steps"]
-        interval = upgraded(saved.run["identity"])["settings"]["schedule"]["eval_interval"]
+        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
         if type(interval) is not int or interval < 1 or type(prior) is not int:
             raise ValueError("prior_steps and eval_interval must be whole numbers")
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz", results.POLICIES):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, staging / name)
-        summary.write(found, staging)
+        outputs.write(found, staging)
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
@@ -72,7 +74,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
                 found, saved.curves, saved.env_steps, flat, staging / "figures",
                 prior_steps=prior, steps_per_episode=interval,
             )  # fmt: skip
-        results.write_json(staging / results.RUN, saved.run)
+        files.write_json(staging / results.RUN, saved.run)
     return found
 
 

@@ -71,9 +71,11 @@ def main(argv: list[str] | None = None) -> int:
 
     within("--threads", options.threads, 1, MOST_THREADS)
     within("--max-tokens", options.max_tokens, 1, CONTEXT)
+    from loro_jax import files
     from loro_jax.language import llamacpp, models, play, prompts
     from loro_jax.language.backend import Decoding, Query
-    from loro_jax.running import machine, results
+    from loro_jax.records import results
+    from loro_jax.running import machine
     from loro_jax.tasks import load
 
     console = Console(stderr=True, highlight=False)
@@ -153,8 +155,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     text = _markdown(record)
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), record)
-        results.write_text(out.with_suffix(".md"), text)
+        files.write_json(out.with_suffix(".json"), record)
+        files.write_text(out.with_suffix(".md"), text)
     print(text)
     return 0
 

@@ -15,11 +15,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.analysis import statistics
+from loro_jax.analysis.figures.style import WIDTH, page
+from loro_jax.analysis.formats import between, significant
 from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.running import results
+from loro_jax.records import results
 
 if TYPE_CHECKING:
     from loro_jax.tasks import Task
@@ -61,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     if not found:
         raise UserError(f"{options.folder}: holds no complete episodes (ENVIRONMENT/NAME/card.json)")
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), found)
-        results.write_text(out.with_suffix(".md"), markdown(found))
+        files.write_json(out.with_suffix(".json"), found)
+        files.write_text(out.with_suffix(".md"), markdown(found))
         draw(found, out)
     print(markdown(found))
     return 0
@@ -172,7 +174,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += [
             f"## {name}",
             "",
-            f"Random policy {first['random_policy']:.4g}; reference policy {_reference(entry)}.",
+            f"Random policy {significant(first['random_policy'])}; reference policy {_reference(entry)}.",
             "",
             "| " + " | ".join(columns) + " |",
             "| " + " | ".join(["---"] * len(columns)) + " |",
@@ -180,8 +182,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         for row in entry["rows"]:
             cells = [
                 f"`{row['name']}` ({row['episodes']})",
-                _between(row, "return", ".4g"),
-                _between(row, "agreement", ".0%"),
+                between(row["return"], row["return_ci95"]),
+                _share(row, "agreement"),
                 f"{row['agreement_by_chance']:.0%}",
                 f"{row['steps']:,}", f"{row['decisions_asked']:,}", str(row["samples"]),
                 row["mode"], "yes" if row["grammar"] else "no",
@@ -195,32 +197,25 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _between(row: Mapping[str, Any], key: str, digits: str) -> str:
-    """A number with its interval, where it has one."""
+def _share(row: Mapping[str, Any], key: str) -> str:
+    """A share in percent with its interval, where it has one."""
     ends = row[f"{key}_ci95"]
-    return f"{row[key]:{digits}}" + (f" [{ends[0]:{digits}}, {ends[1]:{digits}}]" if ends else "")
+    return f"{row[key]:.0%}" + (f" [{ends[0]:.0%}, {ends[1]:.0%}]" if ends else "")
 
 
 def _reference(entry: Mapping[str, Any]) -> str:
     """The reference's mean return and how well it is known."""
     if entry["reference_episodes"] == 1:
-        return f"{entry['reference']:.4g} (nothing is random)"
+        return f"{significant(entry['reference'])} (nothing is random)"
     error, count = entry["reference_standard_error"], entry["reference_episodes"]
-    return f"{entry['reference']:.4g} (standard error {error:.2g}, {count:,} episodes)"
+    return f"{significant(entry['reference'])} (standard error {significant(error, 2)}, {count:,} episodes)"
 
 
 def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
     """Returns between the random policy (0) and the reference (1), with intervals, a row for each dataset."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from loro_jax.analysis.figures import WIDTH, style
-
     rows = [(name, entry["reference"], row) for name, entry in found.items() for row in entry["rows"]]
     colours = {"smollm2": "#56B4E9", "qwen2.5": "#D55E00"}
-    with style():
-        figure = Figure(figsize=(1.5 * WIDTH, 0.7 + 0.17 * len(rows)), layout="constrained")
-        FigureCanvasAgg(figure)
+    with page(out, 1.5 * WIDTH, 0.7 + 0.17 * len(rows)) as figure:
         axes = figure.add_subplot()
         for y, (_, reference, row) in enumerate(rows):
             ends = row["return_ci95"] or (row["return"], row["return"])
@@ -243,8 +238,6 @@ def draw(found: Mapping[str, Any], out: pathlib.Path) -> None:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("mean return (95 % interval):\n0 random, 1 reference policy")
-        for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-            figure.savefig(out.with_suffix(suffix), metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.errors import UserError, arguments, run, within
-from loro_jax.running import machine, results
+from loro_jax.records import results
+from loro_jax.running import machine
 from loro_jax.tasks.pong.rules import (
     FRAMES,
     WINNING_SCORE,
@@ -226,8 +227,8 @@ def main(argv: list[str] | None = None) -> int:
         found["study"] = study(options.study)
     text = markdown(found)
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), found)
-        results.write_text(out.with_suffix(".md"), text)
+        files.write_json(out.with_suffix(".json"), found)
+        files.write_text(out.with_suffix(".md"), text)
     print(text)
     return 0
 

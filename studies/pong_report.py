@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loro_jax.analysis.formats import between, number, significant
 from studies.pong_console import BYTES, OBSERVED
 
 
@@ -35,7 +36,8 @@ def markdown(found: dict[str, Any]) -> str:
         *_table(
             ("observation", *(f"{name}: exact, mean error" for name in replayed)),
             [
-                (field, *(f"{_share(r['fields_exact'][field])}, {r['fields_mean_absolute_error'][field]:.3g}"
+                (field, *(f"{_share(r['fields_exact'][field])}, "
+                          f"{significant(r['fields_mean_absolute_error'][field], 3)}"
                           for r in replayed.values()))
                 for field in OBSERVED
             ],
@@ -51,7 +53,7 @@ def markdown(found: dict[str, Any]) -> str:
         *_table(
             ("policy", *next(iter(returns.values()))),
             [
-                (name, *(f"{m['mean']:.2f} [{m['low']:.2f}, {m['high']:.2f}], n = {m['episodes']}"
+                (name, *(f"{between(m['mean'], (m['low'], m['high']), 2)}, n = {m['episodes']}"
                          for m in columns.values()))
                 for name, columns in returns.items()
             ],
@@ -92,7 +94,7 @@ def _study_lines(found: dict[str, Any]) -> list[str]:
         *_table(
             ("observation", *found),
             [
-                (field, *("{:.0f} to {:.0f} ({:.0f} to {:.0f})".format(*r["ranges"][field])
+                (field, *("{} to {} ({} to {})".format(*map(number, r["ranges"][field]))
                           for r in found.values()))
                 for field in OBSERVED
             ],

@@ -15,11 +15,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.analysis import statistics
+from loro_jax.analysis.figures.style import WIDTH, page
+from loro_jax.analysis.formats import between, number, significant
 from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.running import results
+from loro_jax.records import results
 
 MODES = {"direct": "direct", "cot": "chain of thought", "vote": "vote of {n}", "best": "best of {n}"}
 SHORT = {"qwen2.5-coder-0.5b-instruct": "Qwen2.5-Coder 0.5B", "smollm2-135m-instruct": "SmolLM2 135M"}
@@ -58,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     text = markdown(rows)
     with results.report(options.out) as out:
-        results.write_json(out.with_suffix(".json"), {"rows": rows})
-        results.write_text(out.with_suffix(".md"), text)
+        files.write_json(out.with_suffix(".json"), {"rows": rows})
+        files.write_text(out.with_suffix(".md"), text)
         draw(rows, out)
     print(text)
     return 0
@@ -138,21 +140,17 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     )  # fmt: skip
     for environment in dict.fromkeys(row["environment"] for row in rows):
         here = [row for row in rows if row["environment"] == environment]
-        lines += [f"## {environment} (random policy {here[0]['random_policy']:.3g})", ""]
+        lines += [f"## {environment} (random policy {significant(here[0]['random_policy'], 3)})", ""]
         lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join(["---"] * len(columns)) + " |"]
         for row in here:
-            low, high = row["return_ci95"]
             cells = [
                 row["model"],
                 row["mode"],
                 str(row["samples"]),
-                f"{row['return']:.3g} [{low:.3g}, {high:.3g}]",
+                between(row["return"], row["return_ci95"]),
+                between(row.get("difference"), row.get("difference_ci95"), sign="+"),
+                number(row.get("p_value"), 4),
             ]
-            if "difference" in row:
-                down, up = row["difference_ci95"]
-                cells += [f"{row['difference']:+.3g} [{down:+.3g}, {up:+.3g}]", f"{row['p_value']:.4f}"]
-            else:
-                cells += ["", ""]
             cells += [f"{row['unreadable_share']:.1%}", f"{row['answers']:,}"]
             cells += [f"{row['tokens_for_a_decision']:.0f}", f"{row['seconds']:,.0f}"]
             lines.append("| " + " | ".join(cells) + " |")
@@ -162,15 +160,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
     """One panel for each environment: returns with intervals, by model and mode."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from loro_jax.analysis.figures import WIDTH, style
-
     names = list(dict.fromkeys(row["environment"] for row in rows))
-    with style():
-        figure = Figure(figsize=(WIDTH * (1 if len(names) == 1 else 2), 2.3), layout="constrained")
-        FigureCanvasAgg(figure)
+    with page(out, WIDTH * (1 if len(names) == 1 else 2), 2.3) as figure:
         for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
             here = [row for row in rows if row["environment"] == name]
             models = list(dict.fromkeys(row["model"] for row in here))
@@ -201,8 +192,6 @@ def draw(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
         ]
         handles += axes.plot([], [], color="#7f7f7f", ls=(0, (1, 2)), label="random policy")
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-        for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-            figure.savefig(out.with_suffix(suffix), metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -92,9 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     within("--finalists", options.finalists, 1, 100_000)
     task = load(options.task)
     path = options.out / f"{task.name}.json"
-    from loro_jax.running import machine, results
+    from loro_jax import files
+    from loro_jax.running import machine
 
-    with results.claimed(path):
+    with files.claimed(path):
         rows = _kept(path)
         machine.start(2)
         _check_machine(path)
@@ -103,9 +104,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check_machine(path: pathlib.Path) -> None:
     """A `UserError` where the rows in the file were computed elsewhere: their numbers are not comparable."""
-    from loro_jax.running import machine, results
+    from loro_jax import files
+    from loro_jax.running import machine
 
-    before = results.read_json(path).get("computed_on") if path.exists() else None
+    before = files.read_json(path).get("computed_on") if path.exists() else None
     if isinstance(before, dict) and (other := machine.differences(before, machine.computed_on())):
         raise UserError(
             f"{path}: its rows were computed on another machine or setup ({other}); choose another --out"
@@ -114,7 +116,8 @@ def _check_machine(path: pathlib.Path) -> None:
 
 def _search(options: Options, task: Task, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
     """The rounds, each row written as it comes."""
-    from loro_jax.running import machine, results
+    from loro_jax import files
+    from loro_jax.running import machine
 
     standard = task.protocol()
     space, nearby_space = SPACES[standard.agent.name]
@@ -147,7 +150,7 @@ def _search(options: Options, task: Task, path: pathlib.Path, rows: list[dict[st
             if _key(row) not in known:
                 known[_key(row)] = row | _score(task, protocol, seeds, seed)
                 record["rows"].append(known[_key(row)])
-                results.write_json(path, record)
+                files.write_json(path, record)
         found = [
             known[_key({"settings": _settings(p, space), "seeds": seeds, "seed": seed})] for p in protocols
         ]
@@ -164,17 +167,17 @@ def _search(options: Options, task: Task, path: pathlib.Path, rows: list[dict[st
     winner = best[0]
     if options.nearby:
         winner = round_of([winner, *nearby], options.final_seeds, 102, "nearby")[0]
-    results.write_json(path, record | {"winner": _settings(winner, space)})
+    files.write_json(path, record | {"winner": _settings(winner, space)})
     print(f"winner and all rows: {path}")
     return 0
 
 
 def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
     """The rows that an earlier call saved, or none; a `UserError` where they cannot be read."""
-    from loro_jax.running import results
+    from loro_jax import files
 
     try:
-        rows = results.read_json(path).get("rows")
+        rows = files.read_json(path).get("rows")
     except FileNotFoundError:
         return []
     fields = {"settings", "seeds", "seed", "cumulative_return_mean", "standard_error"}

@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loro_jax.analysis import statistics
-from loro_jax.analysis.statistics import Floats, weighted_iqm, weighted_mean
-from loro_jax.analysis.summary import SEED, final_return
+from loro_jax.analysis import rendering, statistics
+from loro_jax.analysis.formats import between, significant
+from loro_jax.analysis.metrics import final_return
+from loro_jax.analysis.rendering import Cell, Column, Table, estimate, estimated, word
+from loro_jax.analysis.statistics import SEED, Floats, weighted_iqm, weighted_mean
 from loro_jax.errors import UserError
-from loro_jax.running import identity as identities
-from loro_jax.running import results
+from loro_jax.records import identity as identities
+from loro_jax.records import results
 
-METRICS = {"whole": "mean return over the whole budget", "final": "final return"}
+SCORES = {"whole": "mean return over the whole budget", "final": "final return"}
+"""Of what a score is made, one for each run."""
 THRESHOLDS = np.linspace(-0.25, 1.25, 61)
 """Normalised scores at which a performance profile is evaluated."""
 
@@ -64,7 +67,7 @@ class Task:
     def scores(self, arm: str, metric: str) -> Floats:
         """One score per seed, (seeds,)."""
         curve, _ = statistics.filled(self.curves[arm], self.low)
-        return self.score(curve.mean(axis=1) if metric == "whole" else final_return(curve))
+        return self.score(curve.mean(axis=1) if metric == "whole" else final_return.last_mean(curve))
 
     def diverged(self, arm: str) -> npt.NDArray[np.bool_]:
         """Which seeds diverged, (seeds,)."""
@@ -159,13 +162,13 @@ def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
             task.name: {"random": task.low, "best": task.high, "seeds": task.seeds, **task.run}
             for task in tasks
         },
-        "metrics": METRICS,
+        "metrics": SCORES,
         "thresholds": THRESHOLDS.tolist(),
         "arms": {},
     }
     matrices = {
         metric: {arm: np.stack([t.scores(arm, metric)[:seeds] for t in tasks], axis=1) for arm in arms}
-        for metric in METRICS
+        for metric in SCORES
     }
     gone = {arm: np.stack([t.diverged(arm)[:seeds] for t in tasks], axis=1) for arm in arms}
     for arm in arms:
@@ -292,9 +295,71 @@ def divergence(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def tables(found: Mapping[str, Any]) -> list[Table]:
+    """The aggregates; the mean scores by environment; what scores 0 and 1 there."""
+    return [_aggregates(found), _environments(found), _normalisation(found)]
+
+
+def _aggregates(found: Mapping[str, Any]) -> Table:
+    shown = {
+        "IQM, whole": ("whole", "iqm"),
+        "IQM, final": ("final", "iqm"),
+        "optimality gap, whole": ("whole", "optimality_gap"),
+        "P(improvement)": ("whole", "improvement"),
+    }
+    columns = [Column("arm", ("arm", "diverged"))]
+    columns += [estimated(title, "_".join(of)) for title, of in shown.items()]
+    rows = []
+    for arm, scores in found["arms"].items():
+        lost = sum(found["diverged"].get(arm, {}).values())
+        cells = [
+            estimate(scores[score][name], scores[score][f"{name}_ci95"], 2) for score, name in shown.values()
+        ]
+        rows.append((Cell(f"{arm}{_beside(lost)}", (arm, lost)), *cells))
+    title = f"{len(found['benchmarks'])} environments, {found['seeds']} seeds of each"
+    return Table("suite", title, tuple(columns), rows)
+
+
+def _environments(found: Mapping[str, Any]) -> Table:
+    names = found["benchmarks"]
+    of = ("", "_low", "_high", "_diverged")
+    columns = (Column("arm", ("arm",)), *(Column(n, tuple(f"{n}{end}" for end in of)) for n in names))
+    rows = []
+    for arm, scores in found["arms"].items():
+        each, lost = scores["whole"]["per_environment"], found["diverged"].get(arm, {})
+        rows.append(
+            (word(arm), *(_cell(each[n]["mean"], each[n]["mean_ci95"], lost.get(n, 0)) for n in names))
+        )
+    for policy, score in found["policies"].items():
+        cells = [_cell(score.get(name), (None, None), None) for name in names]
+        rows.append((word(policy), *cells))
+    return Table("environments", "By environment (mean score, whole budget)", columns, rows)
+
+
+def _normalisation(found: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("", ("environment",)),
+        Column("random policy (0)", ("random",)),
+        Column("best known (1)", ("best",)),
+        Column("seeds run", ("seeds",)),
+        Column("LLM episodes", ("episodes",)),
+    )
+    rows = [
+        (
+            word(name),
+            *(Cell(significant(n[level]), (n[level],)) for level in ("random", "best")),
+            Cell(str(n["seeds"]), (n["seeds"],)),
+            word(n["episodes"] or ""),
+        )
+        for name, n in found["normalisation"].items()
+    ]
+    return Table("normalisation", "What scores 0 and 1", columns, rows)
+
+
 def markdown(found: Mapping[str, Any], protocol: str) -> str:
     """`suite.md`."""
     names = ", ".join(found["benchmarks"])
+    aggregates, environments, normalisation = tables(found)
     lines = [
         f"# Suite, protocol `{protocol}`",
         "",
@@ -304,18 +369,8 @@ def markdown(found: Mapping[str, Any], protocol: str) -> str:
         " percentile bootstrap, runs resampled within each environment. P(improvement) is over"
         f" {found['baseline']}, on `whole`, averaged over environments.",
         "",
-        "| arm | IQM, whole | IQM, final | optimality gap, whole | P(improvement) |",
-        "| --- | --- | --- | --- | --- |",
+        *rendering.markdown(aggregates),
     ]
-    for arm, metrics in found["arms"].items():
-        whole, final = metrics["whole"], metrics["final"]
-        cells = [
-            _cell(whole["iqm"], whole["iqm_ci95"]), _cell(final["iqm"], final["iqm_ci95"]),
-            _cell(whole["optimality_gap"], whole["optimality_gap_ci95"]),
-            _cell(whole["improvement"], whole["improvement_ci95"]),
-        ]  # fmt: skip
-        lost = sum(found["diverged"].get(arm, {}).values())
-        lines.append(f"| `{arm}`{_beside(lost)} | " + " | ".join(cells) + " |")
     if phrases := divergence(found):
         lines += [
             "",
@@ -324,37 +379,16 @@ def markdown(found: Mapping[str, Any], protocol: str) -> str:
         ]
     if found["left_out"]:
         lines += ["", f"Left out, since not every environment has them: {', '.join(found['left_out'])}."]
-    lines += ["", "## By environment (mean score, whole budget)", ""]
-    lines += ["| arm | " + " | ".join(found["benchmarks"]) + " |"]
-    lines += ["| --- |" + " --- |" * len(found["benchmarks"])]
-    for arm, metrics in found["arms"].items():
-        each = metrics["whole"]["per_environment"]
-        lost = found["diverged"].get(arm, {})
-        cells = [
-            _cell(each[n]["mean"], each[n]["mean_ci95"]) + _beside(lost.get(n, 0))
-            for n in found["benchmarks"]
-        ]
-        lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
-    for policy, each in found["policies"].items():
-        cells = [f"{each[n]:z.2f}" if n in each else "" for n in found["benchmarks"]]
-        lines.append(f"| `{policy}` | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| | random policy (0) | best known (1) | seeds run | LLM episodes |",
-        "| --- |" + " --- |" * 4,
-    ]
-    for name, n in found["normalisation"].items():
-        lines.append(f"| {name} | {n['random']:.4g} | {n['best']:.4g} | {n['seeds']} | {n['episodes']} |")
+    lines += ["", f"## {environments.title}", "", *rendering.markdown(environments)]
+    lines += ["", *rendering.markdown(normalisation)]
     return "\n".join(lines) + "\n"
 
 
-def _beside(lost: int) -> str:
+def _beside(lost: int | None) -> str:
     """The number of runs that diverged, for beside a figure that they enter."""
     return f" ({lost} diverged)" if lost else ""
 
 
-def _cell(value: float | None, ends: Sequence[float | None]) -> str:
-    if value is None:
-        return ""
-    low, high = ends
-    return f"{value:z.2f}" if low is None or high is None else f"{value:z.2f} [{low:z.2f}, {high:z.2f}]"
+def _cell(value: float | None, ends: Sequence[float | None], lost: int | None) -> Cell:
+    """A score with its interval, and how many of the runs behind it diverged."""
+    return Cell(between(value, ends, places=2) + _beside(lost), (value, *ends, lost))

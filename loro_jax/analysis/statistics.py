@@ -22,6 +22,7 @@ Holm (1979) for the correction; Wilson (1927) for the interval of a share.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,21 +34,23 @@ Floats = npt.NDArray[np.float64]
 Statistic = Callable[..., Floats]
 """values (runs,), counts (runs, resamples) and, where some runs diverged, ranks (runs,) -> (resamples,)."""
 Interval = tuple[float, float]
+NO_INTERVAL: Interval = (float("nan"), float("nan"))
 
 RESAMPLES = 2_000
 LEVEL = 0.95
+SEED = 0  # of every bootstrap and permutation test behind a table or a figure
 TRIM = 0.25  # share cut from each end by the interquartile mean
 
 
-class Paired(NamedTuple):
-    """One arm against a baseline, seed by seed; intervals are 95 % unless asked otherwise.
+class Contrast(NamedTuple):
+    """One arm against a baseline; intervals are 95 % unless asked otherwise.
 
     Attributes:
-        difference: mean of arm - baseline over seeds, in the metric's unit.
-        difference_ci: bootstrap interval over pairs of runs; NaN with a single pair.
+        difference: mean of the arm less that of the baseline, in the metric's unit.
+        difference_ci: bootstrap interval over pairs of runs, or over each arm's runs; NaN with a single run.
         improvement: probability that a run of the arm is better than a run of the baseline.
-        improvement_ci: bootstrap interval over pairs of runs; NaN with a single pair.
-        p_value: two-sided paired sign-flip permutation test of "the mean difference is zero".
+        improvement_ci: bootstrap interval likewise.
+        p_value: two-sided permutation test of "the arm makes no difference", by the difference of means.
     """
 
     difference: float
@@ -269,7 +272,7 @@ def paired(
     resamples: int = RESAMPLES,
     permutations: int = 9_999,
     ranks: tuple[Floats | None, Floats | None] = (None, None),
-) -> Paired:
+) -> Contrast:
     """Compares arm (seeds,) with baseline (seeds,), entry i of both being seed i.
 
     The estimate of improvement is rliable's, over all pairs of runs; its interval resamples *seeds*,
@@ -282,20 +285,54 @@ def paired(
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"paired runs must be two lists of equal length, not {x.shape} and {y.shape}")
     difference = _finite(np.minimum(x, budget)) - _finite(np.minimum(y, budget))
-    first, second = (own if of is None else of for own, of in zip((x, y), ranks, strict=True))
-    wins = _wins(second, first).T if lower_is_better else _wins(first, second)
-    nothing: Interval = (float("nan"), float("nan"))
-    difference_ci = improvement_ci = nothing
+    wins = _better(x, y, ranks, lower_is_better)
+    difference_ci = improvement_ci = NO_INTERVAL
     if len(x) > 1:
         counts = resample(len(x), 1, seed, resamples)
         difference_ci = _ends(weighted_mean(difference, counts))
         improvement_ci = _ends(np.einsum("ir,ir->r", counts, wins @ counts) / len(x) ** 2)
-    return Paired(
+    return Contrast(
         difference=float(difference.mean()),
         difference_ci=difference_ci,
         improvement=float(wins.mean()),
         improvement_ci=improvement_ci,
         p_value=sign_flip(difference, seed=seed, permutations=permutations),
+    )
+
+
+def unpaired(
+    arm: npt.ArrayLike,
+    baseline: npt.ArrayLike,
+    *,
+    seed: int,
+    lower_is_better: bool = False,
+    budget: float = np.inf,
+    resamples: int = RESAMPLES,
+    permutations: int = 9_999,
+    ranks: tuple[Floats | None, Floats | None] = (None, None),
+) -> Contrast:
+    """Compares arm (runs,) with baseline (other runs,), which have nothing in common; otherwise as `paired`.
+
+    The bootstrap draws each arm's runs on its own. The test gives the runs to the two arms anew: all ways
+    where they are no more than `permutations`, else so many random ones.
+    """
+    x, y = np.asarray(arm, np.float64), np.asarray(baseline, np.float64)
+    if x.ndim != 1 or y.ndim != 1:
+        raise ValueError(f"runs must be two lists, not {x.shape} and {y.shape}")
+    finite = _finite(np.minimum(x, budget)), _finite(np.minimum(y, budget))
+    wins = _better(x, y, ranks, lower_is_better)
+    difference_ci = improvement_ci = NO_INTERVAL
+    if min(len(x), len(y)) > 1:
+        # Of two seeds: with one, equal numbers of runs would be drawn in pairs.
+        mine, theirs = resample(len(x), 1, seed, resamples), resample(len(y), 1, seed + 1, resamples)
+        difference_ci = _ends(weighted_mean(finite[0], mine) - weighted_mean(finite[1], theirs))
+        improvement_ci = _ends(np.einsum("ir,ir->r", mine, wins @ theirs) / wins.size)
+    return Contrast(
+        difference=float(finite[0].mean() - finite[1].mean()),
+        difference_ci=difference_ci,
+        improvement=float(wins.mean()),
+        improvement_ci=improvement_ci,
+        p_value=regrouping(*finite, seed=seed, permutations=permutations),
     )
 
 
@@ -314,6 +351,60 @@ def sign_flip(differences: npt.ArrayLike, *, seed: int, permutations: int = 9_99
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
+
+
+def regrouping(x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int, permutations: int = 9_999) -> float:
+    """Two-sided p-value that runs x (runs,) and y (other runs,) are of one distribution, by their means.
+
+    1.0 where all are equal, or either is a single run.
+    """
+    first, second = _finite(x), _finite(y)
+    pooled = np.concatenate([first, second])
+    if min(len(first), len(second)) < 2 or (pooled == pooled[0]).all():
+        return 1.0
+    test = stats.permutation_test(
+        (first, second),
+        lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=permutations,
+        batch=1_000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def smallest_p(runs: int, others: int | None, permutations: int = 9_999) -> float:
+    """The smallest p-value that `sign_flip` can give of so many pairs, `regrouping` of `runs` and `others`.
+
+    Of five pairs it is 2 / 32, however large their differences.
+    """
+    if min(runs, runs if others is None else others) < 2:
+        return 1.0
+    ways = 2**runs if others is None else math.comb(runs + others, runs)
+    return min(1.0, 2 / min(ways, permutations + 1))
+
+
+def detectable(
+    differences: npt.ArrayLike | tuple[Floats, Floats], error_rate: float, power: float = 0.8
+) -> float:
+    """The smallest true difference of means that a two-sided test at `error_rate` finds with this `power`.
+
+    Of paired differences (seeds,), or of a tuple of two arms' runs, from their spread as it was observed; by
+    the normal approximation with Student's quantiles, which a permutation test of means follows but for very
+    few runs. 0 where nothing scatters, inf with a single pair or a single run of an arm.
+    """
+    if isinstance(differences, tuple):
+        parts = [_finite(runs) for runs in differences]
+    else:
+        parts = [_finite(differences)]
+    if min(len(part) for part in parts) < 2:
+        return float("inf")
+    errors = np.array([part.var(ddof=1) / len(part) for part in parts])
+    if not (total := errors.sum()):
+        return 0.0
+    freedom = total**2 / sum(error**2 / (len(part) - 1) for error, part in zip(errors, parts, strict=True))
+    return float(np.sqrt(total) * (stats.t.ppf(1 - error_rate / 2, freedom) + stats.t.ppf(power, freedom)))
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
@@ -339,6 +430,14 @@ def _order(values: Floats, ranks: Floats | None) -> npt.NDArray[np.intp]:
     A cut from the worst end then takes the best of what diverged, which raises no interquartile mean.
     """
     return np.argsort(values) if ranks is None else np.lexsort((-values, ranks))
+
+
+def _better(
+    x: Floats, y: Floats, ranks: tuple[Floats | None, Floats | None], lower_is_better: bool
+) -> Floats:
+    """1 where run i of x is better than run j of y, by rank where there are ranks, 1/2 where they tie."""
+    first, second = (own if of is None else of for own, of in zip((x, y), ranks, strict=True))
+    return _wins(second, first).T if lower_is_better else _wins(first, second)
 
 
 def _wins(x: Floats, y: Floats) -> Floats:

@@ -1,66 +1,21 @@
-"""What a run found: `summary.json` for programs and `summary.md` for people, both from plain arrays.
-
-To add a metric, add a line to `METRICS`; tables, comparisons and figures follow it.
-"""
+"""What a run found, as the dictionary of `summary.json`, from plain arrays; `outputs` writes it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import os
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loro_jax.analysis import statistics
+from loro_jax.analysis import metrics, statistics
+from loro_jax.analysis.formats import strict
+from loro_jax.analysis.metrics import Metric
+from loro_jax.analysis.statistics import SEED
 
-FINAL_SHARE = 0.1  # `final_return` is the mean of this last share of the evaluations
-WINDOW = 5  # evaluations over which a run has to hold the threshold
-SEED = 0  # of every bootstrap and permutation test
 EQUAL_BUDGET = "equal total budget: the environment steps of prior data are charged to the arm that uses them"
 LLM_FREE = "prior data is free: evaluations are counted from the start of online training"
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One number per run.
-
-    Attributes:
-        name: key in `summary.json`.
-        title: column heading, with the unit.
-        of: curves (seeds, evaluations), env_steps (evaluations,), threshold -> values (seeds,).
-        lower_is_better: a smaller value is the better one.
-        censored: values are times, inf where the run never got there within the budget.
-    """
-
-    name: str
-    title: str
-    of: Callable[[statistics.Floats, statistics.Floats, float], statistics.Floats]
-    lower_is_better: bool = False
-    censored: bool = False
-
-
-def final_return(curves: statistics.Floats) -> statistics.Floats:
-    """Mean of each run's last `FINAL_SHARE` of evaluations, at least one: (seeds,)."""
-    last = max(1, math.ceil(FINAL_SHARE * curves.shape[1]))
-    return curves[:, -last:].mean(axis=1)
-
-
-METRICS = (
-    Metric("cumulative_return", "cumulative return", lambda curves, steps, threshold: curves.sum(axis=1)),
-    Metric("final_return", "final return", lambda curves, steps, threshold: final_return(curves)),
-    Metric(
-        "steps_to_threshold",
-        "steps to threshold",
-        lambda curves, steps, threshold: statistics.steps_to_threshold(curves, steps, threshold, WINDOW),
-        lower_is_better=True,
-        censored=True,
-    ),
-)
 
 
 def summarise(
@@ -70,7 +25,7 @@ def summarise(
     env_steps: npt.NDArray[Any],
     flat: Mapping[str, npt.NDArray[Any]],
     baseline: str,
-    threshold: float,
+    threshold: float | None,
     llm_free: Mapping[str, npt.NDArray[Any]],
     notes: Mapping[str, Any],
     random_return: float | None = None,
@@ -86,11 +41,12 @@ def summarise(
         env_steps: environment steps at each evaluation, (evaluations,); the last one is the budget.
         flat: per policy that does not learn, its episode returns, (episodes,).
         baseline: the arm that the others are compared with; without its curves there is no comparison.
-        threshold: the return at which the task counts as solved.
+        threshold: the return at which the task counts as solved; None where the task names none, and the
+            metrics that need it are left out.
         llm_free: as `curves`, evaluations counted from the start of online training; the arms are cut
             to their common number of evaluations.
         notes: JSON values about the run. `model`, `prompt` and `dataset` say where the episodes come
-            from (`provenance`); `charging` says how this protocol charges prior data; `warnings` are
+            from (`source_line`); `charging` says how this protocol charges prior data; `warnings` are
             sentences that a reader has to see.
         random_return: the random policy's mean return, which a diverged run counts as.
         diverged: per learning arm, the environment step at which each seed diverged, -1 for those that did
@@ -104,8 +60,10 @@ def summarise(
     common = min((np.shape(c)[1] for c in llm_free.values()), default=0)
     free = {name: np.asarray(curve)[:, :common] for name, curve in llm_free.items()}
     steps = np.asarray(env_steps, np.float64)
-    equal = _reading(curves, steps, flat, baseline, threshold, random_return)
-    other = _reading(free, steps[:common], flat, baseline, threshold, random_return)
+    measured = metrics.applicable(threshold)
+    equal = _reading(measured, curves, steps, flat, baseline, threshold, random_return)
+    other = _reading(measured, free, steps[:common], flat, baseline, threshold, random_return)
+    times = ", ".join(metric.name for metric in measured if metric.censored)
     lost = {arm: named for arm in curves if (named := _named(curves[arm], steps, (diverged or {}).get(arm)))}
     summary = {
         "benchmark": benchmark,
@@ -124,31 +82,32 @@ def summarise(
             "interval": "95 % percentile bootstrap over seeds",
             "resamples": statistics.RESAMPLES,
             "seed": SEED,
-            "final_return": f"mean of the last {FINAL_SHARE:.0%} of evaluations",
-            "steps_to_threshold": f"first evaluation at which the mean of the last {WINDOW} reaches the"
-            " threshold; runs that never do are censored at the budget: they count as the budget in mean,"
-            " iqm and std, and as later than any other in median and probability of improvement",
+            **{metric.name: metric.definition for metric in measured if metric.definition},
             "probability_of_improvement": "that a run of the arm is better than a run of the baseline"
-            " (faster, for steps_to_threshold), ties counting half; its interval resamples paired seeds",
-            "difference": "arm - baseline, paired by seed (steps_to_threshold: negative is faster)",
+            f"{f' (faster, for {times})' if times else ''}, ties counting half; its interval resamples paired"
+            " seeds",
+            "difference": "arm - baseline, paired by seed"
+            f"{f' ({times}: negative is faster)' if times else ''}",
             "p_value": "paired sign-flip permutation test, two-sided; p_holm over all of a reading",
             "diverged": "runs whose loss, gradients, parameters or evaluation stopped being finite: their"
             " curves are NaN from there on, which counts as random_return in means and differences; by rank"
-            " (iqm, median, probability of improvement) they are the worst, and they reach no threshold",
+            " (iqm, median, probability of improvement) they are the worst"
+            f"{', and they reach no threshold' if times else ''}",
             "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
             " enter no paired comparison",
         },
         "notes": dict(notes),
     }
-    return _strict(summary)
+    return strict(summary)
 
 
 def _reading(
+    measured: Sequence[Metric],
     curves: Mapping[str, npt.NDArray[Any]],
     steps: statistics.Floats,
     flat: Mapping[str, npt.NDArray[Any]],
     baseline: str,
-    threshold: float,
+    threshold: float | None,
     random_return: float | None,
 ) -> dict[str, Any]:
     """Arms and comparisons of one way to count environment steps."""
@@ -160,11 +119,11 @@ def _reading(
     whole = {arm: statistics.filled(curve, random_return) for arm, curve in curves.items()}
     lost = {arm: diverged for arm, (_, diverged) in whole.items()}
     values = {
-        arm: {m.name: _values(m, curve, lost[arm], steps, threshold) for m in METRICS}
+        arm: {m.name: m.values(curve, lost[arm], steps, threshold) for m in measured}
         for arm, (curve, _) in whole.items()
     }
     arms: dict[str, Any] = {
-        arm: {m.name: _describe(m, of_arm[m.name], budget, lost[arm]) for m in METRICS}
+        arm: {m.name: _describe(m, of_arm[m.name], budget, lost[arm]) for m in measured}
         | {"diverged": int(lost[arm].sum())}
         for arm, of_arm in values.items()
     }
@@ -177,13 +136,13 @@ def _reading(
             "episodes": len(constant),
             **{
                 m.name: _describe(m, m.of(level if m.censored else constant, steps, threshold), budget)
-                for m in METRICS
+                for m in measured
             },
         }
     comparisons = [
         _compare(arm, baseline, m, values, budget, lost)
         for arm in values
-        for m in METRICS
+        for m in measured
         if arm != baseline and baseline in values
     ]
     for comparison, p in zip(comparisons, statistics.holm([c["p_value"] for c in comparisons]), strict=True):
@@ -205,30 +164,12 @@ def _named(
     ]
 
 
-def _values(
-    metric: Metric,
-    curve: statistics.Floats,
-    lost: npt.NDArray[np.bool_],
-    steps: statistics.Floats,
-    threshold: float,
-) -> statistics.Floats:
-    """One number per run, (seeds,), from filled curves; a run that diverged reaches no threshold."""
-    values = metric.of(curve, steps, threshold)
-    return np.where(lost, np.inf, values) if metric.censored else values
-
-
-def _ranks(
-    metric: Metric, values: statistics.Floats, lost: npt.NDArray[np.bool_]
-) -> statistics.Floats | None:
-    return statistics.ranked(values, lost, np.inf if metric.lower_is_better else -np.inf)
-
-
 def _describe(
     metric: Metric, values: statistics.Floats, budget: float, lost: npt.NDArray[np.bool_] | None = None
 ) -> dict[str, Any]:
     """The five statistics of one metric of one arm; std is null with one run."""
     finite = np.minimum(values, budget) if metric.censored else values
-    ranks = None if lost is None else _ranks(metric, finite, lost)
+    ranks = None if lost is None else metric.ranks(finite, lost)
     described: dict[str, Any] = {
         "mean": float(finite.mean()),
         "iqm": statistics.iqm(finite, ranks),
@@ -257,7 +198,7 @@ def _compare(
     budget: float,
     lost: dict[str, npt.NDArray[np.bool_]],
 ) -> dict[str, Any]:
-    ranks = tuple(_ranks(metric, values[a][metric.name], lost[a]) for a in (arm, baseline))
+    ranks = tuple(metric.ranks(values[a][metric.name], lost[a]) for a in (arm, baseline))
     found = statistics.paired(
         values[arm][metric.name],
         values[baseline][metric.name],
@@ -281,7 +222,7 @@ def _compare(
     }
 
 
-def provenance(summary: Mapping[str, Any]) -> str:
+def source_line(summary: Mapping[str, Any]) -> str:
     """One line that says where the numbers come from, for tables and figures."""
     notes = summary["notes"]
     if notes.get("model"):
@@ -308,34 +249,3 @@ def divergence(summary: Mapping[str, Any], most: int = 3) -> list[str]:
         more = [f"{len(lost) - most} more"] if len(lost) > most else []
         phrases.append(f"diverged: {len(lost)} of {summary['seeds']} of {arm} ({', '.join(names + more)})")
     return phrases
-
-
-def write(summary: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes `summary.json` and `summary.md` into `folder`, each atomically -> their paths."""
-    from loro_jax.analysis.tables import render_markdown
-
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    texts = {
-        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
-        "summary.md": render_markdown(summary),
-    }
-    for name, text in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text)
-        os.replace(partial, folder / name)
-        written.append(folder / name)
-    return written
-
-
-def _strict(value: Any) -> Any:
-    """JSON values only: tuples become lists, numpy scalars numbers, what is not finite null."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _strict(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,44 +1,47 @@
-"""A summary as tables that a person reads: markdown for `summary.md`, rich for the terminal."""
+"""The tables of a summary, which `rendering` writes as markdown, for the terminal, as CSV and as LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from loro_jax.analysis.summary import METRICS, WINDOW, divergence, provenance
-
-
-class Table(NamedTuple):
-    """A titled table of strings."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+from loro_jax.analysis import metrics, rendering
+from loro_jax.analysis.formats import number, significant
+from loro_jax.analysis.rendering import Cell, Column, Table, estimate, estimated
+from loro_jax.analysis.summary import divergence, source_line
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
     """Arms, then comparisons, first of the equal-budget reading and then with prior data free."""
     free = summary["readings"]["llm_free"]
     found = []
-    for reading, name in ((summary, "prior data charged"), (free, "prior data free")):
-        size = f"{reading['budget']:,.0f} environment steps, {reading['evaluations']} evaluations"
+    for reading, says, suffix in (
+        (summary, "prior data charged", ""),
+        (free, "prior data free", "_llm_free"),
+    ):
+        size = f"{number(reading['budget'])} environment steps, {reading['evaluations']} evaluations"
+        against = f"Against {summary['baseline']}, paired by seed, {says}"
         if reading["arms"]:
-            found.append(_arms(reading, f"Arms, {name} ({size})", summary["threshold"]))
+            found.append(_arms(reading, f"arms{suffix}", f"Arms, {says} ({size})", summary["threshold"]))
         if reading["comparisons"]:
-            found.append(_comparisons(reading, f"Against {summary['baseline']}, paired by seed, {name}"))
+            found.append(_comparisons(reading, f"comparisons{suffix}", against))
     return found
 
 
 def render_markdown(summary: Mapping[str, Any]) -> str:
     """`summary.md`."""
-    lines = [f"# {summary['benchmark']}, protocol `{summary['protocol']}`", "", provenance(summary) + ".", ""]
+    lines = [
+        f"# {summary['benchmark']}, protocol `{summary['protocol']}`",
+        "",
+        source_line(summary) + ".",
+        "",
+    ]
     for warning in warnings(summary):
         lines += [f"**{warning}**", ""]
     if summary["notes"].get("charging"):
         lines += [f"Prior data: {summary['notes']['charging']}.", ""]
     for table in tables(summary):
-        lines += [f"## {table.title}", "", _row(table.columns), _row(("---",) * len(table.columns))]
-        lines += [*(_row(row) for row in table.rows), ""]
+        lines += [f"## {table.title}", "", *rendering.markdown(table), ""]
     if phrases := divergence(summary, most=summary["seeds"]):
         lines += ["## Runs that diverged", "", *(f"- {phrase}" for phrase in phrases), ""]
     lines += ["## How to read this", "", *_reading_guide(summary), ""]
@@ -47,23 +50,15 @@ def render_markdown(summary: Mapping[str, Any]) -> str:
 
 def print_tables(summary: Mapping[str, Any], console: Any = None) -> None:
     """Prints the equal-budget tables; `console` is a `rich.console.Console`."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table as RichTable
 
     console = console or Console()
     if not console.is_terminal:  # a log file or a pipe has no width to keep to
         console.width = max(console.width, 120)
-    shown = [t for t in tables(summary) if "prior data free" not in t.title]
-    for table in shown:
-        drawn = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        name = max(len(word) for row in table.rows for word in row[0].split())
-        for index, column in enumerate(table.columns):
-            drawn.add_column(column, justify="right" if index else "left", min_width=None if index else name)
-        for row in table.rows:
-            drawn.add_row(*row)
-        console.print(drawn)
-    console.print(provenance(summary), highlight=False, markup=False)
+    for table in tables(summary):
+        if not table.name.endswith("_llm_free"):
+            console.print(rendering.drawn(table))
+    console.print(source_line(summary), highlight=False, markup=False)
     for warning in warnings(summary):
         console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
 
@@ -74,49 +69,66 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     if phrases := divergence(summary):
         found.append(
             f"{'; '.join(phrases)}. From there on such a run counts as the random policy's"
-            f" return ({summary['random_return']:.4g}) in means and differences, and as the worst by rank."
-            " summary.json names them all."
+            f" return ({significant(summary['random_return'])}) in means and differences, and as the worst by"
+            " rank. summary.json names them all."
         )
     return found
 
 
-def _arms(reading: Mapping[str, Any], title: str, threshold: float) -> Table:
-    columns = ["arm"]
-    for metric in METRICS:
+def _arms(reading: Mapping[str, Any], name: str, title: str, threshold: float | None) -> Table:
+    measured = metrics.applicable(threshold)
+    columns = [Column("arm", ("arm", "diverged", "episodes"))]
+    for metric in measured:
         if metric.censored:
-            columns += [f"median {metric.title} ({threshold:g})", "reached"]
+            at = "" if threshold is None else f" ({significant(threshold, 6)})"
+            columns += [
+                estimated(f"median {metric.title}{at}", f"{metric.name}_median"),
+                estimated("reached", f"{metric.name}_reached"),
+            ]
         else:
-            columns += [f"{metric.title}, IQM [95 %]"]
+            columns += [estimated(f"{metric.title}, IQM [95 %]", f"{metric.name}_iqm")]
     rows = []
     for arm, found in reading["arms"].items():
-        row = [f"{arm} ({found['diverged']} diverged)" if found.get("diverged") else arm]
-        for metric in METRICS:
+        lost = found.get("diverged")
+        row = [Cell(f"{arm} ({lost} diverged)" if lost else arm, (arm, lost, found.get("episodes")))]
+        for metric in measured:
             value = found[metric.name]
             if not metric.censored:
-                row.append(_with_interval(value["iqm"], value["iqm_ci95"]))
+                row.append(estimate(value["iqm"], value["iqm_ci95"]))
             elif found.get("flat"):
-                row += ["does not learn", f"({found['episodes']} episodes)"]
+                row += [
+                    Cell("does not learn", (None,) * 3),
+                    Cell(f"({number(found['episodes'])} episodes)", (None,) * 3),
+                ]
             else:
-                row += [_median(value, reading["budget"]), f"{value['reached']:.0%}"]
+                row.append(Cell(_median(value, reading["budget"]), (value["median"], *value["median_ci95"])))
+                row.append(Cell(f"{value['reached']:.0%}", (value["reached"], *value["reached_ci95"])))
         rows.append(tuple(row))
-    return Table(title, tuple(columns), rows)
+    return Table(name, title, tuple(columns), rows)
 
 
-def _comparisons(reading: Mapping[str, Any], title: str) -> Table:
-    titles = {metric.name: metric.title for metric in METRICS}
-    columns = ("arm", "metric", "mean difference [95 %]", "P(improvement) [95 %]", "p", "p (Holm)")
-    rows: list[tuple[str, ...]] = [
+def _comparisons(reading: Mapping[str, Any], name: str, title: str) -> Table:
+    titles = {metric.name: metric.title for metric in metrics.METRICS}
+    columns = (
+        Column("arm", ("arm", "baseline", "diverged", "diverged_baseline")),
+        Column("metric", ("metric",)),
+        estimated("mean difference [95 %]", "difference"),
+        estimated("P(improvement) [95 %]", "improvement"),
+        Column("p", ("p",)),
+        Column("p (Holm)", ("p_holm",)),
+    )
+    rows: list[tuple[Cell, ...]] = [
         (
-            _compared(c),
-            titles[c["metric"]],
-            _with_interval(c["difference_mean"], c["difference_ci95"], sign="+"),
-            _with_interval(c["probability_of_improvement"], c["probability_of_improvement_ci95"], digits=2),
-            f"{c['p_value']:.4f}",
-            f"{c['p_holm']:.4f}",
+            Cell(_compared(c), (c["arm"], c["baseline"], c["diverged"], c["diverged_baseline"])),
+            Cell(titles[c["metric"]], (c["metric"],)),
+            estimate(c["difference_mean"], c["difference_ci95"], sign="+"),
+            estimate(c["probability_of_improvement"], c["probability_of_improvement_ci95"], places=2),
+            Cell(f"{c['p_value']:.4f}", (c["p_value"],)),
+            Cell(f"{c['p_holm']:.4f}", (c["p_holm"],)),
         )
         for c in reading["comparisons"]
     ]
-    return Table(title, columns, rows)
+    return Table(name, title, columns, rows)
 
 
 def _compared(comparison: Mapping[str, Any]) -> str:
@@ -127,15 +139,19 @@ def _compared(comparison: Mapping[str, Any]) -> str:
 
 
 def _reading_guide(summary: Mapping[str, Any]) -> list[str]:
+    threshold = summary["threshold"]
+    measured = metrics.applicable(threshold)
+    timed = any(metric.censored for metric in measured)
+    faster, negative = (
+        (" (for steps: faster)", " A negative difference in steps is faster.") if timed else ("", "")
+    )
     return [
         "IQM is the mean of the middle half of the seeds. Intervals are percentile bootstraps over seeds;"
         " with one seed there are none.",
-        f"Steps to threshold: environment steps at which the mean of the last {WINDOW} evaluations first"
-        f" reaches {summary['threshold']:g}; runs that never do are censored at the budget, not dropped, and"
-        " the median exists where at least half of the runs got there.",
-        "P(improvement) is the probability that a run of the arm is better (for steps: faster) than a run of"
-        " the baseline; 0.5 is no difference. A negative difference in steps is faster. p is a paired"
-        " sign-flip permutation test, corrected by Holm over all comparisons of the table.",
+        *(metric.guide.format(threshold=significant(threshold, 6)) for metric in measured if metric.guide),
+        f"P(improvement) is the probability that a run of the arm is better{faster} than a run of the"
+        f" baseline; 0.5 is no difference.{negative} p is a paired sign-flip permutation test, corrected by"
+        " Holm over all comparisons of the table.",
         "Policies that do not learn are summarised over episodes and enter no paired comparison. More in"
         " docs/statistics.md.",
     ]
@@ -143,23 +159,8 @@ def _reading_guide(summary: Mapping[str, Any]) -> list[str]:
 
 def _median(value: Mapping[str, Any], budget: float) -> str:
     if value["median"] is None:
-        return f"> {budget:,.0f}"
+        return f"> {number(budget)}"
     low, high = value["median_ci95"]
     if low is None and high is None:
-        return f"{value['median']:,.0f}"
-    return f"{value['median']:,.0f} [{low:,.0f}, {'> budget' if high is None else format(high, ',.0f')}]"
-
-
-def _with_interval(
-    value: float, ends: tuple[float | None, float | None], digits: int | None = None, sign: str = ""
-) -> str:
-    low, high = ends
-    size = max(abs(x) for x in (value, low, high) if x is not None)
-    places = digits if digits is not None else 0 if size >= 1000 else 1 if size >= 10 else 3
-    if low is None or high is None:
-        return f"{value:{sign},.{places}f}"
-    return f"{value:{sign},.{places}f} [{low:{sign},.{places}f}, {high:{sign},.{places}f}]"
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return number(value["median"])
+    return f"{number(value['median'])} [{number(low)}, {'> budget' if high is None else number(high)}]"

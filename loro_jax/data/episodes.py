@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from loro_jax import files
+from loro_jax import shipped as places
 from loro_jax.errors import EpisodeError
 from loro_jax.spaces import Space
 from loro_jax.types import Transition
@@ -29,7 +30,9 @@ RANDOM_SHARE = 0.05
 
 Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
 episodes of 20 steps, one step of each."""
-SHIPPED = pathlib.Path(__file__).parent.parent.parent / "results" / "episodes"
+SHIPPED = places.folder("results/episodes")
+COLLECTED = pathlib.Path("results") / "episodes"
+"""Where a collection goes that is told nothing else: below the working directory, which may be a checkout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +104,8 @@ def save(episodes: Episodes, folder: pathlib.Path) -> None:
         },
         "arrays_sha256": digest(episodes),
     }
-    partial = folder / "episodes.npz.partial"
-    with open(partial, "wb") as f:
-        np.savez_compressed(f, **_arrays(episodes))  # type: ignore[arg-type]
-    os.replace(partial, folder / "episodes.npz")
-    partial = folder / "card.json.partial"
-    partial.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(partial, folder / "card.json")
+    files.write_npz(folder / "episodes.npz", _arrays(episodes))
+    files.write_json(folder / "card.json", card)
 
 
 def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: Space) -> Episodes:
@@ -175,11 +173,13 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
 
 
 def resolve(name: str, environment: str) -> pathlib.Path:
-    """A path as it is, or a shipped dataset's name as its folder; an `EpisodeError` lists the names."""
-    if pathlib.Path(name).is_dir():
-        return pathlib.Path(name)
-    if (SHIPPED / environment / name).is_dir():
-        return SHIPPED / environment / name
+    """A path as it is; or the folder of a dataset by its name, one's own (`COLLECTED`) before a shipped one.
+
+    An `EpisodeError` lists the shipped names.
+    """
+    for folder in (pathlib.Path(name), COLLECTED / environment / name, SHIPPED / environment / name):
+        if folder.is_dir():
+            return folder
     raise EpisodeError(f"no episodes at '{name}'; shipped are: {', '.join(shipped(environment)) or 'none'}")
 
 

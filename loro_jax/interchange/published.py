@@ -17,9 +17,10 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from loro_jax import files
 from loro_jax.analysis import statistics
 from loro_jax.errors import UserError, arguments, command, within
-from loro_jax.running import results
+from loro_jax.records import results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _random_return(folder: pathlib.Path, run: results.Saved) -> float:
     if (returns := run.details.get("flat/random_policy")) is not None:
         return float(returns.mean())
     try:
-        return float(results.read_json(folder / "summary.json")["random_return"])
+        return float(files.read_json(folder / "summary.json")["random_return"])
     except (OSError, LookupError, TypeError, ValueError):
         raise UserError(
             f"{folder}: seeds diverged, and summary.json does not say what random play returns; run it again"
@@ -134,7 +135,7 @@ def _random_return(folder: pathlib.Path, run: results.Saved) -> float:
 def theirs_of(path: pathlib.Path, key: str) -> np.ndarray:
     """Published curves (runs, chunks)."""
     try:
-        arrays = results.read_npz(path)
+        arrays = files.read_npz(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     curves = _numbers(path, arrays, key)

@@ -25,7 +25,6 @@ from rich.console import Console
 import loro_jax
 from loro_jax import errors, progress, tasks
 from loro_jax.data import episodes
-from loro_jax.data.episodes import SHIPPED
 from loro_jax.errors import UserError, command
 from loro_jax.language import journal, play, policy, prompts, session
 from loro_jax.language.backend import Backend, Completion, Query
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     identity = identify(settings, task, model, prompt, mode)
     name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
-    out = settings.out or SHIPPED / task.name / name
+    out = settings.out or episodes.COLLECTED / task.name / name
     with _on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(task.environment(), settings.seed)
         card = {"name": name, "alignment": "true", **identity}

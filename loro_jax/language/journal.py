@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from loro_jax import files
 from loro_jax.errors import UserError
 
 Step = dict[str, Any]
@@ -89,11 +90,12 @@ class Journal:
 
     def finish(self) -> None:
         """Writes the transcript and removes the journal."""
-        partial = self.folder / f"{TRANSCRIPT}.partial"
-        with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as out:
+        with (
+            files.replacing(self.folder / TRANSCRIPT) as raw,
+            gzip.GzipFile("", "wb", 9, raw, mtime=0) as out,
+        ):
             for line in (self._identity, *sorted(self.steps, key=lambda s: (s["episode"], s["step"]))):
                 out.write(_line(line))
-        os.replace(partial, self.folder / TRANSCRIPT)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self.close()
         self.finished = True

@@ -11,6 +11,7 @@ import numpy as np
 
 from loro_jax.data.episodes import Episodes
 from loro_jax.tasks import Environment
+from loro_jax.tasks.rollout import rollouts, uniform
 from loro_jax.types import Transition
 
 _PURPOSE = 0x4C4C4D  # "LLM": keeps a collection's keys apart from every other use of the same seed
@@ -79,20 +80,7 @@ def gather(episodes: list[Episode], card: dict[str, Any]) -> Episodes:
 
 def random_policy(environment: Environment, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths of a uniformly random policy, (episodes,) each, all played side by side."""
-
-    def play(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def step(carry: Any, t: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-            game, alive = carry
-            act, move = jax.random.split(jax.random.fold_in(key, 1 + t))
-            action = environment.action_space.sample(act)
-            _, game, reward, terminated, truncated = environment.step(move, game, action)
-            return (game, alive & ~terminated & ~truncated), (jnp.where(alive, reward, 0.0), alive)
-
-        _, game = environment.reset(jax.random.fold_in(key, 0))
-        _, (rewards, alive) = jax.lax.scan(step, (game, jnp.array(True)), jnp.arange(environment.limit))
-        return rewards.sum(), alive.sum()
-
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _PURPOSE), _RANDOM)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
-    returns, lengths = jax.jit(jax.vmap(play))(keys)
+    returns, lengths = rollouts(environment, uniform(environment), keys)
     return np.asarray(returns, np.float64), np.asarray(lengths)

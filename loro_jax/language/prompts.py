@@ -16,10 +16,11 @@ import re
 import string
 from collections.abc import Collection, Mapping
 
+from loro_jax import shipped
 from loro_jax.errors import UserError
 from loro_jax.tasks.base import Task
 
-FOLDER = pathlib.Path(__file__).parent.parent.parent / "prompts"
+FOLDER = shipped.folder("prompts")
 SUFFIX = ".txt"
 SEPARATOR = re.compile(r"^[^\S\n]*---[^\S\n]*$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{\s*\w[^{}\n]*\}")

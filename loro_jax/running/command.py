@@ -18,8 +18,8 @@ from loro_jax.errors import INTERRUPTED, UserError, arguments, command, run, wit
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
+    from loro_jax.records.results import Result
     from loro_jax.running.experiment import Experiment
-    from loro_jax.running.results import Result
     from loro_jax.running.store import Store
     from loro_jax.tasks import Task
 
@@ -131,7 +131,8 @@ def train(
     ready: Experiment, out: pathlib.Path, resume: bool, console: Console, sitting: Sitting | None = None
 ) -> int:
     """Trains what `ready` says, keeping it in `out`, and reports -> the exit status."""
-    from loro_jax.running import experiment, machine, results
+    from loro_jax.records import results
+    from loro_jax.running import experiment, machine
     from loro_jax.running.store import Store
 
     sitting = sitting or Sitting()
@@ -192,9 +193,10 @@ def save(
     ready: Experiment, result: Result, summary: dict[str, Any], seconds: dict[str, float], out: pathlib.Path
 ) -> None:
     """Writes every output of a finished run into `out`, together."""
-    from loro_jax.analysis import figures
-    from loro_jax.analysis import summary as summaries
-    from loro_jax.running import machine, results
+    from loro_jax import files
+    from loro_jax.analysis import figures, outputs
+    from loro_jax.records import results
+    from loro_jax.running import machine
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
     gradient_steps = sum(int(c["gradient_steps"].sum()) for c in result.counters.values())
@@ -211,12 +213,12 @@ def save(
     }
     with results.together(out) as folder:
         results.save(result, folder)
-        summaries.write(summary, folder)
+        outputs.write(summary, folder)
         figures.draw_all(
             summary, result.curves, result.env_steps, result.flat, folder / "figures",
             prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.schedule.eval_interval,
         )  # fmt: skip
-        results.write_json(folder / results.RUN, ran)
+        files.write_json(folder / results.RUN, ran)
 
 
 def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
@@ -281,6 +283,12 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         raise UserError(f"this command runs {spec}; another task: python -m benchmarks.run --task {given}")
     if not spec and not given and not helping:
         raise UserError("name a --task: " + ", ".join(tasks.NAMES) + "; or FILE.py:NAME; or gymnax:NAME")
+    own = (spec or given or "cartpole") not in tasks.NAMES
+    if own or "--quick" in argv:  # which make the game before the options are known
+        from loro_jax.running import machine
+
+        devices = _peek(argv, "--devices") or "0"
+        machine.start(int(devices) if devices.isdigit() else 0)
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
@@ -320,7 +328,7 @@ def _quick(task: Task, protocol: Protocol, prior_episodes: bool) -> tuple[dict[s
         eval_episodes=min(schedule.eval_episodes, 4),
     )  # fmt: skip
     arms = "pure_rl,loro,llm_policy,random_policy" if prior_episodes else "pure_rl,random_policy"
-    return {"seeds": QUICK_SEEDS, "arms": arms, "quick": True}, protocol
+    return {"seeds": QUICK_SEEDS, "arms": arms}, protocol
 
 
 def parameters(words: Sequence[str]) -> dict[str, Any]:

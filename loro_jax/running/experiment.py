@@ -26,16 +26,17 @@ from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.language.journal import questions
 from loro_jax.protocols import Protocol
+from loro_jax.records.identity import identify
+from loro_jax.records.results import Result
 from loro_jax.running import estimate, policies
-from loro_jax.running.identity import identify
-from loro_jax.running.results import Result
 from loro_jax.running.store import Keeper
 from loro_jax.tasks import Environment, Task
+from loro_jax.tasks.rollout import rollouts, uniform
 from loro_jax.training import population
 from loro_jax.training.arms import Plan, Sentence, build
 from loro_jax.training.phases import AsPrior, Fit, Interact, Load
 from loro_jax.training.population import Programs, Progress
-from loro_jax.training.world import Interaction, World, play
+from loro_jax.training.world import Interaction, World
 from loro_jax.types import Agent, Arm, Phase, Transition
 
 RANDOM_EPISODES = 1000
@@ -56,7 +57,7 @@ class Experiment:
 
     Attributes:
         world: what the arms train in, with the protocol's agent (see `world_of`).
-        identity: what ran, as JSON; a resumed run must have the same (`running.identity`).
+        identity: what ran, as JSON; a resumed run must have the same (`records.identity`).
         warnings: sentences about the prior data that whoever reads the results has to see.
     """
 
@@ -316,14 +317,8 @@ def uncounted(arm: Arm, interval: int) -> int:
 
 def random_returns(env: Environment, seed: int, episodes: int = RANDOM_EPISODES) -> np.ndarray:
     """Returns of a uniform policy's episodes, (episodes,)."""
-
-    def uniform(obs: jax.Array, key: jax.Array) -> jax.Array:
-        return env.action_space.sample(key)
-
-    def episode(index: jax.Array) -> jax.Array:
-        return play(env, uniform, keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
-
-    return np.asarray(jax.jit(jax.vmap(episode))(jnp.arange(episodes)))
+    each = jax.vmap(lambda index: keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+    return np.asarray(rollouts(env, uniform(env), each(jnp.arange(episodes)))[0])
 
 
 def fitted(agent: Any, env: Environment, most: int) -> Agent:

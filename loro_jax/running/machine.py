@@ -33,10 +33,22 @@ def cores() -> int:
 
 
 def start(devices: int = 0) -> None:
-    """Starts JAX, on a CPU with so many devices, 0 for one a core; a `UserError` where it cannot."""
+    """Starts JAX, on a CPU with so many devices, 0 for one a core; where it runs already, leaves it as it is.
+
+    A game may start JAX as well, by making an array: call this before one is made.
+
+    Raises:
+        UserError: JAX cannot start, or runs already with another number of devices than `devices`.
+    """
     import jax
 
-    jax.config.update("jax_num_cpu_devices", devices or cores())
+    try:
+        jax.config.update("jax_num_cpu_devices", devices or cores())
+    except RuntimeError:
+        if devices and jax.default_backend() == "cpu" and jax.local_device_count() != devices:
+            raise UserError(
+                f"JAX runs already, on {jax.local_device_count()} devices; ask for {devices} before it starts"
+            ) from None
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # it asserts where a known platform has no device

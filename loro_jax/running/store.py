@@ -19,9 +19,11 @@ from typing import Protocol as Interface
 
 import numpy as np
 
+from loro_jax import files
 from loro_jax.errors import UserError
-from loro_jax.running import identity as identities
-from loro_jax.running import machine, results
+from loro_jax.records import identity as identities
+from loro_jax.records import results
+from loro_jax.running import machine
 from loro_jax.training.checkpoints import Checkpoints
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
@@ -90,7 +92,7 @@ class Store:
             "identity": identity,
             "computed_on": dict(computed_on or {}),
         }
-        self._lock: int | None = results.lock_folder(folder)
+        self._lock: int | None = files.lock_folder(folder)
         self.complete = False
         try:
             if any(not path.name.endswith(".partial") for path in self._entries()):
@@ -129,7 +131,7 @@ class Store:
         """What `finish` kept of an arm, or None; a `UserError` if it is damaged or of another run."""
         path = self.folder / f"{arm}.npz"
         try:
-            arrays = results.read_npz(path)
+            arrays = files.read_npz(path)
             if str(arrays.pop("of", "")) != self._name(arm):
                 raise UserError(f"{path}: is of another run or arm")
         except FileNotFoundError:
@@ -141,7 +143,7 @@ class Store:
     def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps a finished arm and drops its checkpoints."""
         with self._writing():
-            results.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(self._name(arm))})
+            files.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(self._name(arm))})
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
@@ -152,7 +154,7 @@ class Store:
                 checkpoints.save(progress)
             finally:
                 checkpoints.close()
-            results.write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
+            files.write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
         """The newest checkpoint of an arm and the seconds spent so far, or None if there is none."""
@@ -171,7 +173,7 @@ class Store:
                 raise UserError(f"{folder}: no checkpoint can be read; delete it to train {arm} anew")
             return None
         try:
-            seconds = results.read_json(self.folder / f"{arm}.json")["seconds"]
+            seconds = files.read_json(self.folder / f"{arm}.json")["seconds"]
             if type(seconds) not in (int, float) or not (math.isfinite(seconds) and seconds >= 0):
                 raise ValueError
         except FileNotFoundError:  # killed before it was written
@@ -205,7 +207,7 @@ class Store:
         """Refuses an interrupted run of another configuration or machine, or one that does not say which."""
         path = self.folder / IDENTITY
         try:
-            there = results.read_json(path)
+            there = files.read_json(path)
             if there.get("format") != FORMAT and not {"benchmark", "task"} & there.keys():
                 raise UserError(f"{path}: damaged")
         except (UserError, FileNotFoundError):
@@ -240,7 +242,7 @@ class Store:
         """Whether the folder holds this run, finished; another one, or a damaged one, is refused."""
         results.recover(self.out)
         try:
-            run = results.read_json(self.out / results.RUN)
+            run = files.read_json(self.out / results.RUN)
         except FileNotFoundError:
             return False
         if different := identities.differences(run.get("identity"), self._record["identity"]):
@@ -267,7 +269,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / IDENTITY).exists():
-                results.write_json(self.folder / IDENTITY, self._record)
+                files.write_json(self.folder / IDENTITY, self._record)
             yield
         except OSError as error:
             raise UserError(

@@ -46,6 +46,11 @@ class Words:
         words: letters and digits only, all different.
         actions: the action of each word; the words' own places when empty.
         mark: what stands before the word.
+
+    >>> Words(("left", "right")).read("The pole leans to the right. Action: right")
+    1
+    >>> Words(("left", "right")).read("Action: left or right") is None
+    True
     """
 
     words: tuple[str, ...]
@@ -86,7 +91,11 @@ class Words:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """One continuous action between `low` and `high`, written as a decimal number."""
+    """One continuous action between `low` and `high`, written as a decimal number.
+
+    >>> Number(-2.0, 2.0).read("Swing up. Action: -1.5")
+    -1.5
+    """
 
     low: float
     high: float

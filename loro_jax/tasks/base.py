@@ -134,6 +134,12 @@ class Task:
         gymnasium_id: the Gymnasium environment that the rules are checked against; empty for none.
         seeds: seeds of each arm when the command names no number.
         source: how a command names it; what `tasks.load` was given.
+
+    >>> from loro_jax.tasks import load
+    >>> load("frozen_lake").environment(slippery=False, limit=20).limit
+    20
+    >>> load("pong").protocol("standard").name
+    'standard@1'
     """
 
     name: str

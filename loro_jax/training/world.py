@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from loro_jax.keys import Purpose, draw
 from loro_jax.tasks.base import Environment
+from loro_jax.tasks.rollout import rollout
 from loro_jax.training import replay
 from loro_jax.types import Agent, Counters, Run, Transition
 
@@ -81,21 +82,4 @@ def evaluate(world: World, agent: Any, key: chex.PRNGKey) -> jax.Array:
         return world.agent.act(agent, obs)
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
-    return jax.vmap(lambda k: play(env, action, k))(keys).mean()
-
-
-def play(env: Environment, policy: Any, key: chex.PRNGKey) -> jax.Array:
-    """Undiscounted return of one episode of `policy(obs, key) -> action`, ()."""
-    obs, state = env.reset(jax.random.fold_in(key, 0))
-
-    def going(carry: Any) -> jax.Array:
-        return ~carry[3]
-
-    def step(carry: Any) -> Any:
-        obs, state, total, _, t = carry
-        act_key, step_key = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
-        obs, state, reward, terminated, truncated = env.step(step_key, state, policy(obs, act_key))
-        return obs, state, total + reward, terminated | truncated, t + 1
-
-    start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
-    return jax.lax.while_loop(going, step, start)[2]
+    return jax.vmap(lambda k: rollout(env, action, k)[0])(keys).mean()

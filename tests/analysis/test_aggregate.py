@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from benchmarks import suite
-from loro_jax.analysis import aggregate, aggregate_figures, statistics
+from loro_jax import files, tasks
+from loro_jax.analysis import aggregate, statistics
 from loro_jax.analysis.aggregate import Task
+from loro_jax.analysis.figures import suite as suite_figure
 from loro_jax.errors import UserError, command
-from loro_jax.protocols import relevant
-from loro_jax.running import experiment, results
+from loro_jax.records import identity as identities
 
 ARMS = ("pure_rl", "loro")
 
@@ -185,8 +186,8 @@ def test_a_diverged_run_scores_as_random_play_and_is_the_worst_by_rank() -> None
     assert whole["iqm_ci95"] == list(interval)
     json.dumps(found, allow_nan=False)
     text = aggregate.markdown(found, "standard")
-    assert "| `loro` (1 diverged) |" in text and "**Diverged: loro: 1 of 8 in t.**" in text
-    assert "| `pure_rl` |" in text and " (1 diverged) |" in text.split("## By environment")[1]
+    assert "| loro (1 diverged) |" in text and "**Diverged: loro: 1 of 8 in t.**" in text
+    assert "| pure_rl |" in text and " (1 diverged) |" in text.split("## By environment")[1]
 
 
 def test_a_baseline_that_diverged_ties_with_an_arm_that_did() -> None:
@@ -213,36 +214,36 @@ def test_the_figure_names_diverged_runs(tmp_path: pathlib.Path, monkeypatch: pyt
     curves = {arm: np.ones((4, 3)) for arm in ARMS}
     for arms in (curves, curves | {"loro": lose(curves["loro"], 0, 1)}):
         found = aggregate.aggregate([task("t", arms)], "pure_rl")
-        aggregate_figures.draw(found, "standard", tmp_path / "suite")
+        suite_figure.draw(found, "standard", tmp_path / "suite")
     assert "diverged" not in said[0] and said[1].endswith("; diverged: loro: 1 of 4 in t")
-
-
-def settings(name: str, protocol: str = "standard") -> dict[str, Any]:
-    """What `run.json` of a run with nothing changed says of its protocol."""
-    benchmark = suite.named(name)[0]
-    chosen = benchmark.protocols[protocol]
-    return json.loads(json.dumps(relevant(chosen, experiment.unused(benchmark, benchmark.make(chosen)))))
 
 
 def save(
     folder: pathlib.Path, name: str, protocol: str = "standard", flat: bool = True, **other: Any
 ) -> None:
+    """A finished run's files, as if of `protocol` with `other` settings."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(3)
-    ran = settings(name, protocol) | other
-    identity = {"benchmark": name, "protocol": ran, "seed": 0, "episodes": {"name": "some"}}
-    results.write_json(folder / "run.json", {"identity": identity})
+    chosen = tasks.load(name)
+    ran = chosen.protocol(protocol).replace(**other)
+    identity = identities.identify(chosen, ran, 4, 0, {"name": "some"}, ())
+    files.write_json(folder / "run.json", {"identity": identity})
     curves = {arm: rng.normal(0, 1, (4, 6)) for arm in ARMS}
     curves["loro"][0, 4:] = np.nan  # a seed that diverged
-    results.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
+    files.write_npz(folder / "curves.npz", {**curves, "env_steps": np.arange(6)})
     details = {"flat/random_policy": np.full(5, -1.0), "flat/llm_policy": np.zeros(4)} if flat else {}
-    results.write_npz(folder / "details.npz", details)
+    files.write_npz(folder / "details.npz", details)
 
 
 def load(folder: pathlib.Path) -> Task:
     """`folder` as a run of cartpole under 'standard'; a random policy not run returns 7 plus the seed."""
+    standard = tasks.load("cartpole").protocol("standard")
     return aggregate.load(
-        folder, "cartpole", 200.0, settings("cartpole"), lambda seed: np.array([7.0 + seed])
+        folder,
+        "cartpole",
+        200.0,
+        lambda ran: identities.other_settings(ran, standard),
+        lambda seed: np.array([7.0 + seed]),
     )
 
 
@@ -250,38 +251,38 @@ def test_the_command_aggregates_what_is_saved(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("cartpole", "pendulum"):
-        save(tmp_path / name / "standard", name)
-    chosen = ["--aggregate-only", "--benchmarks", "cartpole,pendulum", "--out", str(tmp_path)]
+        save(tmp_path / name / "standard@1", name)
+    chosen = ["--aggregate-only", "--tasks", "cartpole,pendulum", "--out", str(tmp_path)]
     assert command(lambda: suite.main(chosen)) == 0
-    out = tmp_path / "suite" / "standard"
-    assert {p.name for p in out.rglob("*") if p.is_file()} == {
-        "suite.json",
-        "suite.md",
-        "suite.png",
-        "suite.pdf",
-    }
-    files = json.loads((out / "suite.json").read_text())["files"]
-    assert files == {
-        n: results.digest(out / n) for n in ("suite.md", "figures/suite.png", "figures/suite.pdf")
-    }
+    out = tmp_path / "suite" / "standard@1"
+    names = {f"tables/{n}.{s}" for n in ("suite", "environments", "normalisation") for s in ("csv", "tex")}
+    names |= {"suite.md", "figures/suite.png", "figures/suite.pdf"}
+    there = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert there == names | {"suite.json"}
     found = json.loads((out / "suite.json").read_text())
+    assert found["files"] == {name: files.digest(out / name) for name in names}
+    assert found["protocol"] == "standard@1"
     assert found["benchmarks"] == ["cartpole", "pendulum"] and found["seeds"] == 4
     assert found["normalisation"]["cartpole"]["best"] == 200.0
     assert found["diverged"] == {"loro": {"cartpole": 1, "pendulum": 1}}
     printed = capsys.readouterr().out
-    assert "| `llm_policy` |" in printed and "| `random_policy` | 0.00 | 0.00 |" in printed
+    assert "| llm_policy |" in printed and "| random_policy | 0.00 | 0.00 |" in printed
 
 
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--benchmarks", "cartpole,pendlum"], "no benchmark is called 'pendlum'; there are: cartpole,"),
-        (["--benchmarks", "pong,pong"], "--benchmarks must name benchmarks, each once"),
+        (["--tasks", "cartpole,pendlum"], "no task is called 'pendlum'; there are: cartpole,"),
+        (["--tasks", "pong,pong"], "--tasks must name tasks, each once"),
         (
-            ["--aggregate-only", "--benchmarks", "cartpole"],
+            ["--aggregate-only", "--tasks", "cartpole"],
             "no such file; cartpole has no finished run there",
         ),
         (["--arms", "loro,random_policy"], "--arms must include pure_rl, which the others are compared with"),
+        (
+            ["--tasks", "gymnax:Catch-bsuite"],
+            "gymnax_catch_bsuite names no best known return, which is score 1",
+        ),
         (["--sedes", "3"], "perhaps you meant --seeds"),
         (["--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["--seeds", "99999999999"], "--seeds must be at most 1000000, got 99999999999"),
@@ -300,18 +301,18 @@ def test_bad_input_is_one_line(
 
 def test_foreign_runs_are_refused(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a", "cartpole", "paper")
-    with pytest.raises(UserError, match="holds cartpole under 'paper', not cartpole under 'standard'"):
+    with pytest.raises(UserError, match="protocol paper@1 there, standard@1 here"):
         load(tmp_path / "a")
     save(tmp_path / "b", "cartpole", budget=400)
-    with pytest.raises(UserError, match=r"was run with budget 400, not 10000 as 'standard' has it; run it"):
+    with pytest.raises(UserError, match=r"other settings \(budget 400 there, 10000 here\); run it"):
         load(tmp_path / "b")
     save(tmp_path / "c", "cartpole")
     (tmp_path / "c" / "curves.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"curves.npz: damaged or not an .npz file"):
         load(tmp_path / "c")
     for identity in ({}, {"benchmark": "cartpole", "protocol": {}, "seed": 0, "episodes": "some"}):
-        results.write_json(tmp_path / "b" / "run.json", {"identity": identity})
-        with pytest.raises(UserError, match="not a finished run"):
+        files.write_json(tmp_path / "b" / "run.json", {"identity": identity})
+        with pytest.raises(UserError, match=r"not a finished run|its identity"):
             load(tmp_path / "b")
 
 
@@ -334,8 +335,8 @@ def test_returns_that_no_run_leaves_are_refused(
     """Not finite is what a seed becomes that diverged, and stays; everything else is damage."""
     save(tmp_path / "a", "cartpole")
     curves = {"pure_rl": np.zeros((2, 3)), "loro": np.array([curve, curve])}
-    results.write_npz(tmp_path / "a" / "curves.npz", {**curves, "env_steps": np.arange(3)})
-    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.array(flat)})
+    files.write_npz(tmp_path / "a" / "curves.npz", {**curves, "env_steps": np.arange(3)})
+    files.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.array(flat)})
     if not says:
         assert load(tmp_path / "a").diverged("loro").all()
         return
@@ -346,12 +347,12 @@ def test_returns_that_no_run_leaves_are_refused(
 
 def test_files_of_two_runs_are_not_aggregated(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a", "cartpole")
-    run = results.read_json(tmp_path / "a" / "run.json")
+    run = files.read_json(tmp_path / "a" / "run.json")
     names = ("curves.npz", "details.npz")
-    files = {name: results.digest(tmp_path / "a" / name) for name in names}
-    results.write_json(tmp_path / "a" / "run.json", run | {"files": files})
+    hashes = {name: files.digest(tmp_path / "a" / name) for name in names}
+    files.write_json(tmp_path / "a" / "run.json", run | {"files": hashes})
     assert load(tmp_path / "a").seeds == 4
-    results.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.zeros(3)})
+    files.write_npz(tmp_path / "a" / "details.npz", {"flat/random_policy": np.zeros(3)})
     with pytest.raises(UserError, match=r"details.npz: is another run's, or was changed"):
         load(tmp_path / "a")
 
@@ -371,15 +372,14 @@ def test_without_the_baseline_there_is_no_aggregate() -> None:
 
 
 TINY = """
-import dataclasses, sys
-from benchmarks.cartpole import CARTPOLE
-from loro_jax.running.command import main
-standard = dataclasses.replace(
-    CARTPOLE.protocols["standard"], budget=400, hidden=(8,), batch_size=8, warmup=20, eval_episodes=1
+import dataclasses
+from loro_jax.protocols import by_name
+from loro_jax.tasks import load
+cartpole = load("cartpole")
+standard = cartpole.protocol("standard").replace(
+    budget=400, hidden=(8,), batch_size=8, learning_starts=20, eval_episodes=1
 )
-{upper} = dataclasses.replace(CARTPOLE, name="{name}", protocols={{"standard": standard}})
-if __name__ == "__main__":
-    sys.exit(main({upper}))
+TASK = dataclasses.replace(cartpole, name="{name}", protocols=by_name([standard]), source="")
 """
 SLOW = """
 import pathlib, signal, sys, time
@@ -396,30 +396,25 @@ sys.exit(130)
 
 
 @pytest.fixture
-def package(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """Two benchmarks of one module each, small enough to be trained here and in child processes."""
-    folder = tmp_path / "tiny_benchmarks"
-    folder.mkdir()
+def two(tmp_path: pathlib.Path) -> str:
+    """Two tasks in files of their own, small enough to be trained here and in child processes."""
     for name in ("one", "two"):
-        (folder / f"{name}.py").write_text(TINY.format(name=name, upper=name.upper()))
-    root = pathlib.Path(__file__).parent.parent.parent
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(suite, "PACKAGE", folder.name)
-    monkeypatch.setattr(suite, "NAMES", ("one", "two"))
-    return tmp_path
+        (tmp_path / f"{name}.py").write_text(TINY.format(name=name))
+    return ",".join(f"{tmp_path / name}.py:TASK" for name in ("one", "two"))
 
 
 @pytest.mark.slow
-def test_the_command_trains_each_benchmark(package: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two tiny benchmarks, two seeds; --resume trains nothing again, and refuses another configuration."""
-    out = package / "out"
-    argv = ["--seeds", "2", "--arms", "pure_rl", "--out", str(out), "--devices", "1"]
+def test_the_command_trains_each_task(
+    tmp_path: pathlib.Path, two: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two tiny tasks, two seeds; --resume trains nothing again, and refuses another configuration."""
+    out = tmp_path / "out"
+    argv = ["--seeds", "2", "--arms", "pure_rl", "--out", str(out), "--devices", "2", "--tasks", two]
     assert command(lambda: suite.main(argv)) == 0
     assert "[2/2] two" in capfd.readouterr().err
-    found = json.loads((out / "suite" / "standard" / "suite.json").read_text())
+    found = json.loads((out / "suite" / "standard@1" / "suite.json").read_text())
     assert found["benchmarks"] == ["one", "two"] and found["seeds"] == 2 and set(found["arms"]) == {"pure_rl"}
-    with np.load(out / "one" / "standard" / "curves.npz") as archive:
+    with np.load(out / "one" / "standard@1" / "curves.npz") as archive:
         curve = archive["pure_rl"]
     low, high = found["normalisation"]["one"]["random"], found["normalisation"]["one"]["best"]
     assert 15 < low < 30 and high == 200.0  # a uniform policy's episodes last about 22 steps
@@ -431,26 +426,29 @@ def test_the_command_trains_each_benchmark(package: pathlib.Path, capfd: pytest.
     assert command(lambda: suite.main([*argv, "--resume"])) == 2
     said = capfd.readouterr().err
     assert "holds another configuration (seeds 2 there, 3 here)" in said and said.count("error:") == 1
-    argv[1] = "2"
-    assert command(lambda: suite.main([*argv, "--resume", "--benchmarks", "one"])) == 0
+    argv[1], argv[-1] = "2", two.split(",")[0]
+    assert command(lambda: suite.main([*argv, "--resume"])) == 0
     assert "holds this run already, complete" in capfd.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in out.rglob("run.json")} == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_waits_for_the_checkpoint(package: pathlib.Path, number: signal.Signals) -> None:
+def test_an_interrupt_waits_for_the_checkpoint(tmp_path: pathlib.Path, number: signal.Signals) -> None:
     """Ctrl-C reaches the whole group, as from a terminal, and a terminating signal the parent alone, which
     passes it on; the child is left the time to stop by itself."""
-    (package / "tiny_benchmarks" / "slow.py").write_text(SLOW)
+    (tmp_path / "slow.py").write_text(SLOW)
     code = (
-        "import dataclasses, sys; from benchmarks import suite; from benchmarks.cartpole import CARTPOLE;"
-        " suite.PACKAGE = 'tiny_benchmarks'; slow = dataclasses.replace(CARTPOLE, name='slow');"
-        " sys.exit(suite.train(slow, suite.Options()))"
+        "import sys; from benchmarks import suite; from loro_jax.tasks import load; suite.RUN = 'slow';"
+        " sys.exit(suite.train(load('cartpole'), suite.Options()))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=package, start_new_session=True)
-    while not (package / "begun").exists():
+    root = pathlib.Path(__file__).parent.parent.parent
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, start_new_session=True
+    )
+    while not (tmp_path / "begun").exists():
         assert parent.poll() is None
         time.sleep(0.02)
     (os.killpg if number == signal.SIGINT else os.kill)(parent.pid, number)
     assert parent.wait() == 130
-    assert (package / "stopped").exists()
+    assert (tmp_path / "stopped").exists()

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import zlib
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 from test_summary import arguments
 
 from loro_jax.analysis import figures, statistics, summary
+from loro_jax.analysis.figures import learning_curves, style
 
-NAMES = ("learning_curves", "main", "probability_of_improvement")
+NAMES = tuple(figure.name for figure in figures.FIGURES)
 
 
 def draw(out: pathlib.Path, seeds: int = 6, **changes: object) -> list[pathlib.Path]:
@@ -49,7 +51,7 @@ def test_curves_drawn_are_the_statistics() -> None:
     given = arguments()
     axes = Figure().add_subplot()
     steps = given["env_steps"].astype(float)
-    figures.learning_curves(axes, given["curves"], steps, given["flat"], statistics.weighted_iqm, 400)
+    learning_curves.lines(axes, given["curves"], steps, given["flat"], statistics.weighted_iqm, 400)
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert set(lines) == {"pure RL", "LORO", "naive mixing", "LLM policy", "random policy"}
     centre, _, _ = statistics.band(given["curves"]["loro"], seed=0)
@@ -66,13 +68,13 @@ def test_footers_name_what_is_doubtful_and_leave_the_axes_their_room(
 
     drawn: list[Figure] = []
 
-    def keep(figure: Figure, path: pathlib.Path, **_: object) -> None:
-        if path.suffix == ".png":
-            figure.draw_without_rendering()
-            drawn.append(figure)
+    def keep(figure: Figure, _: pathlib.Path) -> list[pathlib.Path]:
+        figure.draw_without_rendering()
+        drawn.append(figure)
+        return []
 
-    monkeypatch.setattr(Figure, "savefig", keep)
-    arms = [arm for arm in figures.LOOKS if not arm.endswith("policy")]
+    monkeypatch.setattr(style, "save", keep)
+    arms = [arm for arm in style.LOOKS if not arm.endswith("policy")]
     model = {"model": "qwen2.5-coder-32b-instruct-q4_k_m", "prompt": "hint"}
     rng = np.random.default_rng(0)
     for share in (0.0, 0.3, 1.0):  # of the seeds diverge
@@ -106,10 +108,10 @@ def test_curves_drawn_count_a_run_that_diverged_as_random_and_worst() -> None:
     curve = np.array([[1.0, 1], [2, 2], [3, 3], [9, np.nan]])
     axes = Figure().add_subplot()
     steps = np.array([1.0, 2])
-    figures.learning_curves(axes, {"loro": curve}, steps, {}, statistics.weighted_iqm, 0, 0.5)
+    learning_curves.lines(axes, {"loro": curve}, steps, {}, statistics.weighted_iqm, 0, 0.5)
     assert axes.get_lines()[0].get_ydata().tolist() == [2.5, 1.5]  # type: ignore[union-attr]
     axes = Figure().add_subplot()
-    figures.learning_curves(axes, {"loro": curve}, steps, {}, statistics.weighted_mean, 0, 0.5)
+    learning_curves.lines(axes, {"loro": curve}, steps, {}, statistics.weighted_mean, 0, 0.5)
     assert axes.get_lines()[0].get_ydata().tolist() == [15 / 4, 6.5 / 4]  # type: ignore[union-attr]
 
 
@@ -140,15 +142,45 @@ def test_arms_of_ones_own_and_missing_arms(tmp_path: pathlib.Path) -> None:
 
 
 def test_looks_differ() -> None:
-    looks = list(figures.LOOKS.values())
+    looks = list(style.LOOKS.values())
     assert len({look.colour for look in looks}) == len({look.label for look in looks}) == len(looks)
-    dashed = [str(look.line) for name, look in figures.LOOKS.items() if name not in ("loro", "pure_rl")]
+    dashed = [str(look.line) for name, look in style.LOOKS.items() if name not in ("loro", "pure_rl")]
     assert len(set(dashed)) == len(dashed)
 
 
-def test_import_is_light() -> None:
-    code = (
-        "import sys, loro_jax.analysis.figures; print([m for m in ('jax', 'matplotlib') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    stem = tmp_path / "a.figure"
+    with style.page(stem, 2, 1) as page:
+        page.add_subplot()
+    assert [p.name for p in style.paths(stem)] == ["a.png", "a.pdf"]
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(KeyError), style.page(stem, 2, 1) as page:
+        raise KeyError
+    savefig = Figure.savefig
+
+    def full(figure: Figure, path: pathlib.Path, **more: object) -> None:
+        savefig(figure, path, **more)  # type: ignore[arg-type]
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match="no space left"), style.page(stem, 3, 2) as page:
+        page.add_subplot()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_figure_is_a_line_of_the_tuple(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(axes: Any, found: figures.Found) -> None:
+        axes.plot(found.env_steps)
+
+    mine = figures.Drawing("mine", lambda found: 2.0, steps)
+    nothing = figures.Drawing("nothing", lambda found: None, steps)
+    monkeypatch.setattr(figures, "FIGURES", (mine, nothing))
+    assert [p.name for p in draw(tmp_path)] == ["mine.png", "mine.pdf"]
+
+
+def test_a_task_without_a_threshold_is_drawn(tmp_path: pathlib.Path) -> None:
+    assert {p.stem for p in draw(tmp_path, threshold=None)} == set(NAMES)

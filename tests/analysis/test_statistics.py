@@ -179,7 +179,7 @@ def test_paired_difference_ignores_what_seeds_share() -> None:
 
 def test_degenerate_comparisons() -> None:
     same = s.paired([3.0, 3, 3, 3], [3.0, 3, 3, 3], seed=0)
-    assert same == s.Paired(0.0, (0.0, 0.0), 0.5, (0.5, 0.5), 1.0)
+    assert same == s.Contrast(0.0, (0.0, 0.0), 0.5, (0.5, 0.5), 1.0)
     one = s.paired([3.0], [1.0], seed=0)
     assert (one.difference, one.improvement, one.p_value) == (2.0, 1.0, 1.0)
     assert np.isnan(one.difference_ci).all() and np.isnan(one.improvement_ci).all()
@@ -405,3 +405,61 @@ def test_import_is_light() -> None:
     code = f"import sys, loro_jax.analysis.statistics; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_unpaired_by_hand() -> None:
+    """Of 10 ways to choose 2 of 1 2 3 10 11, only the observed one has a mean so far above the rest."""
+    found = s.unpaired([10.0, 11], [1.0, 2, 3], seed=0)
+    assert (found.difference, found.improvement) == (8.5, 1.0)
+    assert found.p_value == pytest.approx(2 / 10)
+    assert found.difference_ci[0] < 8.5 < found.difference_ci[1] and found.improvement_ci == (1.0, 1.0)
+    times = s.unpaired([10.0, np.inf], [np.inf, 20, 30], seed=0, lower_is_better=True, budget=40)
+    assert times.difference == 25 - 30 and times.improvement == (3 + 0.5) / 6
+    ranks = np.array([-np.inf, 11.0]), None
+    assert s.unpaired([10.0, 11], [1.0, 2, 3], seed=0, ranks=ranks).improvement == 0.5
+    one = s.unpaired([3.0], [1.0, 2], seed=0)
+    assert np.isnan(one.difference_ci).all() and one.p_value == 1.0
+    assert s.unpaired([3.0], [1.0], seed=0).p_value == 1.0
+    assert s.unpaired([3.0, 3], [3.0, 3, 3], seed=0) == s.Contrast(0.0, (0.0, 0.0), 0.5, (0.5, 0.5), 1.0)
+    with pytest.raises(ValueError, match="two lists"):
+        s.unpaired([[1.0]], [1.0], seed=0)
+
+
+def test_unpaired_draws_each_arm_on_its_own() -> None:
+    """Equal arms: pairs would cancel, and their interval would have no width."""
+    x = draws(1, 40)
+    low, high = s.unpaired(x, x, seed=0).difference_ci
+    expected = 2 * 1.96 * x.std() * (2 / 40) ** 0.5
+    assert high - low == pytest.approx(expected, rel=0.1)
+    index = np.random.default_rng(0).integers(0, 40, (2, 4_000, 40))
+    copies = [s.probability_of_improvement(x[i], x[j]) for i, j in zip(*index, strict=True)]
+    ends = s.unpaired(x, x, seed=0, resamples=4_000).improvement_ci
+    assert np.allclose(ends, np.quantile(copies, [0.025, 0.975]), atol=0.02)
+
+
+def test_unpaired_p_values_are_uniform_under_the_null() -> None:
+    rng = np.random.default_rng(12)
+    p = [s.regrouping(rng.normal(size=12), rng.normal(size=20), seed=i, permutations=499) for i in range(300)]
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    assert 0.01 <= (np.array(p) <= 0.05).mean() <= 0.10
+
+
+def test_the_smallest_p_is_what_the_tests_give() -> None:
+    for runs in (2, 5, 9):
+        assert s.smallest_p(runs, None) == pytest.approx(s.sign_flip(np.arange(1.0, runs + 1) + 9, seed=0))
+        there = s.regrouping(np.arange(runs) + 99.0, np.arange(4.0), seed=0)
+        assert s.smallest_p(runs, 4) == pytest.approx(there)
+    assert s.smallest_p(64, None, 999) == pytest.approx(s.sign_flip([1.0] * 64, seed=0, permutations=999))
+    assert s.smallest_p(1, None) == s.smallest_p(1, 5) == 1.0
+
+
+def test_what_is_detectable_by_hand() -> None:
+    """64 pairs that scatter by 1: an error of 1/8, times 1.998 + 0.847 (Student's quantiles, 63)."""
+    x = np.repeat([-1.0, 1.0], 32) * np.sqrt(63 / 64)
+    assert s.detectable(x, 0.05) == pytest.approx((1.998 + 0.847) / 8, abs=1e-3)
+    assert s.detectable((x, x), 0.05) == pytest.approx((1.979 + 0.844) / 8 * 2**0.5, abs=1e-3)
+    assert s.detectable(x, 0.001) > s.detectable(x, 0.01) and s.detectable(x, 0.05, 0.9) > s.detectable(
+        x, 0.05
+    )
+    assert s.detectable([2.0, 2.0], 0.05) == 0 and s.detectable([2.0], 0.05) == np.inf
+    assert s.detectable((x, np.array([1.0])), 0.05) == np.inf

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from loro_jax.analysis import statistics, summary, tables
+from loro_jax.analysis import metrics, outputs, statistics, summary, tables
 
+TABLES = ("arms", "arms_llm_free", "comparisons", "comparisons_llm_free")
 FIVE = {"mean", "iqm", "iqm_ci95", "median", "std"}
 
 
@@ -115,7 +116,7 @@ def test_llm_free_arms_are_cut_to_their_common_length() -> None:
 @pytest.mark.parametrize("evaluations", [1, 3])
 def test_tiny_runs_give_strict_json(seeds: int, evaluations: int, tmp_path: pathlib.Path) -> None:
     found = summary.summarise(**arguments(seeds, evaluations, notes={"x": np.float32(np.nan), "y": (1, 2)}))
-    written = summary.write(found, tmp_path)
+    written = outputs.write(found, tmp_path)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -217,7 +218,7 @@ def test_every_seed_diverged_at_its_first_evaluation(
     }
     given["llm_free"] = {arm: c[:, 2:] if arm == "loro" else c for arm, c in given["curves"].items()}
     found = summary.summarise(**given)
-    written = summary.write(found, tmp_path)
+    written = outputs.write(found, tmp_path)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -292,7 +293,7 @@ def test_of_many_runs_that_diverged_the_first_are_named_and_all_are_listed() -> 
 
 def test_tables_say_what_the_summary_holds(tmp_path: pathlib.Path) -> None:
     found = summary.summarise(**arguments())
-    _, markdown = summary.write(found, tmp_path)
+    _, markdown, *_ = outputs.write(found, tmp_path)
     text = markdown.read_text()
     assert "LLM episodes: a-model, prompt 'plain'; 6 seeds; protocol 'standard'." in text
     assert "> 4,000 | 0%" in text  # mix: censored, not dropped
@@ -306,6 +307,62 @@ def test_tables_say_what_the_summary_holds(tmp_path: pathlib.Path) -> None:
     assert "loro" in out.getvalue() and "prior data free" not in out.getvalue()
 
 
+def test_a_task_without_a_threshold_has_no_metric_that_needs_one(tmp_path: pathlib.Path) -> None:
+    found = summary.summarise(**arguments(threshold=None))
+    whole = summary.summarise(**arguments())
+    assert found["threshold"] is None
+    for reading, before in ((found, whole), (found["readings"]["llm_free"], whole["readings"]["llm_free"])):
+        for arm, described in reading["arms"].items():
+            assert set(before["arms"][arm]) - set(described) == {"steps_to_threshold"}
+            assert described["final_return"] == before["arms"][arm]["final_return"]
+        assert {c["metric"] for c in reading["comparisons"]} == {"cumulative_return", "final_return"}
+        assert [c["p_holm"] for c in reading["comparisons"]] == pytest.approx(
+            list(statistics.holm([c["p_value"] for c in reading["comparisons"]]))
+        )
+    for path in outputs.write(found, tmp_path):
+        assert "threshold" not in path.read_text().replace('"threshold": null', ""), path.name
+    out = io.StringIO()
+    tables.print_tables(found, Console(file=out, width=120))
+    assert "loro" in out.getvalue() and "threshold" not in out.getvalue()
+
+
+def test_metrics_have_names_and_titles_of_their_own() -> None:
+    names = [metric.name for metric in metrics.METRICS]
+    assert len(set(names)) == len({metric.title for metric in metrics.METRICS}) == len(names)
+    assert metrics.applicable(0.0) == metrics.METRICS
+    with pytest.raises(ValueError, match="need one"):
+        metrics.METRICS[names.index("steps_to_threshold")].of(np.ones((2, 9)), np.arange(9.0), None)
+
+
+def test_a_metric_is_a_line_of_the_tuple(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    best = metrics.Metric(
+        "best",
+        "best evaluation",
+        lambda curves, steps, threshold: curves.max(axis=1),
+        definition="the best of all evaluations",
+        guide="Best: at {threshold} or not.",
+    )
+    monkeypatch.setattr(metrics, "METRICS", (best, *metrics.METRICS))
+    found = summary.summarise(**arguments())
+    assert found["arms"]["loro"]["best"]["mean"] == 200 and found["statistics"]["best"].startswith("the best")
+    text = tables.render_markdown(found)
+    assert (
+        "| arm | best evaluation, IQM [95 %] | cumulative return" in text and "Best: at 195 or not." in text
+    )
+    assert [c["metric"] for c in found["comparisons"]][:2] == ["best", "cumulative_return"]
+    outputs.write(found, tmp_path)
+    assert (
+        (tmp_path / "tables" / "arms.csv")
+        .read_text()
+        .startswith("arm,diverged,episodes,best_iqm,best_iqm_low,")
+    )
+
+
 def test_no_partial_file_is_left(tmp_path: pathlib.Path) -> None:
-    summary.write(summary.summarise(**arguments()), tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["summary.json", "summary.md"]
+    outputs.write(summary.summarise(**arguments()), tmp_path)
+    names = [f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "tex")]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        *names,
+        "summary.json",
+        "summary.md",
+    ]

@@ -339,6 +339,20 @@ def test_names_are_resolved(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatc
         dataset.resolve("nonsense", environment)
 
 
+def test_ones_own_episodes_come_before_shipped_ones(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "SHIPPED", folder.parent.parent)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    own = pathlib.Path("results") / "episodes" / folder.parent.name
+    (own / "mine").mkdir(parents=True)
+    assert dataset.resolve("mine", folder.parent.name) == own / "mine"
+    assert dataset.resolve("sentinel", folder.parent.name) == folder
+    (own / "sentinel").mkdir()
+    assert dataset.resolve("sentinel", folder.parent.name) == own / "sentinel"
+
+
 @pytest.mark.parametrize(
     ("share", "says"),
     [(1, "100 %"), (1.0, "100 %"), (0.123456, "12.3 %"), (0.05, "5 %"), (0.0499, ""), (0, "")],

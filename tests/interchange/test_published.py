@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loro_jax import files
 from loro_jax.errors import command
 from loro_jax.interchange.published import blocks, compare, main
-from loro_jax.running import results
 
 
 def test_blocks_are_means_of_whole_blocks() -> None:
@@ -41,17 +41,17 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     folder = tmp_path / "run"
     folder.mkdir()
     curve = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 2, np.nan, np.nan]])
-    results.write_npz(folder / "curves.npz", {"pure_rl": curve, "env_steps": np.arange(4)})
-    results.write_npz(folder / "details.npz", {})
-    results.write_json(folder / "run.json", {"identity": {}})
-    results.write_json(folder / "summary.json", {"random_return": 7.0})
+    files.write_npz(folder / "curves.npz", {"pure_rl": curve, "env_steps": np.arange(4)})
+    files.write_npz(folder / "details.npz", {})
+    files.write_json(folder / "run.json", {"identity": {}})
+    files.write_json(folder / "summary.json", {"random_return": 7.0})
     return folder
 
 
 @pytest.fixture
 def study(tmp_path: pathlib.Path) -> pathlib.Path:
     """Two published runs of four chunks."""
-    results.write_npz(tmp_path / "study.npz", {"online": np.ones((2, 4)), "short": np.ones((2, 2))})
+    files.write_npz(tmp_path / "study.npz", {"online": np.ones((2, 4)), "short": np.ones((2, 2))})
     return tmp_path / "study.npz"
 
 
@@ -68,7 +68,7 @@ def test_a_diverged_seed_counts_as_random_play_and_is_named(
     assert (status, err) == (0, "")
     assert "1 of our seeds diverged: from there on they count as the random policy's return" in out
     assert f"{(3.5 + 3.5 + 7) / 3:.3f}" in out
-    results.write_npz(run / "details.npz", {"flat/random_policy": np.array([8.0, 12.0])})  # comes first
+    files.write_npz(run / "details.npz", {"flat/random_policy": np.array([8.0, 12.0])})  # comes first
     assert f"{(3.5 + 3.5 + 10) / 3:.3f}" in ask(capsys, run, study, "--block", 2)[1]
     # What is compared ends before the seed diverged:
     assert "diverged" not in ask(capsys, run, study, "--key", "short", "--block", 2)[1]
@@ -82,9 +82,9 @@ def damage(name: str, what: Any) -> Any:
         elif isinstance(what, bytes):
             path.write_bytes(what)
         elif isinstance(what, dict) and name.endswith(".npz"):
-            results.write_npz(path, what)
+            files.write_npz(path, what)
         else:
-            results.write_json(path, what)
+            files.write_json(path, what)
 
     return does
 
@@ -142,6 +142,6 @@ def test_files_of_several_lengths_are_refused(
     capsys: pytest.CaptureFixture[str], run: pathlib.Path, study: pathlib.Path
 ) -> None:
     other = study.with_name("other.npz")
-    results.write_npz(other, {"online": np.ones((1, 3))})
+    files.write_npz(other, {"online": np.ones((1, 3))})
     status, _, err = ask(capsys, run, study, other)
     assert status == 2 and "differ in length (4, 3 chunks)" in err and err.count("\n") == 1

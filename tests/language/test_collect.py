@@ -258,6 +258,19 @@ def test_a_collection_says_how_far_it_is(
     assert "so far" not in printed.out and " of 2 episodes" not in printed.out
 
 
+def test_episodes_go_below_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, gguf: pathlib.Path
+) -> None:
+    """Not into an installed package, where the shipped ones may lie."""
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Parrot)
+    monkeypatch.setattr(Parrot, "asked", 0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command(lambda: collect.main(["--model", str(gguf), "--episodes", "1"])) == 0
+    assert dataset.resolve("tiny-cot", "cartpole") == pathlib.Path("results/episodes/cartpole/tiny-cot")
+    assert (tmp_path / "elsewhere/results/episodes/cartpole/tiny-cot/card.json").exists()
+
+
 def test_a_jax_without_a_cpu_plays_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, gguf: pathlib.Path
 ) -> None:

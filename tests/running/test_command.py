@@ -20,7 +20,8 @@ from loro_jax.analysis import figures
 from loro_jax.data import episodes
 from loro_jax.data.episodes import Episodes
 from loro_jax.errors import UserError
-from loro_jax.running import experiment, results
+from loro_jax.records import results
+from loro_jax.running import experiment
 from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
 from loro_jax.types import Transition
@@ -214,7 +215,14 @@ def curves(out: pathlib.Path) -> dict[str, np.ndarray]:
 def test_every_output_is_there_and_nothing_else(finished: pathlib.Path) -> None:
     names = set(contents(finished))
     figures = {name for name in names if name.startswith("figures")}
-    assert names - figures == {"curves.npz", "details.npz", "run.json", "summary.json", "summary.md"}
+    tables = {
+        f"tables/{n}{r}.{s}"
+        for n in ("arms", "comparisons")
+        for r in ("", "_llm_free")
+        for s in ("csv", "tex")
+    }
+    assert names - figures - tables == {"curves.npz", "details.npz", "run.json", "summary.json", "summary.md"}
+    assert tables <= names
     stems = {kind: {pathlib.Path(n).stem for n in figures if n.endswith(kind)} for kind in (".png", ".pdf")}
     assert stems[".png"] and stems[".png"] == stems[".pdf"]
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population, assert_same
 
+from loro_jax import files
 from loro_jax.errors import UserError
-from loro_jax.running import results
-from loro_jax.running.results import write_json
+from loro_jax.files import write_json
 from loro_jax.running.store import Store
 from loro_jax.training.phases import Fit, Forget, Interact, Load
 from loro_jax.training.population import Progress, train
@@ -99,7 +99,7 @@ unraisable = pytest.mark.filterwarnings(
 )
 
 
-def files(step: pathlib.Path) -> list[pathlib.Path]:
+def files_of(step: pathlib.Path) -> list[pathlib.Path]:
     return sorted((f for f in step.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
 
 
@@ -112,17 +112,17 @@ def invert(file: pathlib.Path) -> None:
 
 
 def cut_short(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         halve(file)
 
 
 def garble(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         invert(file)
 
 
 def blank(step: pathlib.Path) -> None:
-    for file in files(step):
+    for file in files_of(step):
         file.write_bytes(b"")
 
 
@@ -169,7 +169,7 @@ def test_one_damaged_file_never_gives_wrong_numbers(
 ) -> None:
     """The largest file may hold bytes that nothing refers to: then the newest checkpoint is still good."""
     interrupted(population, tmp_path, after=5)
-    damage(files(tmp_path / "checkpoints" / "loro" / "5")[-1])
+    damage(files_of(tmp_path / "checkpoints" / "loro" / "5")[-1])
     begun, end = resume(population, tmp_path)
     assert begun in (4, 5)
     assert_same(end.runs, uninterrupted.runs)
@@ -481,7 +481,7 @@ def test_no_flipped_bit_of_a_checkpoint_is_taken_for_its_number(
     """Also where the file's own compression does not notice."""
     interrupted(population, tmp_path, after=5)
     step = tmp_path / "checkpoints" / "loro" / "5"
-    for index, file in enumerate(f for f in files(step) if f.stat().st_size > 200):
+    for index, file in enumerate(f for f in files_of(step) if f.stat().st_size > 200):
         flip(file, (index % 3 + 1) / 4)
     begun, end = resume(population, tmp_path)
     assert begun in (4, 5)
@@ -576,9 +576,9 @@ def test_whoever_locks_a_folder_that_is_removed_meanwhile_locks_the_new_one(
         flock(lock, how)
 
     monkeypatch.setattr(fcntl, "flock", removed)
-    lock = results.lock_folder(out)
+    lock = files.lock_folder(out)
     monkeypatch.undo()
     assert len(calls) == 2
     with pytest.raises(UserError, match="another run is writing"):
-        results.lock_folder(out)
+        files.lock_folder(out)
     os.close(lock)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loro_jax import files
 from loro_jax.errors import UserError
-from loro_jax.running import results
+from loro_jax.records import results
 from loro_jax.tasks import NAMES, load
 from studies import llm_policies
 
@@ -74,7 +75,7 @@ def test_the_command_writes_its_report(copied: pathlib.Path, tmp_path: pathlib.P
     assert f"`{PLAIN}` (30)" in out.read_text() and "| cot | no |" in out.read_text()
     assert out.read_text() == llm_policies.markdown(found)
     names = ["report.md", "report.pdf", "report.png"]
-    assert found["files"] == {name: results.digest(out.parent / name) for name in names}
+    assert found["files"] == {name: files.digest(out.parent / name) for name in names}
     assert sorted(p.name for p in out.parent.iterdir()) == ["report.json", *names]
 
 
@@ -98,8 +99,8 @@ def test_a_report_that_cannot_be_drawn_leaves_the_old_one(
 
 def test_two_reports_are_written_side_by_side(tmp_path: pathlib.Path) -> None:
     with results.report(tmp_path / "a") as one, results.report(tmp_path / "b") as two:
-        results.write_json(one.with_suffix(".json"), {})
-        results.write_json(two.with_suffix(".json"), {})
+        files.write_json(one.with_suffix(".json"), {})
+        files.write_json(two.with_suffix(".json"), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
 
 

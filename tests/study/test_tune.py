@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.errors import command
-from loro_jax.running import experiment, results
+from loro_jax.running import experiment
 from loro_jax.tasks import load
 from loro_jax.training import population
 from studies import tune
@@ -40,7 +40,7 @@ def test_a_diverged_row_can_be_saved(
 
     monkeypatch.setattr(population, "train", trained)
     row = tune._score(load("cartpole"), load("cartpole").protocol("standard"), 2, 101)
-    results.write_json(tmp_path / "rows.json", row)
+    files.write_json(tmp_path / "rows.json", row)
     if finite:
         assert row["cumulative_return_mean"] == 1500 and "diverged" not in row
         return

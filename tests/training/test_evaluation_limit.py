@@ -15,10 +15,12 @@ import pytest
 from environments import SENTINEL_LIMIT, Sentinel, probe
 
 from benchmarks import suite
+from loro_jax import files
 from loro_jax.agents import DDQN
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER
-from loro_jax.running import estimate, experiment, identity, results
+from loro_jax.records import identity
+from loro_jax.running import estimate, experiment
 from loro_jax.tasks import load
 from loro_jax.tasks.pong import WHOLE_GAME
 from loro_jax.tasks.pong.rules import FRAMES, frame, lead, observation, reference, start
@@ -131,9 +133,9 @@ def test_the_random_policy_plays_under_the_evaluations_limit(tmp_path: pathlib.P
 
     folder = tmp_path / "pong" / "paper@1"
     folder.mkdir(parents=True)
-    results.write_json(folder / "run.json", {"identity": ready.identity})
-    results.write_npz(folder / "curves.npz", {"pure_rl": np.zeros((2, 3)), "env_steps": np.arange(3)})
-    results.write_npz(folder / "details.npz", {})
+    files.write_json(folder / "run.json", {"identity": ready.identity})
+    files.write_npz(folder / "curves.npz", {"pure_rl": np.zeros((2, 3)), "env_steps": np.arange(3)})
+    files.write_npz(folder / "details.npz", {})
     task = suite.saved(PONG, suite.Options(protocol="paper", out=tmp_path))
     np.testing.assert_array_equal(task.flat["random_policy"], line)
     assert task.high == 21

@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 
 from loro_jax.analysis.aggregate import divergence
-from loro_jax.analysis.figures import WIDTH, look, style
+from loro_jax.analysis.figures.style import WIDTH, footer, look, page, paths
 
 SHOWN = 0.6  # share of the vertical step between two arms that their two markers take
 
 
 def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draws `suite.json`'s content into `stem`.png and .pdf -> their paths."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
     arms = list(found["arms"])
-    with style():
-        figure = Figure(figsize=(2 * WIDTH, 4.75), layout="constrained")
-        FigureCanvasAgg(figure)
+    with page(stem, 2 * WIDTH, 4.75) as figure:
         (iqm, profile), (improvement, each) = figure.subplots(2, 2, width_ratios=(1, 1.2))
         _iqm(iqm, found, arms)
         _profile(profile, found, arms)
@@ -41,22 +35,15 @@ def draw(found: Mapping[str, Any], protocol: str, stem: pathlib.Path) -> list[pa
         # Above the panels, in two rows: inside, some runs would always lie under it.
         columns = math.ceil(len(handles) / 2)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.5)
-        footer = (
+        text = (
             f"{len(found['benchmarks'])} environments: {', '.join(found['benchmarks'])};"
             f" {found['seeds']} seeds each; protocol '{protocol}'; scores: 0 random policy, 1 best known"
             " return; 95 % intervals, bootstrap stratified by environment"
         )
         if phrases := divergence(found):
-            footer += f"; diverged: {'; '.join(phrases)}"
-        figure.supxlabel(
-            textwrap.fill(footer, 185), size=5.3, color="#555555", x=0.01, ha="left", parse_math=False
-        )
-        written = []
-        for suffix in (".png", ".pdf"):
-            metadata: dict[str, Any] = {"CreationDate": None} if suffix == ".pdf" else {}
-            figure.savefig(stem.with_suffix(suffix), metadata=metadata)
-            written.append(stem.with_suffix(suffix))
-    return written
+            text += f"; diverged: {'; '.join(phrases)}"
+        footer(figure, textwrap.fill(text, 185), left=0.01)
+    return paths(stem)
 
 
 def _rows(axes: Any, arms: Sequence[str]) -> None:
@@ -85,10 +72,10 @@ def _iqm(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> None:
 
 def _profile(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> None:
     for i, arm in enumerate(arms):
-        style, p = look(arm, i), found["arms"][arm]["whole"]["profile"]
-        axes.plot(found["thresholds"], p["share"], color=style.colour, ls=style.line)
+        drawn, p = look(arm, i), found["arms"][arm]["whole"]["profile"]
+        axes.plot(found["thresholds"], p["share"], color=drawn.colour, ls=drawn.line)
         if np.isfinite(np.asarray(p["low"], np.float64)).all():
-            axes.fill_between(found["thresholds"], p["low"], p["high"], color=style.colour, alpha=0.15, lw=0)
+            axes.fill_between(found["thresholds"], p["low"], p["high"], color=drawn.colour, alpha=0.15, lw=0)
     axes.set(
         xlabel="normalised score, whole budget (t)", ylabel="share of runs above t", ylim=(0, 1),
         xlim=(found["thresholds"][0], found["thresholds"][-1]),
@@ -127,8 +114,8 @@ def _environments(axes: Any, found: Mapping[str, Any], arms: Sequence[str]) -> N
             axes.plot(x, value["mean"], "o", color=colour, ms=2.6)
     for k, name in enumerate(names):
         if (score := found["policies"]["llm_policy"].get(name)) is not None:
-            style = look("llm_policy")
-            axes.plot((k - 0.4, k + 0.4), (score, score), color=style.colour, ls=style.line, lw=1)
+            drawn = look("llm_policy")
+            axes.plot((k - 0.4, k + 0.4), (score, score), color=drawn.colour, ls=drawn.line, lw=1)
     axes.set_xticks(range(len(names)), [n.replace("_", "\n") for n in names], size=5.6)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="mean normalised score,\nwhole budget", xlim=(-0.5, len(names) - 0.5))

@@ -1,0 +1,330 @@
+"""The suite from Python: run arms on a task, read a run back, play a trained policy.
+
+A command and a call with the same settings and the same number of devices give the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from loro_jax import files, keys
+from loro_jax.analysis import statistics, tables
+from loro_jax.analysis.named import NamedArray
+from loro_jax.errors import UserError
+from loro_jax.records import identity, results
+from loro_jax.running import command, experiment, machine, policies
+from loro_jax.running.store import Nowhere, Store
+from loro_jax.tasks import Environment, Task, load
+from loro_jax.tasks.rollout import rollouts
+from loro_jax.training.arms import Sentence
+from loro_jax.types import Agent
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        task: the task's name.
+        returns: learning curves with prior data charged, over arm, seed and env_steps; NaN where a seed has
+            diverged.
+        free: the same with prior data free: evaluations are counted from the start of online training, and
+            every arm is cut to the common length.
+        flat: by policy that does not learn, its episode returns, (episodes,).
+        summary: every number of the tables, as `summary.json` has it.
+        run: what ran: identity, versions, device, seconds.
+    """
+
+    task: str
+    returns: NamedArray
+    free: NamedArray
+    flat: Mapping[str, np.ndarray]
+    summary: Mapping[str, Any]
+    run: Mapping[str, Any]
+    _saved: results.Saved = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Result({self.task}, {self.summary['protocol']}, {self.returns.shape})"
+
+    def __str__(self) -> str:
+        """The tables, as `summary.md` has them."""
+        return tables.render_markdown(self.summary)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+    def compare(
+        self, arm: str, baseline: str = "pure_rl", metric: str = "cumulative_return"
+    ) -> statistics.Contrast:
+        """One arm against another, paired by seed: difference, probability of improvement, their 95 %
+        intervals, and the p-value of a sign-flip test, not corrected.
+
+        Raises:
+            UserError: an arm or a metric that the run does not have.
+
+        >>> short = run("frozen_lake", ("pure_rl", "mix"), seeds=2, budget=2000, progress=False)
+        >>> 0 <= short.compare("mix", "pure_rl").improvement <= 1
+        True
+        """
+        from loro_jax.analysis.metrics import METRICS
+
+        arms = self._saved.curves
+        for name in (arm, baseline):
+            if name not in arms:
+                raise UserError(f"no learning arm is called '{name}'; there are: {', '.join(arms)}")
+        known = {m.name: m for m in METRICS if not m.needs_threshold or self.summary["threshold"] is not None}
+        if metric not in known:
+            raise UserError(f"no metric is called '{metric}'; there are: {', '.join(known)}")
+        measured, steps = known[metric], np.asarray(self._saved.env_steps, np.float64)
+        values, ranks = [], []
+        for name in (arm, baseline):
+            curve, lost = statistics.filled(arms[name], self.summary["random_return"])
+            values.append(measured.values(curve, lost, steps, self.summary["threshold"]))
+            ranks.append(measured.ranks(values[-1], lost))
+        return statistics.paired(
+            *values, seed=0, lower_is_better=measured.lower_is_better, ranks=(ranks[0], ranks[1]),
+            budget=float(steps[-1]) if measured.censored else np.inf,
+        )  # fmt: skip
+
+    def plot(self, figure: str = "learning_curves") -> Any:
+        """A `matplotlib.figure.Figure`, as `figures/` has it.
+
+        Raises:
+            UserError: there is no such figure, or it has nothing to show.
+
+        >>> short = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, progress=False)
+        >>> short.plot().get_size_inches()[0]
+        np.float64(3.4)
+        """
+        from loro_jax.analysis import figures
+
+        found = figures.Found(
+            self.summary, self._saved.curves, np.asarray(self._saved.env_steps, np.float64), self.flat,
+            self.summary["notes"]["prior_steps"], self._interval,
+        )  # fmt: skip
+        return figures.drawn(figures.named(figure), found)
+
+    @property
+    def _interval(self) -> int:
+        return int(identity.upgraded(self.run["identity"])["settings"]["schedule"]["eval_interval"])
+
+
+def run(
+    task: str | Task,
+    arms: Sequence[str | Sentence] | None = None,
+    *,
+    protocol: str = "",
+    seeds: int | None = None,
+    seed: int = 0,
+    episodes: str = "",
+    out: str | pathlib.Path | None = None,
+    resume: bool = False,
+    save_policies: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Result:
+    """Trains arms on a task, every seed in one jitted, vmapped program.
+
+    Args:
+        task: a `Task`, or what `load_task` takes.
+        arms: names, or functions of a `Plan` that give an `Arm`; all that there is prior data for if None.
+        protocol: settings to start from; by default the task's first, its newest version.
+        seeds: seeds of each arm; by default the task's number.
+        seed: the key that all keys are folded from.
+        episodes: LLM episodes, by name or folder; by default the task's.
+        out: folder for results, figures and checkpoints; None keeps nothing on disk.
+        resume: go on with an interrupted run in `out`.
+        save_policies: keep every seed's trained policy in `out` (`load_policy`).
+        progress: show a bar.
+        settings: settings of the protocol, by their names (`budget=4000, learning_rate=1e-3`), and `game`,
+            the game's parameters by name.
+
+    Raises:
+        UserError: something that the caller can mend, in one line.
+
+    >>> quick = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, learning_starts=50, progress=False)
+    >>> quick.returns.shape
+    {'arm': 1, 'seed': 2, 'env_steps': 2}
+    """
+    machine.start()  # before a game is made
+    found = load(task)
+    keys.check(seed)
+    chosen = found.protocol(protocol).replace(**settings)
+    if arms is None:
+        arms = command.named("all", chosen, bool(episodes or found.episodes))
+    count = found.seeds if seeds is None else seeds
+    if count < 1:
+        raise UserError(f"seeds must be at least 1, got {count}")
+    ready = experiment.prepare_experiment(found, chosen, tuple(arms), count, seed, episodes)
+    ready = dataclasses.replace(ready, save_policies=save_policies)
+    console = Console(stderr=True, highlight=False, quiet=not progress)
+    if out is None:
+        if save_policies or resume:
+            raise UserError("save_policies and resume need a folder: give out=FOLDER")
+        return _result(ready, *_trained(ready, Nowhere(), console))
+    folder = pathlib.Path(out)
+    with Store(folder, ready.identity, resume, machine.computed_on()) as store:
+        if not store.complete:
+            result, seconds = _trained(ready, store, console)
+            command.save(ready, result, command.summarise(ready, result), seconds, folder)
+            store.clear()
+    return read(folder)
+
+
+def _trained(
+    ready: experiment.Experiment, store: Any, console: Console
+) -> tuple[results.Result, dict[str, float]]:
+    try:
+        return experiment.run(ready, store, console)
+    except experiment.Interrupted:
+        raise KeyboardInterrupt from None
+
+
+def _result(ready: experiment.Experiment, found: results.Result, seconds: dict[str, float]) -> Result:
+    ran = {
+        "identity": found.identity,
+        "source": ready.task.source,
+        **machine.provenance(),
+        "seconds": seconds,
+    }
+    saved = results.Saved(ran, found.curves, found.env_steps, results.details(found))
+    return _of(saved, command.summarise(ready, found))
+
+
+def read(folder: str | pathlib.Path) -> Result:
+    """A finished run, as a command or `run` left it in `folder`.
+
+    Raises:
+        UserError: there is none, or a file is damaged or not the run's.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=folder, progress=False)
+    >>> read(folder).returns.sel(arm="pure_rl").shape
+    {'seed': 2, 'env_steps': 2}
+    """
+    folder = pathlib.Path(folder)
+    try:
+        return _of(results.read(folder), files.read_json(folder / "summary.json"))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+
+
+def _of(saved: results.Saved, summary: Mapping[str, Any]) -> Result:
+    free = saved.group("llm_free")
+    return Result(
+        task=str(summary["benchmark"]),
+        returns=_curves(saved.curves, saved.env_steps),
+        free=_curves(free, saved.env_steps[: min((c.shape[1] for c in free.values()), default=0)]),
+        flat=saved.group("flat"),
+        summary=summary,
+        run=saved.run,
+        _saved=saved,
+    )
+
+
+def _curves(curves: Mapping[str, np.ndarray], env_steps: np.ndarray) -> NamedArray:
+    shape = (0, 0, len(env_steps))
+    values = np.stack(list(curves.values())) if curves else np.zeros(shape, np.float32)
+    axes = {"arm": list(curves), "seed": list(range(values.shape[1])), "env_steps": env_steps.tolist()}
+    return NamedArray(values, axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A trained policy of one seed: call it with an observation.
+
+    Attributes:
+        task: what it was trained on.
+        environment: the game.
+        agent: what acts.
+        state: the numbers that it acts by.
+    """
+
+    task: Task
+    environment: Environment
+    agent: Agent
+    state: Any
+
+    def __call__(self, obs: Any) -> np.ndarray:
+        """The greedy action in an observation (*obs,), or in many, (N, *obs) -> (*action,) or (N, *action).
+
+        Raises:
+            ValueError: observations of another shape.
+        """
+        obs, shape = np.asarray(obs, np.float32), self.environment.observation_shape
+        if obs.shape == shape:
+            return np.asarray(self.agent.act(self.state, jax.numpy.asarray(obs)))
+        if obs.shape[1:] != shape:
+            raise ValueError(f"observations have shape {shape}, or (N, *{shape}); got {obs.shape}")
+        return np.asarray(jax.vmap(lambda o: self.agent.act(self.state, o))(jax.numpy.asarray(obs)))
+
+    def play(self, episodes: int = 100, seed: int = 0) -> np.ndarray:
+        """Undiscounted returns of greedy episodes, (episodes,)."""
+
+        def act(obs: jax.Array, key: jax.Array) -> jax.Array:
+            return self.agent.act(self.state, obs)
+
+        each = jax.vmap(lambda index: keys.draw(keys.member(seed, index), keys.Purpose.EVALUATE))
+        return np.asarray(rollouts(self.environment, act, each(jax.numpy.arange(episodes)))[0])
+
+
+def load_policy(
+    folder: str | pathlib.Path, arm: str, seed: int = 0, task: str | Task | None = None
+) -> Policy:
+    """A policy that a run with `--save-policies` kept.
+
+    Args:
+        folder: the run's.
+        arm: which arm's.
+        seed: which seed's, counted from 0.
+        task: the task, where the run's own name of it does not lead there from here.
+
+    Raises:
+        UserError: no policies were kept, or not of this arm or seed, or they do not fit the task.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = run(
+    ...     "frozen_lake", ("pure_rl",), seeds=2, budget=400, out=folder, save_policies=True, progress=False
+    ... )
+    >>> policy = load_policy(folder, "pure_rl", seed=1)
+    >>> policy.play(episodes=5).shape
+    (5,)
+    """
+    folder = pathlib.Path(folder)
+    try:
+        saved = results.read(folder)
+        kept = files.read_npz(folder / results.POLICIES)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; run with --save-policies") from None
+    arms = list(dict.fromkeys(name.split("/", 1)[0] for name in kept))
+    if arm not in arms:
+        raise UserError(f"{folder}: has no policies of '{arm}'; it has {', '.join(arms)}")
+    arrays = {k.split("/", 1)[1]: v for k, v in kept.items() if k.split("/", 1)[0] == arm}
+    count = len(next(iter(arrays.values())))
+    if not 0 <= seed < count:
+        raise UserError(f"{folder}: has seeds 0 to {count - 1} of {arm}, not {seed}")
+    ran = identity.upgraded(saved.run["identity"])
+    found = load(task if task is not None else saved.run.get("source") or ran["task"])
+    protocol = identity.protocol_of(ran)
+    env = found.under(protocol)
+    agent = protocol.agent.for_game(env.action_space, env.magnitudes)
+    like = jax.eval_shape(partial(_initial, agent, env), jax.random.key(0))
+    try:
+        state = policies.rebuilt(like, arrays, seed)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}; was {arm} trained with an agent of its own?") from None
+    return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state)
+
+
+def _initial(agent: Any, env: Environment, key: jax.Array) -> Any:
+    return agent.policy(agent.init(key, env.observation_shape, env.action_space))

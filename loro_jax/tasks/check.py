@@ -1,0 +1,329 @@
+"""What is wrong with a task, in words, for whoever writes one: `python -m loro_jax.check FILE.py:NAME`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loro_jax.errors import UserError
+from loro_jax.spaces import Discrete
+from loro_jax.tasks.base import Environment, Task
+
+EPISODES = 64
+STEPS = 2000
+"""Steps of a check's episodes at most."""
+LARGE = 10.0
+"""Observations beyond this are far from one, which networks learn badly from."""
+
+
+class Finding(NamedTuple):
+    """One line of a check. A `problem` keeps the task from running or makes its results wrong; a `note` is
+    worth knowing; `ok` says what was looked at."""
+
+    kind: Literal["problem", "note", "ok"]
+    says: str
+
+
+def problem(says: str) -> Finding:
+    return Finding("problem", says)
+
+
+def note(says: str) -> Finding:
+    return Finding("note", says)
+
+
+def ok(says: str) -> Finding:
+    return Finding("ok", says)
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """Episodes of a uniform policy: observations (E, T + 1, *obs), actions (E, T, *action), rewards,
+    terminated and truncated (E, T), and which steps were played, bool (E, T)."""
+
+    obs: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    played: np.ndarray
+
+    @property
+    def visited(self) -> np.ndarray:
+        """Observations in which an action was taken, (N, *obs)."""
+        return self.obs[:, :-1][self.played]
+
+    @property
+    def returns(self) -> np.ndarray:
+        return np.where(self.played, self.rewards, 0.0).sum(axis=1)
+
+
+def check_task(task: Task) -> list[Finding]:
+    """Everything that can be said of `task` without training, in the order in which to mend it.
+
+    >>> from loro_jax.tasks import load
+    >>> [finding for finding in check_task(load("frozen_lake")) if finding.kind == "problem"]
+    []
+    """
+    findings: list[Finding] = []
+    try:
+        env = task.environment()
+    except Exception as error:
+        return [problem(f"the game cannot be made: {_why(error)}")]
+    findings += _rules(env)
+    if any(f.kind == "problem" for f in findings):
+        return findings
+    played = play(env)
+    findings += [*_episodes(env, played), *_levels(env, played), *_words(task, env, played)]
+    findings += [*_reference(task, env, played), *_restore(task, env, played), *_protocols(task, env)]
+    return findings
+
+
+def _why(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerBoolConversionError):
+        return (
+            "a Python `if`, `while`, `int()` or `and` depends on an array; inside JAX write jnp.where,"
+            f" jax.lax.while_loop and `&` ({text[:120]})"
+        )
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _rules(env: Environment) -> Iterator[Finding]:
+    """Whether reset and step can be compiled, and give what the suite needs."""
+    key = jax.random.key(0)
+    try:
+        space = env.action_space
+        shape = env.observation_shape
+    except Exception as error:
+        yield problem(f"its spaces cannot be read: {_why(error)}")
+        return
+    if env.limit < 1:
+        yield problem(f"its limit is {env.limit}; an episode needs at least one step")
+        return
+    try:
+        obs, state = jax.eval_shape(env.reset, key)
+    except Exception as error:
+        yield problem(f"reset cannot be compiled: {_why(error)}")
+        return
+    if obs.shape != shape:
+        yield problem(f"reset gives an observation of shape {obs.shape}; the game declares {shape}")
+    action = jax.ShapeDtypeStruct(space.shape, space.dtype)
+    try:
+        after, later, reward, terminated, _ = jax.eval_shape(env.step, key, state, action)
+    except Exception as error:
+        yield problem(f"step cannot be compiled: {_why(error)}")
+        return
+    if after.shape != shape:
+        yield problem(f"step gives an observation of shape {after.shape}; the game declares {shape}")
+    for name, value in (("reward", reward), ("terminated", terminated)):
+        if value.shape != ():
+            yield problem(f"step's {name} has shape {value.shape}; one number is needed, ()")
+    if (different := _structure(state, later)) is not None:
+        yield problem(
+            f"step changes the form of the state ({different}): a compiled loop needs the same shapes and"
+            " types before and after; write jnp.int32(0), jnp.float32(0.0) in reset where step gives these",
+        )
+    else:
+        yield ok(f"observations {shape}, actions {space}, limit {env.limit}; reset and step compile")
+
+
+def _structure(before: Any, after: Any) -> str | None:
+    a, b = (str(jax.tree.structure(x)) for x in (before, after))
+    if a != b:
+        return f"{a} becomes {b}"[:200]
+    leaves = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    for (path, x), y in leaves:
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
+            return f"{jax.tree_util.keystr(path)} is {x.dtype}{x.shape} and becomes {y.dtype}{y.shape}"
+    return None
+
+
+def play(env: Environment, episodes: int = EPISODES) -> Played:
+    """Uniform episodes, side by side, to their end or `STEPS`."""
+    steps = min(env.limit, STEPS)
+
+    def episode(key: jax.Array) -> tuple[Any, ...]:
+        def move(carry: Any, t: jax.Array) -> tuple[Any, Any]:
+            state, going = carry
+            act, step = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
+            action = env.action_space.sample(act)
+            obs, state, reward, terminated, truncated = env.step(step, state, action)
+            rows = (obs, action, reward, terminated, truncated, going)
+            return (state, going & ~(terminated | truncated)), rows
+
+        obs, state = env.reset(jax.random.fold_in(key, 0))
+        state = jax.tree.map(jnp.asarray, state)
+        _, rows = jax.lax.scan(move, (state, jnp.bool_(True)), jnp.arange(1, steps + 1))
+        return obs, rows
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(episodes))
+    first, (obs, *rest) = jax.tree.map(np.asarray, jax.jit(jax.vmap(episode))(keys))
+    return Played(np.concatenate([first[:, None], obs], axis=1), *rest)
+
+
+def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
+    lengths = p.played.sum(axis=1)
+    seen, rewards = p.obs[:, 1:][p.played], p.rewards[p.played]
+    for name, values in (("observation", seen), ("reward", rewards)):
+        if not np.isfinite(values).all():
+            yield problem(f"uniform play meets a {name} that is infinite or NaN")
+            return
+    ended = (p.terminated & p.played).any(axis=1)
+    cut = (p.truncated & p.played).any(axis=1)
+    limit = min(env.limit, STEPS)
+    if (~ended & ~cut & (lengths < limit)).any() or (env.limit <= STEPS and (~ended & ~cut).any()):
+        yield problem(f"episodes go on past their limit of {env.limit} steps")
+    yield ok(
+        f"uniform play, {len(lengths)} episodes: {lengths.mean():.4g} steps, return"
+        f" {p.returns.mean():.4g} +- {p.returns.std(ddof=1):.2g} (SD); {ended.mean():.0%} terminated,"
+        f" {cut.mean():.0%} reached the limit",
+    )
+    if not (rewards != rewards[:1]).any():
+        yield note(f"every reward of uniform play was {rewards[0]:g}: nothing to learn was seen")
+    if env.states:
+        if (seen.sum(axis=-1) != 1).any():
+            yield problem(f"an observation is not from 0 to {env.states - 1} (states={env.states})")
+    elif seen.size and np.abs(seen).max() > LARGE and not env.magnitudes:
+        yield note(
+            f"observations reach {np.abs(seen).max():.4g}: networks learn better near one; give"
+            " magnitudes, and run with --normalise-observations",
+        )
+    if env.magnitudes and (len(env.magnitudes),) != env.observation_shape:
+        yield problem(
+            f"magnitudes has {len(env.magnitudes)} entries; observations are {env.observation_shape}",
+        )
+    elif env.magnitudes and min(env.magnitudes) <= 0:
+        yield problem("magnitudes must be positive")
+
+
+def _levels(env: Environment, p: Played) -> Iterator[Finding]:
+    random = float(p.returns.mean())
+    if env.threshold is None:
+        yield note("no threshold: tables leave out the steps to it")
+    elif random >= env.threshold:
+        yield note(f"uniform play already has {random:.4g}, and the threshold is {env.threshold:g}")
+    if env.best is None:
+        yield note("no best known return: scores over several tasks cannot be scaled with this one")
+    else:
+        if env.threshold is not None and env.best < env.threshold:
+            yield problem(f"best is {env.best:g}, below the threshold of {env.threshold:g}")
+        if random >= env.best:
+            yield problem(f"uniform play has {random:.4g}, and best says {env.best:g}")
+
+
+def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
+    from loro_jax.language import prompts
+
+    if (words := task.words) is None:
+        yield note("no words: no language model can play it; arms without LLM episodes run")
+        return
+    texts: set[str] = set()
+    for obs in p.visited[:STEPS]:
+        try:
+            fields = words.fields(obs, [])
+        except Exception as error:
+            yield problem(f"words.fields fails on the observation {obs.tolist()}: {_why(error)}")
+            return
+        if set(fields) != set(words.names):
+            yield problem(f"words.fields gives {sorted(fields)}; words.names lists {sorted(words.names)}")
+            return
+        if wrong := [k for k, v in fields.items() if not isinstance(v, str)]:
+            yield problem(f"words.fields gives no text for {', '.join(wrong)}")
+            return
+        texts.add("|".join(fields[k] for k in sorted(fields)))
+    yield ok(f"{len(texts)} different descriptions in {min(len(p.visited), STEPS)} steps")
+    yield from _reader(words.reader, env)
+    names = prompts.available(task)
+    if not names:
+        yield problem("no prompts: give Task(prompts={'cot': TEXT}), or a folder of .txt files")
+    for name in names:
+        try:
+            prompt = prompts.load(task, name)
+        except UserError as error:
+            yield problem(str(error))
+            continue
+        asked = prompt.head + prompt.tail(words.fields(p.visited[0], []))
+        yield ok(f"prompt '{name}': {len(asked)} characters, {len(prompt.head)} of them the same always")
+    if names and not {"cot", "direct"} & set(names):
+        yield note(f"no prompt is called cot or direct: name one with --prompt {names[0]}")
+
+
+def _reader(reader: Any, env: Environment) -> Iterator[Finding]:
+    space = env.action_space
+    drawn = np.array([reader.random(n) for n in np.linspace(0, 2**31 - 1, 257).astype(np.int64)])
+    drawn = drawn.reshape(-1, *space.shape).astype(space.dtype)
+    if why := space.refuses(drawn):
+        yield problem(f"words.reader names actions that the game does not have: {why}")
+    if isinstance(space, Discrete) and hasattr(reader, "words"):
+        for i, word in enumerate(reader.words):
+            if reader.read(f"Action: {word}") != reader.action(i):
+                yield problem(f"words.reader does not read its own word '{word}'")
+        if missing := sorted(set(range(space.n)) - set(drawn.tolist())):
+            yield note(f"no word stands for the actions {missing}: a language model cannot take them")
+
+
+def _reference(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
+    from loro_jax.tasks import reference
+
+    if task.reference is None:
+        return
+    try:
+        wanted = reference.preferences(task, p.visited[:100])
+    except Exception as error:
+        yield problem(f"the reference policy fails: {_why(error)}")
+        return
+    space = env.action_space
+    shape = (min(100, len(p.visited)), space.n) if isinstance(space, Discrete) else (100, *space.shape)
+    if np.shape(wanted) != shape:
+        yield problem(f"the reference gives {np.shape(wanted)}; {shape} is needed")
+        return
+    if isinstance(space, Discrete) and not (wanted.dtype == bool and wanted.any(axis=1).all()):
+        yield problem("the reference must give a mask, bool, with at least one action in each row")
+        return
+    level = reference.returns(task, min(task.reference_episodes, 32)).mean()
+    found = ok if level > p.returns.mean() else note
+    yield found(f"the reference policy's return is {level:.4g}; uniform play has {p.returns.mean():.4g}")
+
+
+def _restore(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
+    if (restore := task.restore) is None:
+        return
+    rows = p.visited[:: max(1, len(p.visited) // 50)][:50]
+
+    def after(obs: jax.Array) -> Any:
+        return env.step(jax.random.key(0), restore(env, obs, jnp.int32(1)), _any(env))
+
+    shown = jax.jit(jax.vmap(after))
+    try:
+        if not np.isfinite(np.asarray(shown(rows)[0])).all():
+            yield problem("restore gives states from which a step is not finite")
+    except Exception as error:
+        yield problem(f"restore fails: {_why(error)}")
+
+
+def _any(env: Environment) -> jax.Array:
+    return env.action_space.sample(jax.random.key(1))
+
+
+def _protocols(task: Task, env: Environment) -> Iterator[Finding]:
+    try:
+        known = task.settings()
+    except UserError as error:
+        yield problem(str(error))
+        return
+    for name, protocol in known.items():
+        if protocol.name != name:
+            yield problem(f"the protocol '{protocol.name}' stands under the name '{name}'")
+        try:
+            task.under(protocol)
+            protocol.agent.for_game(env.action_space, env.magnitudes)
+        except UserError as error:
+            yield problem(f"protocol {name}: {error}")
+    tuned = "" if task.protocols else " (none of its own: untuned settings)"
+    yield ok(f"protocols: {', '.join(known)}{tuned}")

@@ -1,0 +1,172 @@
+"""`loro_jax.check` says in words what is wrong with a task, whatever it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import loro_jax as lj
+from loro_jax import check
+from loro_jax.tasks import NAMES, load
+from loro_jax.tasks.check import check_task
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+LADDER = f"{ROOT / 'examples' / 'ladder.py'}:TASK"
+PROMPT = 'You are in {place}.\nWrite "Action: left" or "Action: right".'
+
+
+def reset(key: Any) -> Any:
+    place = jax.random.randint(key, (), 0, 3)
+    return jnp.float32(place)[None], place
+
+
+def step(key: Any, place: Any, action: Any) -> Any:
+    place = jnp.clip(place + 2 * action - 1, 0, 5)
+    return jnp.float32(place)[None], place, jnp.where(place == 5, 1.0, -0.1), place == 5
+
+
+def task(reset: Any = reset, step: Any = step, words: Any = None, prompts: Any = None, **more: Any) -> lj.Task:
+    given: dict[str, Any] = {"observation_shape": (1,), "actions": lj.Discrete(2), "limit": 20} | more
+    others = {k: given.pop(k) for k in ("reference", "restore", "protocols") if k in given}
+    game = lj.environment(reset, step, **given)
+    return lj.Task("walk", game, words=words, prompts=prompts, **others)
+
+
+def words(describe: Any = lambda obs, life: {"place": str(int(obs[0]))}, **more: Any) -> lj.Description:
+    given: dict[str, Any] = {"names": ("place",), "reader": lj.Words(("left", "right"))} | more
+    return lj.Description(describe, **given)
+
+
+def problems(found: lj.Task) -> list[str]:
+    return [f.says for f in check_task(found) if f.kind == "problem"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_suites_own_tasks_are_sound(name: str) -> None:
+    assert problems(load(name)) == []
+
+
+def test_a_sound_task_with_words_has_no_problem() -> None:
+    found = check_task(task(words=words(), prompts={"cot": PROMPT}, threshold=0.5, best=0.8))
+    assert {f.kind for f in found} == {"ok"}, found
+    assert any("prompt 'cot'" in f.says for f in found)
+
+
+def branching(key: Any, place: Any, action: Any) -> Any:
+    return step(key, place, action) if place > 0 else step(key, place, action)
+
+
+def nan_later(key: Any, place: Any, action: Any) -> Any:
+    obs, after, reward, ended = step(key, place, action)
+    return obs, after, jnp.where(after == 4, jnp.nan, reward), ended
+
+
+def wider(key: Any, place: Any, action: Any) -> Any:
+    obs, after, reward, ended = step(key, place, action)
+    return jnp.concatenate([obs, obs]), after, reward, ended
+
+
+def lifts(key: Any, place: Any, action: Any) -> Any:
+    obs, after, reward, ended = step(key, place, action)
+    return obs, jnp.float32(after), reward, ended
+
+
+def two_rewards(key: Any, place: Any, action: Any) -> Any:
+    obs, after, reward, ended = step(key, place, action)
+    return obs, after, jnp.stack([reward, reward]), ended
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (task(step=branching), "a Python `if`, `while`, `int()` or `and` depends on an array"),
+        (task(step=nan_later), "uniform play meets a reward that is infinite or NaN"),
+        (task(step=wider), "step gives an observation of shape (2,); the game declares (1,)"),
+        (task(step=lifts), "step changes the form of the state"),
+        (task(step=two_rewards), "step's reward has shape (2,); one number is needed"),
+        (task(step=lambda key, place: None), "step cannot be compiled: TypeError"),
+        (task(reset=lambda key: 1 / 0), "reset cannot be compiled: ZeroDivisionError"),
+        (task(observation_shape=(3,)), "reset gives an observation of shape (1,); the game declares (3,)"),
+        (task(threshold=0.5, best=0.2), "best is 0.2, below the threshold of 0.5"),
+        (task(best=-50.0), "and best says -50"),
+        (task(magnitudes=(1.0, 2.0)), "magnitudes has 2 entries; observations are (1,)"),
+        (task(magnitudes=(0.0,)), "magnitudes must be positive"),
+        (task(words=words(), prompts={"cot": "Where? {room}"}), "unknown placeholder {room}"),
+        (task(words=words(), prompts={"cot": "Where?"}), "names no placeholder"),
+        (task(words=words(), prompts={}), "no prompts: give Task(prompts="),
+        (task(words=words(names=("place", "mood")), prompts={"cot": PROMPT}), "words.names lists"),
+        (task(words=words(lambda obs, life: {"place": 3}), prompts={"cot": PROMPT}), "no text for place"),
+        (task(words=words(lambda obs, life: 1 / 0), prompts={"cot": PROMPT}), "words.fields fails"),
+        (
+            task(words=words(reader=lj.Words(("a", "b", "c"))), prompts={"cot": PROMPT}),
+            "words.reader names actions that the game does not have: actions must be whole numbers from 0 to 1",
+        ),
+        (task(reference=lambda obs: np.zeros(3)), "the reference gives (3,)"),
+        (task(reference=lambda obs: np.zeros((len(obs), 2), bool)), "must give a mask, bool, with at least one"),
+        (task(reference=lambda obs: 1 / 0), "the reference policy fails: ZeroDivisionError"),
+        (task(restore=lambda env, obs, time: None), "restore fails"),
+        (
+            task(protocols={"a@1": lj.Protocol("b@1")}),
+            "the protocol 'b@1' stands under the name 'a@1'",
+        ),
+        (task(protocols={"a@1": lj.Protocol("a@1", agent=lj.SAC())}), "SAC cannot choose among Discrete(n=2)"),
+        (
+            lj.Task("walk", lambda: 1 / 0),  # type: ignore[arg-type,return-value]
+            "the game cannot be made: ZeroDivisionError",
+        ),
+    ],
+    ids=lambda x: x[:40] if isinstance(x, str) else "",
+)
+def test_what_is_wrong_is_said(broken: lj.Task, says: str) -> None:
+    found = problems(broken)
+    assert any(says in problem for problem in found), found
+    assert all("\n" not in problem for problem in found)
+
+
+def test_states_out_of_range_are_noticed() -> None:
+    def start(key: Any) -> Any:
+        return jnp.int32(0), jnp.int32(0)
+
+    def go(key: Any, place: Any, action: Any) -> Any:
+        place = place + action
+        return place, place, jnp.float32(0), place > 12
+
+    found = problems(task(start, go, observation_shape=(), states=4))
+    assert found == ["an observation is not from 0 to 3 (states=4)"]
+
+
+def test_notes_say_what_is_worth_knowing() -> None:
+    def far(key: Any, place: Any, action: Any) -> Any:
+        obs, after, reward, ended = step(key, place, action)
+        return 100 * obs, after, jnp.zeros_like(reward), ended
+
+    notes = " ".join(f.says for f in check_task(task(step=far)) if f.kind == "note")
+    for says in ("networks learn better near one", "nothing to learn was seen", "no words", "no threshold"):
+        assert says in notes
+
+
+def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sound task is trained for a moment, and ready; a broken one is not, with status 1."""
+    assert check.main([LADDER]) == 0
+    said = capsys.readouterr().out
+    assert "ddqn trains: two seeds return" in said and said.endswith("ladder: ready\n")
+    source = (ROOT / "examples" / "ladder.py").read_text()
+    (tmp_path / "broken.py").write_text(source.replace("climbed = rung +", "climbed = 1 / 0 +"))
+    assert check.main([f"{tmp_path / 'broken.py'}:TASK"]) == 1
+    said = capsys.readouterr().out
+    assert "problem: step cannot be compiled: ZeroDivisionError" in said and "to mend" in said
+
+
+def test_the_example_is_short_and_its_best_cannot_be_beaten() -> None:
+    """Four jumps are the shortest way, and three of them cost a twentieth each."""
+    assert len((ROOT / "examples" / "ladder.py").read_text().splitlines()) < 80
+    env = load(LADDER).environment()
+    assert env.best == pytest.approx(1 - 3 * 0.05)
+    with pytest.raises(lj.UserError, match="a task's name is lower-case"):
+        dataclasses.replace(load(LADDER), name="My Ladder")

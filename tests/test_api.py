@@ -1,0 +1,181 @@
+"""The suite from Python does what the commands do."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loro_jax as lj
+from loro_jax import rerun
+from loro_jax.errors import command
+from loro_jax.records import results
+from loro_jax.running.command import main
+from loro_jax.training.phases import Interact
+
+SMALL: dict[str, Any] = {
+    "budget": 3000, "hidden": (8,), "batch_size": 8, "fit_steps": 20, "learning_starts": 20, "eval_episodes": 1,
+}  # fmt: skip
+FLAGS = [word for k, v in SMALL.items() for word in (f"--{k.replace('_', '-')}", *map(str, v if k == "hidden" else [v]))]
+ARMS = ("pure_rl", "loro", "random_policy")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A small run by the command, its policies kept."""
+    out = tmp_path_factory.mktemp("api") / "run"
+    argv = ["--seeds", "2", "--arms", ",".join(ARMS), "--out", str(out), "--save-policies", *FLAGS]
+    assert main("cartpole", argv) == 0
+    return out
+
+
+def test_a_call_and_a_command_give_the_same_numbers(saved: pathlib.Path) -> None:
+    ours = lj.run("cartpole", ARMS, seeds=2, progress=False, **SMALL)
+    theirs = lj.read(saved)
+    np.testing.assert_array_equal(ours.returns.values, theirs.returns.values)
+    np.testing.assert_array_equal(ours.free.values, theirs.free.values)
+    assert ours.returns.axes == theirs.returns.axes
+    np.testing.assert_array_equal(ours.flat["random_policy"], theirs.flat["random_policy"])
+    assert ours.summary == theirs.summary
+    assert str(theirs) == (saved / "summary.md").read_text()
+    with np.load(saved / "curves.npz") as archive:
+        np.testing.assert_array_equal(theirs.returns.sel(arm="loro").values, archive["loro"])
+    assert theirs.returns.shape == {"arm": 2, "seed": 2, "env_steps": 15}
+
+
+def test_a_comparison_is_the_tables(saved: pathlib.Path) -> None:
+    result = lj.read(saved)
+    for row in result.summary["comparisons"]:
+        found = result.compare(row["arm"], row["baseline"], row["metric"])
+        assert found.difference == row["difference_mean"] and found.p_value == row["p_value"]
+        assert list(found.improvement_ci) == row["probability_of_improvement_ci95"]
+    with pytest.raises(lj.UserError, match="no learning arm is called 'random_policy'; there are: pure_rl, loro"):
+        result.compare("random_policy")
+    with pytest.raises(lj.UserError, match="no metric is called 'speed'; there are: cumulative_return"):
+        result.compare("loro", metric="speed")
+
+
+def test_a_figure_is_matplotlibs(saved: pathlib.Path) -> None:
+    figure = lj.read(saved).plot("probability_of_improvement")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["LORO"]
+    with pytest.raises(lj.UserError, match="no figure is called 'pie'; there are: learning_curves, main"):
+        lj.read(saved).plot("pie")
+
+
+def test_a_kept_policy_plays(saved: pathlib.Path) -> None:
+    """The last evaluation of a run is a greedy episode of the policy that is kept."""
+    from loro_jax import keys
+    from loro_jax.tasks.rollout import rollouts
+
+    result = lj.read(saved)
+    for seed in (0, 1):
+        policy = lj.load_policy(saved, "loro", seed)
+        obs = np.random.default_rng(seed).uniform(-0.1, 0.1, (5, 4)).astype(np.float32)
+        np.testing.assert_array_equal(policy(obs), [policy(o) for o in obs])
+        steps = 1200  # of learning online: the LLM's ten episodes take nine intervals of the fifteen
+        key = keys.draw(keys.member(0, seed), keys.Purpose.EVALUATE, steps)
+        first = __import__("jax").random.fold_in(key, 0)[None]
+        value = rollouts(policy.environment, lambda o, _: policy.agent.act(policy.state, o), first)[0]
+        assert float(value[0]) == result.returns.sel(arm="loro", seed=seed, env_steps=3000).values
+    with pytest.raises(ValueError, match="observations have shape"):
+        policy(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("arm", "seed", "says"),
+    [("mix", 0, "has no policies of 'mix'; it has pure_rl, loro"), ("loro", 2, "has seeds 0 to 1 of loro, not 2")],
+)
+def test_policies_that_are_not_there(saved: pathlib.Path, arm: str, seed: int, says: str) -> None:
+    with pytest.raises(lj.UserError, match=says):
+        lj.load_policy(saved, arm, seed)
+
+
+def test_a_run_is_kept_and_resumed(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "run"
+    first = lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=out, progress=False)
+    before = (out / "run.json").stat().st_mtime_ns
+    again = lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=out, resume=True, progress=False)
+    np.testing.assert_array_equal(first.returns.values, again.returns.values)
+    assert (out / "run.json").stat().st_mtime_ns == before
+    with pytest.raises(lj.UserError, match="budget 400 there, 600 here"):
+        lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=600, out=out, resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: lj.run("cartpole", ("loro", "lorro")), "no arm is called 'lorro'"),
+        (lambda: lj.run("cartpole", ("pure_rl",), seeds=0), "seeds must be at least 1, got 0"),
+        (lambda: lj.run("cartpole", ("pure_rl",), seed=-1), "--seed must lie between"),
+        (lambda: lj.run("cartpole", ("pure_rl",), budgets=3), "no setting is called 'budgets'; there are: budget"),
+        (lambda: lj.run("cartpole", ("pure_rl",), budget=3), "budget must be a multiple of 200"),
+        (lambda: lj.run("cartpole", ("pure_rl",), protocol="best"), "no protocol is called 'best'; there are"),
+        (lambda: lj.run("cartpole", ("pure_rl",), game={"x": 1}), "cartpole takes no parameter 'x'"),
+        (lambda: lj.run("cartpole", ("pure_rl",), save_policies=True), "need a folder: give out=FOLDER"),
+        (lambda: lj.run("tennis"), "no task is called 'tennis'; there are: cartpole"),
+        (lambda: lj.run("gymnax:Catch-bsuite", ("loro",)), "no LLM has played gymnax_catch_bsuite yet"),
+        (lambda: lj.read("nowhere"), "nowhere holds no finished run"),
+        (lambda: lj.load_policy("nowhere", "loro"), "run with --save-policies"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_can_mend_is_one_line(call: Any, says: str) -> None:
+    with pytest.raises(lj.UserError) as refused:
+        call()
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_arm_of_ones_own_stands_beside_the_suites() -> None:
+    def quick(plan: lj.Plan) -> lj.Arm:
+        agent = dataclasses.replace(plan.protocol.agent, learning_rate=1e-2)
+        return lj.Arm("quick", (Interact(plan.protocol.schedule.budget),), "a higher rate", agent=agent)
+
+    result = lj.run("cartpole", ("pure_rl", quick), seeds=2, progress=False, **SMALL | {"budget": 400})
+    assert result.returns.axes["arm"] == ["pure_rl", "quick"]
+    alone = lj.run("cartpole", ("pure_rl",), seeds=2, progress=False, **SMALL | {"budget": 400})
+    np.testing.assert_array_equal(result.returns.sel(arm=["pure_rl"]).values, alone.returns.values)
+
+
+def test_a_run_is_run_again_to_the_bit(saved: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = saved.with_name("again")
+    assert rerun.main([str(saved / "run.json"), "--out", str(again)]) == 0
+    assert "equal to the bit: 2 arms, 2 seeds" in capsys.readouterr().out
+    assert results.read(again).run["identity"] == results.read(saved).run["identity"]
+
+
+def test_a_run_again_says_what_is_in_its_way(saved: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, says in (
+        ([str(saved.parent / "none")], "no such file; name a run.json"),
+        ([str(saved), "--out", str(saved)], "is the run itself"),
+        ([str(saved), "--task", "pendulum"], "cannot choose among"),
+        ([str(saved), "--episodes", "smollm2-135m-instruct-hint"], "what can be run here is not what ran"),
+    ):
+        assert command(lambda argv=argv: rerun.main(argv)) == 2  # type: ignore[misc]
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1
+
+
+def test_the_package_is_light_until_it_is_used() -> None:
+    code = (
+        "import sys, loro_jax as lj; assert 'run' in dir(lj); heavy = {'jax', 'numpy', 'tyro'} & set(sys.modules);"
+        "print(sorted(heavy)); lj.Discrete; print('jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "True"]
+    with pytest.raises(AttributeError, match="has no attribute 'runn'"):
+        lj.runn  # noqa: B018
+
+
+def test_every_public_name_is_there_and_every_function_has_an_example() -> None:
+    assert sorted(lj.__all__) == sorted(lj.WHERE)
+    for name in lj.__all__:
+        found = getattr(lj, name)
+        assert found.__doc__, name
+        if callable(found) and not isinstance(found, type):
+            assert ">>>" in found.__doc__, f"{name} has no example"
+    for name in ("compare", "plot"):
+        assert ">>>" in (getattr(lj.Result, name).__doc__ or "")
