@@ -11,7 +11,8 @@ import pytest
 from loro_jax.agents import DDQN, SAC
 from loro_jax.data import episodes
 from loro_jax.language import play
-from loro_jax.running import command, experiment, identity
+from loro_jax.records import identity
+from loro_jax.running import command, experiment
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import NAMES, Task, load
 from loro_jax.training import arms
