@@ -108,7 +108,10 @@ def load(folder: pathlib.Path) -> Finished:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
     try:
-        identity = identities.upgraded(saved.run["identity"])
+        identity = identities.upgraded(saved.run.get("identity") or {})
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    try:
         level = summary.get("random_return")
         if (random := saved.group("flat").get("random_policy")) is not None:
             level = float(random.mean())

@@ -134,7 +134,7 @@ def _values() -> Floats:
     return q
 
 
-# Tuned for pure RL by `python -m studies.tune --benchmark cliff_walking` (results/tuning/). Of the 3
+# Tuned for pure RL by `python -m studies.tune --task cliff_walking` (results/tuning/). Of the 3
 # rows on 16 seeds (seed 102) this one is the best: -17,318 +- 2,227. Nothing was tuned for LORO: tau is the
 # study's, and fit_steps is a tenth of the budget, as in the study's CartPole.
 STANDARD = PAPER.replace(

@@ -136,7 +136,7 @@ def _values() -> Floats:
     return q
 
 
-# Tuned for pure RL by `python -m studies.tune --benchmark frozen_lake` (results/tuning/). Of the 12 rows
+# Tuned for pure RL by `python -m studies.tune --task frozen_lake` (results/tuning/). Of the 12 rows
 # on 24 seeds (seed 102) this one is the best: 61.2 +- 0.8. Nothing was tuned for LORO: tau is the study's,
 # and fit_steps is a tenth of the budget, as in the study's CartPole.
 STANDARD = PAPER.replace(

@@ -92,7 +92,7 @@ def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
     return EnvState(position=obs[0], velocity=obs[1], time=time)
 
 
-# Tuned for pure RL by `python -m studies.tune --benchmark mountain_car` (results/tuning/). Of the 2 rows
+# Tuned for pure RL by `python -m studies.tune --task mountain_car` (results/tuning/). Of the 2 rows
 # on 8 seeds (seed 102) this one is the best: -23,269 +- 475. Nothing was tuned for LORO: tau is the
 # study's, and fit_steps is a tenth of the budget, as in the study's CartPole.
 STANDARD = PAPER.replace(

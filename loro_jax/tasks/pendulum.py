@@ -105,7 +105,7 @@ def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
     return EnvState(theta=theta, theta_dot=obs[2], last_u=jnp.float32(0), time=time)
 
 
-# Tuned for pure RL by `python -m studies.tune --benchmark pendulum` (results/tuning/). Of the 2 rows on
+# Tuned for pure RL by `python -m studies.tune --task pendulum` (results/tuning/). Of the 2 rows on
 # 8 seeds (seed 102) this one scores -21,796 +- 769 and the best -21,754 +- 628 (discount 0.98, batch_size
 # 128): the cheaper of two finalists that score the same. Nothing was tuned for LORO: tau is the study's,
 # and fit_steps is a tenth of the budget, as in the study's CartPole.

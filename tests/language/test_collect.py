@@ -42,9 +42,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "says"),
     [
         (
-            ["--environment", "cartpol"],
-            "no environment is called 'cartpol'; there are: cartpole",
+            ["--task", "cartpol"],
+            "no task is called 'cartpol'; there are: cartpole",
         ),
+        (["--environment", "cartpol"], "no task is called 'cartpol'"),  # the flag's former name
+        (["--task", "gymnax:Catch-bsuite"], "gymnax_catch_bsuite has no words: no language model can play"),
         (["--prompt", "plane"], "no prompt 'plane' for cartpole; there are: cot, direct, hint, plain"),
         (["--candidates", "1"], "--candidates must be from 2 to 64"),
         (["--prompt", "direct"], "prompt 'direct' does not fit --mode cot: it begins the answer"),

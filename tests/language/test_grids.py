@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from loro_jax import tasks as environments
-from loro_jax.language import describe, grids, play, session
+from loro_jax.language import play, session
 from loro_jax.language.journal import Journal
 from loro_jax.language.policy import Attempt, Decision, Request
+from loro_jax.tasks import cliff_walking, frozen_lake, load
 from loro_jax.types import Transition
 
 LEFT, DOWN, RIGHT, UP = range(4)
@@ -30,7 +30,7 @@ def moved(
 
 
 def test_the_lake_without_memory() -> None:
-    assert grids.frozen_lake(cell(0), []) == {
+    assert frozen_lake.fields(cell(0), []) == {
         "row": "1",
         "column": "1",
         "down": "3",
@@ -38,44 +38,45 @@ def test_the_lake_without_memory() -> None:
         "around": "left: the edge, down: not seen yet, right: not seen yet, up: the edge",
         "seen": "none yet",
     }
-    assert grids.frozen_lake(cell(14), [])["around"].endswith("right: the goal, up: not seen yet")
+    assert frozen_lake.fields(cell(14), [])["around"].endswith("right: the goal, up: not seen yet")
 
 
 def test_the_lake_remembers_holes_and_safe_ice() -> None:
     life = [moved(0, RIGHT, 1), moved(1, DOWN, 5, terminated=True), moved(0, DOWN, 4)]
-    fields = grids.frozen_lake(cell(4), life)  # nobody has come back to the start
+    fields = frozen_lake.fields(cell(4), life)  # nobody has come back to the start
     assert fields["around"] == "left: the edge, down: not seen yet, right: a hole, up: not seen yet"
     assert fields["seen"] == "row 2 column 2"
-    assert grids.frozen_lake(cell(0), life)["around"].split(", ")[2] == "right: safe ice"
+    assert frozen_lake.fields(cell(0), life)["around"].split(", ")[2] == "right: safe ice"
 
 
 def test_reaching_the_goal_is_no_hole() -> None:
     life = [moved(14, RIGHT, 15, reward=1.0, terminated=True)]
-    assert grids.frozen_lake(cell(14), life)["seen"] == "none yet"
+    assert frozen_lake.fields(cell(14), life)["seen"] == "none yet"
 
 
 def test_the_cliff_is_remembered_where_it_was_stepped_on() -> None:
-    game = environments.make("cliff_walking")
+    game = load("cliff_walking").environment()
     _, state = game.reset(jax.random.key(0))
     obs, _, reward, _, _ = game.step(jax.random.key(0), state, np.int32(1))  # right, off the start
     assert float(reward) == -100
     fall = moved(36, 1, int(np.argmax(obs)), float(reward), cells=48)
     up = moved(36, 0, 24, -1.0, cells=48)
-    fields = grids.cliff_walking(cell(36, 48), [fall, up])
+    fields = cliff_walking.fields(cell(36, 48), [fall, up])
     assert fields["around"] == "up: safe, right: the cliff, down: the edge, left: the edge"
     assert (fields["seen"], fields["down"], fields["right"]) == ("row 4 column 2", "0", "11")
 
 
 def test_words_and_actions_go_the_same_way() -> None:
     """The word for an action moves as the game does, in every inner cell of a lake that is not slippery."""
-    lake = environments.make("frozen_lake", layout=("SFFF", "FFFF", "FFFF", "FFFG"), slippery=False)
+    lake = load("frozen_lake").environment(layout=("SFFF", "FFFF", "FFFF", "FFFG"), slippery=False)
     for name, game, moves, size in (
-        ("frozen_lake", lake, grids.LAKE, (4, 4)),
-        ("cliff_walking", environments.make("cliff_walking"), grids.CLIFF, (4, 12)),
+        ("frozen_lake", lake, frozen_lake.WORDS, (4, 4)),
+        ("cliff_walking", load("cliff_walking").environment(), cliff_walking.WORDS, (4, 12)),
     ):
-        reader = describe.description(name).reader
+        words = load(name).words
+        assert words is not None
         for word, (down, right) in moves.items():
-            action = reader.read(f"Action: {word}")
+            action = words.reader.read(f"Action: {word}")
             row, column = 1, 2
             _, state = game.reset(jax.random.key(0))
             state = state.replace(position=np.int32(row * size[1] + column))
@@ -98,9 +99,9 @@ class Rightwards:
 
 
 def test_a_life_remembers_its_earlier_episodes_and_no_other_life(tmp_path: pathlib.Path) -> None:
-    game = environments.make("frozen_lake", layout=("SFFF", "FHHF", "FFFH", "HFFG"))
+    game = load("frozen_lake").environment(layout=("SFFF", "FHHF", "FFFH", "HFFG"))
     collection = session.Collection(
-        play.Simulator(game, seed=1), describe.description("frozen_lake"), 12, 3, tmp_path,
+        play.Simulator(game, seed=1), frozen_lake.DESCRIPTION, 12, 3, tmp_path,
         {"name": "rightwards", "environment": "frozen_lake"},
     )  # fmt: skip
     policy, record = Rightwards(), Journal(tmp_path, {})

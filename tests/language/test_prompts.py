@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -11,18 +12,28 @@ import pytest
 
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
-from loro_jax.language import describe, prompts
-from loro_jax.tasks import REGISTRY
+from loro_jax.language import prompts
+from loro_jax.tasks import NAMES, Task, load
 from loro_jax.tasks.actions import Words
 
 FIELDS = ("angle", "side")
-SHIPPED = [(name, prompt) for name in describe.DESCRIPTIONS for prompt in prompts.available(name)]
+SHIPPED = [(name, prompt) for name in NAMES for prompt in prompts.available(load(name))]
 
 
-@pytest.mark.parametrize(("environment", "name"), SHIPPED)
-def test_shipped_prompts(environment: str, name: str) -> None:
-    words = describe.description(environment)
-    prompt = prompts.load(environment, name, words.names)
+def leaning(held: dict[str, str] | pathlib.Path | None) -> Task:
+    """A task whose prompts lie in a folder, or that holds them itself."""
+    cartpole = load("cartpole")
+    assert cartpole.words is not None
+    return dataclasses.replace(
+        cartpole, words=dataclasses.replace(cartpole.words, names=FIELDS), prompts=held
+    )
+
+
+@pytest.mark.parametrize(("task", "name"), SHIPPED)
+def test_shipped_prompts(task: str, name: str) -> None:
+    words = load(task).words
+    assert words is not None
+    prompt = prompts.load(load(task), name)
     message, _, start = prompt.text.partition("\n---\n")
     values = {field: f"<{field}>" for field in words.names}
     assert prompt.head + prompt.tail(values) == message.format(**values)
@@ -33,19 +44,20 @@ def test_shipped_prompts(environment: str, name: str) -> None:
     assert all(words.reader.read(line) is not None for line in prompt.head.splitlines() if "Action:" in line)
 
 
-def test_each_description_is_of_a_registered_environment() -> None:
-    assert set(describe.DESCRIPTIONS) == set(REGISTRY)
-    assert {(name, mode) for name in REGISTRY for mode in ("direct", "cot")} <= set(SHIPPED)
+def test_every_task_of_the_suite_can_be_told_and_has_a_prompt_for_each_mode() -> None:
+    assert all(load(name).words is not None for name in NAMES)
+    assert {(name, mode) for name in NAMES for mode in ("direct", "cot")} <= set(SHIPPED)
 
 
 def test_only_the_hint_states_a_rule() -> None:
-    names = describe.description("cartpole").names
-    assert "Rule of thumb" in prompts.load("cartpole", "hint", names).head
-    assert "ule of thumb" not in prompts.load("cartpole", "plain", names).text
+    assert "Rule of thumb" in prompts.load(load("cartpole"), "hint").head
+    assert "ule of thumb" not in prompts.load(load("cartpole"), "plain").text
 
 
 def test_cartpole_in_words() -> None:
-    fields = describe.cartpole(np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)]), [])
+    words = load("cartpole").words
+    assert words is not None
+    fields = words.fields(np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)]), [])
     assert fields == {
         "cart_side": "left",
         "cart_distance": "0.12",
@@ -59,7 +71,7 @@ def test_cartpole_in_words() -> None:
         "cart_pace": "fast",
         "pole_pace": "steadily",
     }
-    assert set(fields) == set(describe.description("cartpole").names)
+    assert set(fields) == set(words.names)
 
 
 def test_splits_at_the_line_of_the_first_placeholder() -> None:
@@ -97,14 +109,39 @@ def test_faulty_templates(text: str, says: str) -> None:
 
 
 def test_missing_and_unreadable_files(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "cartpole").mkdir()
-    (tmp_path / "cartpole" / "mine.txt").write_bytes(b"\xff\xfe{angle}")
+    folder = tmp_path / "cartpole"
+    folder.mkdir()
+    (folder / "mine.txt").write_bytes(b"\xff\xfe{angle}")
     with pytest.raises(UserError, match="there are: mine"):
-        prompts.load("cartpole", "yours", FIELDS, tmp_path)
+        prompts.load(leaning(folder), "yours")
     with pytest.raises(UserError, match="no prompt"):
-        prompts.load("cartpole", "../cartpole/mine", FIELDS, tmp_path)
+        prompts.load(leaning(folder), "../cartpole/mine")
     with pytest.raises(UserError, match=r"cannot be read as text .*; save it as UTF-8"):
-        prompts.load("cartpole", "mine", FIELDS, tmp_path)
+        prompts.load(leaning(folder), "mine")
+    with pytest.raises(UserError, match=r"yours\.txt: no such file"):
+        prompts.load(leaning(None), str(folder / "yours.txt"))
+
+
+def test_prompts_of_a_folder_a_file_or_the_task_itself(tmp_path: pathlib.Path) -> None:
+    """Read from each, it is the same prompt."""
+    (tmp_path / "p.txt").write_text(TEMPLATE)
+    expected = prompts.parse(TEMPLATE, "p", FIELDS, "p.txt")
+    assert prompts.available(leaning(tmp_path)) == ["p"] == prompts.available(leaning({"p": TEMPLATE}))
+    assert prompts.load(leaning(tmp_path), "p") == expected
+    assert prompts.load(leaning({"p": f"\n{TEMPLATE}\n"}), "p") == expected
+    assert prompts.load(leaning(None), str(tmp_path / "p.txt")) == expected
+    assert prompts.load(leaning({}), str(tmp_path / "p.txt")) == expected
+    with pytest.raises(UserError, match=r"^no prompt 'q' for cartpole; there are: p; or give a \.txt file$"):
+        prompts.load(leaning({"p": TEMPLATE}), "q")
+    with pytest.raises(UserError, match=r"^no prompt 'cot' for cartpole; there are: none; or give a"):
+        prompts.load(leaning({}), "cot")  # not the suite's, which is of other fields
+    with pytest.raises(UserError, match=r"^cartpole's prompt 'p': unknown placeholder \{speed\}"):
+        prompts.load(leaning({"p": "At {speed}."}), "p")
+
+
+def test_a_task_without_words_has_no_prompts() -> None:
+    with pytest.raises(UserError, match=r"^cartpole has no words: no language model can play it"):
+        prompts.load(dataclasses.replace(load("cartpole"), words=None), "cot")
 
 
 TEMPLATE = "Rules.\nLeans {angle}.\n---\nSo \u00e9"
@@ -121,17 +158,15 @@ TEMPLATE = "Rules.\nLeans {angle}.\n---\nSo \u00e9"
 )
 def test_how_a_file_is_written_does_not_matter(tmp_path: pathlib.Path, raw: bytes) -> None:
     """Not even to the hash: it is the same prompt."""
-    (tmp_path / "cartpole").mkdir()
-    (tmp_path / "cartpole" / "p.txt").write_bytes(raw)
-    assert prompts.load("cartpole", "p", FIELDS, tmp_path) == prompts.parse(TEMPLATE, "p", FIELDS, "p.txt")
+    (tmp_path / "p.txt").write_bytes(raw)
+    assert prompts.load(leaning(tmp_path), "p") == prompts.parse(TEMPLATE, "p", FIELDS, "p.txt")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_other_encodings_are_refused(tmp_path: pathlib.Path, encoding: str) -> None:
-    (tmp_path / "cartpole").mkdir()
-    (tmp_path / "cartpole" / "p.txt").write_text("Leans {angle}.", encoding=encoding)
+    (tmp_path / "p.txt").write_text("Leans {angle}.", encoding=encoding)
     with pytest.raises(UserError, match=r"p\.txt: .*save it as UTF-8$"):
-        prompts.load("cartpole", "p", FIELDS, tmp_path)
+        prompts.load(leaning(tmp_path), "p")
 
 
 @pytest.mark.parametrize("line", ["---", "--- ", "---\t \t", " ---", "---\r", "---\u00a0"])
@@ -158,7 +193,7 @@ def test_a_start_may_be_empty() -> None:
 def test_shipped_prompts_are_those_of_the_shipped_episodes() -> None:
     held = [json.loads(card.read_text())["prompt"] for card in sorted(EPISODES.glob("*/*/card.json"))]
     assert held and all(hashlib.sha256(p["text"].encode()).hexdigest() == p["sha256"] for p in held)
-    shipped = {prompts.load(e, name, describe.description(e).names).sha256 for e, name in SHIPPED}
+    shipped = {prompts.load(load(task), name).sha256 for task, name in SHIPPED}
     assert {p["sha256"] for p in held} <= shipped
 
 

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from loro_jax import tasks as environments
+from loro_jax import tasks
 from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
-from loro_jax.language import describe, journal, play, session
+from loro_jax.language import journal, play, session
 from loro_jax.language.journal import Journal
 from loro_jax.language.policy import Attempt, Decision, Request, number_of
 from loro_jax.spaces import Discrete
@@ -49,11 +49,12 @@ class Scripted:
 
 @pytest.fixture(scope="module")
 def simulator() -> play.Simulator:
-    return play.Simulator(environments.make("cartpole"), seed=3)
+    return play.Simulator(tasks.load("cartpole").environment(), seed=3)
 
 
 def plan(simulator: play.Simulator, out: pathlib.Path, episodes: int = 5) -> session.Collection:
-    words = describe.description("cartpole")
+    words = tasks.load("cartpole").words
+    assert words is not None
     card = {"name": "scripted", "alignment": "true", **IDENTITY}
     return session.Collection(simulator, words, episodes, 2, out, card)
 
@@ -112,7 +113,7 @@ def test_transitions_are_single_steps_of_the_game(whole: session.Collection) -> 
     """Independent of the collector: every row is one step from the state that its observation names."""
     from gymnax.environments.classic_control.cartpole import EnvState
 
-    environment, t = environments.make("cartpole"), load(whole.out).transitions
+    environment, t = tasks.load("cartpole").environment(), load(whole.out).transitions
     time = np.concatenate([np.arange(n, dtype=np.int32) for n in load(whole.out).episode_lengths])
     states = EnvState(x=t.obs[:, 0], x_dot=t.obs[:, 1], theta=t.obs[:, 2], theta_dot=t.obs[:, 3], time=time)
     keys = jax.random.split(jax.random.key(0), len(time))

@@ -94,7 +94,7 @@ def test_the_table_as_json(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
     )
     assert (found["a"], found["b"], found["task"]) == (str(a), str(b), "cartpole")
     assert found["settings"] == {"settings.agent.learning_rate": [0.001, 0.002]}
-    assert "Settings differ: protocol.learning_rate 0.001 in A, 0.002 in B." in said
+    assert "Settings differ: settings.agent.learning_rate 0.001 in A, 0.002 in B." in said
     rows = {(row["arm"], row["metric"]): row for row in found["rows"]}
     assert len(rows) == 6 and rows["pure_rl", "final_return"]["equal"]
     row = rows["loro", "cumulative_return"]
@@ -165,7 +165,7 @@ def test_what_the_user_must_mend(tmp_path: pathlib.Path, capsys: pytest.CaptureF
     assert "were not evaluated at the same environment steps (10 times up to 2,000 in A" in refused(a, short)
     broken = save(tmp_path / "broken")
     files.write_json(broken / "run.json", {"identity": {}})
-    assert "do not fit together" in refused(a, broken)
+    assert "broken: its identity has schema 1, which" in refused(a, broken)
     (broken / "curves.npz").write_bytes(b"PK")
     assert "damaged or not an .npz file" in refused(broken, a)
     files.write_npz(short / "curves.npz", {**arrays, "loro": np.full((20, 10), np.inf)})

@@ -13,7 +13,7 @@ import pytest
 from loro_jax import files
 from loro_jax.errors import UserError
 from loro_jax.records import results
-from loro_jax.tasks import REGISTRY
+from loro_jax.tasks import NAMES, load
 from studies import llm_policies
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
@@ -36,7 +36,7 @@ def rewrite(root: pathlib.Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_report_is_what_the_episodes_say(name: str) -> None:
     """All but the agreement in Pong, whose planner takes a while."""
     saved = json.loads(REPORT.read_text())[name]
@@ -48,7 +48,7 @@ def test_the_report_is_what_the_episodes_say(name: str) -> None:
     if name == "pong":
         return
     for row, folder in zip(saved["rows"], complete, strict=True):
-        found = llm_policies.describe(folder, name)
+        found = llm_policies.describe(folder, load(name))
         assert found is not None
         assert found.keys() == row.keys()
         for key, value in row.items():
@@ -106,7 +106,7 @@ def test_two_reports_are_written_side_by_side(tmp_path: pathlib.Path) -> None:
 
 def test_episodes_that_are_not_complete_are_left_out(copied: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rewrite(copied, complete=False)
-    assert llm_policies.describe(copied / "cartpole" / PLAIN, "cartpole") is None
+    assert llm_policies.describe(copied / "cartpole" / PLAIN, load("cartpole")) is None
     with pytest.raises(UserError, match="holds no complete episodes"):
         llm_policies.main(["--folder", str(copied), "--out", str(tmp_path / "report")])
 
@@ -114,7 +114,7 @@ def test_episodes_that_are_not_complete_are_left_out(copied: pathlib.Path, tmp_p
 def test_a_card_without_its_answers_is_refused(copied: pathlib.Path) -> None:
     rewrite(copied, answers=None)
     with pytest.raises(UserError, match=r"card\.json: lacks 'answers'; collect"):
-        llm_policies.describe(copied / "cartpole" / PLAIN, "cartpole")
+        llm_policies.describe(copied / "cartpole" / PLAIN, load("cartpole"))
 
 
 def test_episodes_are_resampled_whole() -> None:

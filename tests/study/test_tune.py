@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cartpole import CARTPOLE
 from loro_jax import files, progress
 from loro_jax.errors import command
 from loro_jax.running import experiment
+from loro_jax.tasks import load
 from loro_jax.training import population
 from studies import tune
 
@@ -39,12 +39,12 @@ def test_a_diverged_row_can_be_saved(
         return dataclasses.replace(start, records=curves)
 
     monkeypatch.setattr(population, "train", trained)
-    row = tune._score(CARTPOLE, CARTPOLE.protocols["standard"], 2, 101)
+    row = tune._score(load("cartpole"), load("cartpole").protocol("standard"), 2, 101)
     files.write_json(tmp_path / "rows.json", row)
     if finite:
         assert row["cumulative_return_mean"] == 1500 and "diverged" not in row
         return
-    env = CARTPOLE.make(CARTPOLE.protocols["standard"])
+    env = load("cartpole").environment()
     random = float(experiment.random_returns(env, 101).mean())
     assert row["diverged"] == 1 and 15 < random < 30
     expected = (1500 + 300 + 40 * random) / 2
@@ -59,9 +59,10 @@ def test_a_diverged_row_can_be_saved(
         (("--seeds", "99999999999"), "--seeds must be at most 1000000"),
         (("--finalists", "0"), "--finalists must be at least 1"),
         (("--configurations", "-1"), "--configurations must be at least 0"),
-        (("--benchmark", "tune"), "benchmarks/ has no benchmark 'tune'"),
-        (("--benchmark", "no.such"), "benchmarks/ has no benchmark 'no.such'"),
-        (("--benchmark", ""), "benchmarks/ has no benchmark ''"),
+        (("--task", "tune"), "no task is called 'tune'; there are: cartpole, "),
+        (("--task", "no.such:TASK"), "no.such: cannot be imported"),
+        (("--task", "no_such.py"), "no_such.py: no such file"),
+        (("--task", ""), "no task is called ''; there are: cartpole, "),
     ],
 )
 def test_what_cannot_be_tuned_is_one_line(
@@ -89,9 +90,9 @@ def test_a_search_says_how_far_it_is(
     """Also while a single setting is trained, and in every round; the rows and the winner are saved."""
     monkeypatch.setattr(progress, "SECONDS", 0.02)
 
-    def slow(benchmark: Any, protocol: Any, seeds: int, seed: int) -> dict[str, float]:
+    def slow(task: Any, protocol: Any, seeds: int, seed: int) -> dict[str, float]:
         time.sleep(0.1)
-        return {"cumulative_return_mean": protocol.learning_rate, "standard_error": 0.0}
+        return {"cumulative_return_mean": protocol.agent.learning_rate, "standard_error": 0.0}
 
     monkeypatch.setattr(tune, "_score", slow)
     argv = ["--configurations", "2", "--finalists", "2", "--out", str(tmp_path)]

@@ -24,9 +24,10 @@ from loro_jax.running import estimate, experiment
 from loro_jax.tasks import load
 from loro_jax.tasks.pong import WHOLE_GAME
 from loro_jax.tasks.pong.rules import FRAMES, frame, lead, observation, reference, start
+from loro_jax.tasks.rollout import rollout, rollouts
 from loro_jax.training.phases import Interact
 from loro_jax.training.population import Layout
-from loro_jax.training.world import Interaction, World, evaluate, play
+from loro_jax.training.world import Interaction, World, evaluate
 from studies import pong_console
 
 PONG, CLIFF_WALKING = load("pong"), load("cliff_walking")
@@ -94,7 +95,8 @@ def test_a_rally_without_an_end_is_cut() -> None:
 
     def returned(limit: int) -> float:
         limited = env.limited(limit)
-        return float(jax.jit(lambda key: play(limited, lambda obs, _: rallies(obs), key))(jax.random.key(0)))
+        policy = jax.jit(lambda key: rollout(limited, lambda obs, _: rallies(obs), key)[0])
+        return float(policy(jax.random.key(0)))
 
     assert evaluated("paper", rallies) == returned(WHOLE_GAME) == returned(3 * WHOLE_GAME) > -21
 
@@ -116,9 +118,10 @@ def test_another_limit_changes_where_an_episode_is_cut_and_nothing_else() -> Non
     lengths = {}
     for limit in (0, 4, 100):
         game = env.limited(limit)
-        found = jax.jit(jax.vmap(lambda key, game=game: play(game, lambda obs, key: jnp.int32(1), key)))(keys)
+        found, steps = rollouts(game, lambda obs, key: jnp.int32(1), keys)
         by_return = {sum(10 * t + 1 for t in range(n)): n for n in range(9)}
         lengths[limit] = np.array([by_return[int(r)] for r in found])
+        np.testing.assert_array_equal(lengths[limit], steps)
     assert lengths[100].max() == 7
     np.testing.assert_array_equal(lengths[0], np.minimum(lengths[100], SENTINEL_LIMIT))
     np.testing.assert_array_equal(lengths[4], np.minimum(lengths[100], 4))

@@ -16,9 +16,10 @@ from populations import assert_same
 
 from loro_jax.agents import DDQN
 from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.tasks.rollout import rollouts
 from loro_jax.training import replay
 from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, split
-from loro_jax.training.world import Interaction, World, evaluate, play
+from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Phase, Run, Transition
 
 INTERVAL, STARTS = 20, 5
@@ -238,8 +239,9 @@ def test_an_episode_played_out_counts_every_reward_once() -> None:
     """Action 1 throughout pays 10 t + 1: the return tells the episode's length, 3 to 6 steps."""
     env = WORLD.environment
     keys = jax.random.split(jax.random.key(0), 100)
-    returns = jax.jit(jax.vmap(lambda key: play(env, lambda obs, key: jnp.int32(1), key)))(keys)
+    returns, lengths = rollouts(env, lambda obs, key: jnp.int32(1), keys)
     assert {float(r) for r in returns} == {sum(10.0 * t + 1 for t in range(n)) for n in (3, 4, 5, 6)}
+    assert [float(r) for r in returns] == [sum(10.0 * t + 1 for t in range(n)) for n in lengths.tolist()]
 
 
 def test_only_long_phases_are_split_and_nothing_is_lost() -> None:

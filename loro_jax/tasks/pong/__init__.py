@@ -60,12 +60,12 @@ def _pong_planner() -> Callable[[np.ndarray], jax.Array]:
     return jax.jit(jax.vmap(rules.reference))
 
 
-# Tuned for pure RL by `python -m studies.tune --benchmark pong` (results/tuning/). Of the 5 rows on 4
+# Tuned for pure RL by `python -m studies.tune --task pong` (results/tuning/). Of the 5 rows on 4
 # seeds (seed 101), the one round that was run, this one scores -1,628 +- 52 and the best -1,364 +- 56
-# (learning_rate 0.0003, target_interval 25, epsilon 0.2, discount 0.98, batch_size 64, hidden 64 64, warmup
-# 500); these are the settings that the search began with, and why they were kept is not on record. Nothing
-# was tuned for LORO: tau is the study's, and fit_steps is a tenth of the budget, as in the study's
-# CartPole.
+# (learning_rate 0.0003, target_network_frequency 25, epsilon 0.2, discount 0.98, batch_size 64, hidden 64
+# 64, learning_starts 500); these are the settings that the search began with, and why they were kept is not
+# on record. Nothing was tuned for LORO: tau is the study's, and fit_steps is a tenth of the budget, as in
+# the study's CartPole.
 STANDARD = PAPER.replace(
     name="standard@1",
     budget=40_000,

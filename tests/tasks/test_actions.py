@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loro_jax.language import parse
+from loro_jax.tasks.actions import Number, Words
 
-WORDS = parse.Words(("left", "right"))
-TORQUE = parse.Number(-2.0, 2.0)
+WORDS = Words(("left", "right"))
+TORQUE = Number(-2.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_long_answers_count_from_their_end() -> None:
 
 
 def test_numbered_actions() -> None:
-    numbered = parse.Words(("1", "2"), mark="Best:")
+    numbered = Words(("1", "2"), mark="Best:")
     assert numbered.read("Action: left. Best: 2") == 1
     assert numbered.read("Best: 12") is None
     assert numbered.read("Action: 2") is None
 
 
 def test_words_may_stand_for_other_actions() -> None:
-    pong = parse.Words(("stay", "up", "down"), (0, 2, 3))
+    pong = Words(("stay", "up", "down"), (0, 2, 3))
     assert [pong.read(f"Action: {word}") for word in pong.words] == [0, 2, 3]
     assert {pong.random(number) for number in range(30)} == {0, 2, 3}
 
