@@ -143,14 +143,14 @@ def train(task: Task, options: Options) -> int:
 def saved(task: Task, options: Options) -> aggregates.Task:
     """The task's finished run, which has to be of the protocol as the task has it."""
     from loro_jax.analysis import aggregate
-    from loro_jax.running import experiment
+    from loro_jax.running import curves
 
     protocol = task.protocol(options.protocol)
     env = task.under(protocol).limited(protocol.schedule.eval_limit)  # what the curves' returns are of
     assert env.best is not None  # which `named` has seen to
     return aggregate.load(
         folder_of(task, options), task.name, env.best, lambda ran: identity.other_settings(ran, protocol),
-        lambda seed: experiment.random_returns(env, seed),
+        lambda seed: curves.random_returns(env, seed),
     )  # fmt: skip
 
 

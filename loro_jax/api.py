@@ -20,7 +20,7 @@ from loro_jax.analysis import statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.errors import UserError
 from loro_jax.records import identity, results
-from loro_jax.running import command, experiment, machine, policies
+from loro_jax.running import command, experiment, machine, options, policies, trainer
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.tasks import Environment, Task, load
 from loro_jax.tasks.rollout import rollouts
@@ -159,7 +159,7 @@ def run(
     keys.check(seed)
     chosen = found.protocol(protocol).replace(**settings)
     if arms is None:
-        arms = command.named("all", chosen, bool(episodes or found.episodes))
+        arms = options.named("all", chosen, bool(episodes or found.episodes))
     count = found.seeds if seeds is None else seeds
     if count < 1:
         raise UserError(f"seeds must be at least 1, got {count}")
@@ -183,8 +183,8 @@ def _trained(
     ready: experiment.Experiment, store: Any, console: Console
 ) -> tuple[results.Result, dict[str, float]]:
     try:
-        return experiment.run(ready, store, console)
-    except experiment.Interrupted:
+        return trainer.run(ready, store, console)
+    except trainer.Interrupted:
         raise KeyboardInterrupt from None
 
 

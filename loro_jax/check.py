@@ -50,7 +50,7 @@ def _trained(name: str) -> Any:
     """What comes of training two seeds for two evaluations."""
     from rich.console import Console
 
-    from loro_jax.running import experiment
+    from loro_jax.running import experiment, trainer
     from loro_jax.running.store import Nowhere
     from loro_jax.tasks import load
     from loro_jax.tasks.check import Finding
@@ -61,7 +61,7 @@ def _trained(name: str) -> Any:
     short = protocol.replace(budget=2 * interval, learning_starts=min(interval, 100))
     try:
         ready = experiment.prepare_experiment(task, short, ("pure_rl",), 2, 0)
-        result, _ = experiment.run(ready, Nowhere(), Console(quiet=True))
+        result, _ = trainer.run(ready, Nowhere(), Console(quiet=True))
     except UserError as error:
         return Finding("problem", f"training: {error}")
     if (result.diverged["pure_rl"] >= 0).any():

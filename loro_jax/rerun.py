@@ -45,10 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
     from loro_jax import files
     from loro_jax.records import results
-    from loro_jax.running import command, machine
+    from loro_jax.running import command, machine, options
 
-    within("--seeds", o.seeds, 0, command.MOST_SEEDS)
-    within("--devices", o.devices, 0, command.MOST_DEVICES)
+    within("--seeds", o.seeds, 0, options.MOST_SEEDS)
+    within("--devices", o.devices, 0, options.MOST_DEVICES)
     folder = o.run.parent if o.run.suffix == ".json" else o.run
     try:
         ran = files.read_json(folder / o.run.name if o.run.suffix == ".json" else folder / results.RUN)

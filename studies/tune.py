@@ -213,6 +213,7 @@ def _score(task: Task, protocol: Protocol, seeds: int, seed: int) -> dict[str, f
     """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
     from loro_jax.analysis import statistics
     from loro_jax.running import experiment
+    from loro_jax.running.curves import random_returns
     from loro_jax.training import population
 
     ready = experiment.prepare_experiment(task, protocol, ("pure_rl",), seeds, seed)
@@ -224,7 +225,7 @@ def _score(task: Task, protocol: Protocol, seeds: int, seed: int) -> dict[str, f
     curves = population.train(sentence, programs, start, experiment.prior_data(ready)).records[:seeds]
     diverged = 0
     if np.isnan(curves).any():
-        random = experiment.random_returns(ready.world.evaluation, seed)
+        random = random_returns(ready.world.evaluation, seed)
         curves, lost = statistics.filled(curves, float(random.mean()))
         diverged = int(lost.sum())
     totals = curves.sum(axis=1)

@@ -20,7 +20,7 @@ from loro_jax.agents import DDQN
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER
 from loro_jax.records import identity
-from loro_jax.running import estimate, experiment
+from loro_jax.running import curves, estimate, experiment
 from loro_jax.tasks import load
 from loro_jax.tasks.pong import WHOLE_GAME
 from loro_jax.tasks.pong.rules import FRAMES, frame, lead, observation, reference, start
@@ -131,7 +131,7 @@ def test_the_random_policy_plays_under_the_evaluations_limit(tmp_path: pathlib.P
     """In a run, and where the suite needs what a saved run left out; its scores reach to a won game."""
     protocol = PONG.protocol("paper")
     ready = experiment.prepare_experiment(PONG, protocol, ("random_policy",), 2, 0, "")
-    line = experiment._result(ready, {}).flat["random_policy"]
+    line = curves.result(ready, {}).flat["random_policy"]
     assert line.shape == (1000,) and line.min() >= -21 and -20.8 < line.mean() < -20.4
 
     folder = tmp_path / "pong" / "paper@1"

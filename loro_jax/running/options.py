@@ -1,0 +1,183 @@
+"""The command line that every benchmark module shares: `python -m benchmarks.<name> --help`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from loro_jax.errors import UserError, arguments
+from loro_jax.protocols import Protocol
+
+if TYPE_CHECKING:
+    from loro_jax.tasks import Task
+
+
+MOST_SEEDS, MOST_DEVICES = 1_000_000, 1024  # more than fit anywhere; far larger numbers overflow in JAX
+QUICK_SEEDS, QUICK_TAU, QUICK_EVALUATIONS, QUICK_FIT = 8, 2, 10, 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags, the protocol's settings among them."""
+
+    task: str
+    """What to learn: cartpole and so on; FILE.py:NAME for a task of your own; gymnax:NAME."""
+    seeds: int = 256
+    """Seeds of each arm. The same seed gives every arm the same initial network and starts."""
+    protocol: str = ""
+    """Settings to start from, the newest version where it names none (standard, or standard@1); every
+    setting below can be changed on its own. By default the first that the task has."""
+    arms: str = "all"
+    """Arms to run, separated by commas, or all that there is prior data for."""
+    episodes: str = ""
+    """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz."""
+    out: pathlib.Path | None = None
+    """Folder for the results; results/<task>/<protocol> when not given."""
+    resume: bool = False
+    """Go on with an interrupted run in --out; every other option must be as it was."""
+    seed: int = 0
+    """The key that all of the run's keys are folded from."""
+    devices: int = 0
+    """Devices that share the seeds: CPU cores, or GPUs. 0 takes all."""
+    quick: bool = False
+    """About a minute, for a first look and for CI: few seeds, few arms, a short budget; nothing follows
+    from its numbers. Other options are as given."""
+    dry_run: bool = False
+    """Say what would run: each arm's sentence, its cost in steps, the time and the memory; train
+    nothing."""
+    save_policies: bool = False
+    """Keep every seed's trained policy, in policies.npz (loro_jax.load_policy plays it)."""
+    game: tuple[str, ...] = ()
+    """Parameters of the game, such as slippery=false limit=50."""
+    settings: Protocol = dataclasses.field(default_factory=lambda: Protocol("standard@1"))
+    """Settings of the protocol, one by one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnOptions(Options):
+    """Of a module that runs one task."""
+
+    task: Annotated[str, tyro.conf.Suppress] = ""
+
+
+def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
+    """The task, and the options on the settings of the protocol that they name."""
+    from loro_jax import tasks
+
+    helping = {"-h", "--help"} & set(argv)
+    given = _peek(argv, "--task")
+    if spec and given:
+        raise UserError(f"this command runs {spec}; another task: python -m benchmarks.run --task {given}")
+    if not spec and not given and not helping:
+        raise UserError("name a --task: " + ", ".join(tasks.NAMES) + "; or FILE.py:NAME; or gymnax:NAME")
+    own = (spec or given or "cartpole") not in tasks.NAMES
+    if own or "--quick" in argv:  # which make the game before the options are known
+        from loro_jax.running import machine
+
+        devices = _peek(argv, "--devices") or "0"
+        machine.start(int(devices) if devices.isdigit() else 0)
+    task = tasks.load(spec or given or "cartpole")
+    protocol = task.protocol(_peek(argv, "--protocol") or "")
+    start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
+    if "--quick" in argv:
+        start, protocol = _quick(task, protocol, bool(_peek(argv, "--episodes") or task.episodes))
+    options_type = OwnOptions if spec else Options
+    default = options_type(
+        task=task.source, protocol=_peek(argv, "--protocol") or "", episodes=task.episodes, settings=protocol,
+        **start,
+    )  # fmt: skip
+    prog = f"python -m benchmarks.{spec or 'run'}"
+    options = arguments(
+        lambda: tyro.cli(
+            options_type,
+            prog=prog,
+            description=_description(task, protocol, prog + ("" if spec else f" --task {task.source}")),
+            args=list(argv),
+            default=default,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    )
+    if options.game:
+        settings = options.settings.replace(game=dict(protocol.game) | parameters(options.game))
+        options = dataclasses.replace(options, settings=settings)
+    return task, options
+
+
+def _quick(task: Task, protocol: Protocol, prior_episodes: bool) -> tuple[dict[str, Any], Protocol]:
+    """Options and settings of about a minute."""
+    schedule, prior = protocol.schedule, protocol.prior
+    tau = min(QUICK_TAU, prior.tau)
+    limit = task.under(protocol).limit
+    charged = tau if prior.charge == "episodes" else -(-tau * limit // schedule.eval_interval)
+    budget = min(schedule.budget, (QUICK_EVALUATIONS + charged) * schedule.eval_interval)
+    protocol = protocol.replace(
+        budget=budget, tau=tau, fit_steps=min(prior.fit_steps, QUICK_FIT), chained_repeats=1,
+        eval_episodes=min(schedule.eval_episodes, 4),
+    )  # fmt: skip
+    arms = "pure_rl,loro,llm_policy,random_policy" if prior_episodes else "pure_rl,random_policy"
+    return {"seeds": QUICK_SEEDS, "arms": arms}, protocol
+
+
+def parameters(words: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE words as a game's parameters: values are JSON, and what is none is text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(f"--game takes NAME=VALUE, such as slippery=false; got '{word}'")
+        try:
+            read = json.loads(value)
+        except ValueError:
+            read = value
+        found[key] = tuple(read) if isinstance(read, list) else read
+    return found
+
+
+def _peek(argv: Sequence[str], flag: str) -> str | None:
+    """The value of one flag, before the others can be parsed."""
+    for i, word in enumerate(argv):
+        if word.startswith(f"{flag}="):
+            return word.split("=", 1)[1]
+        if word == flag and i + 1 < len(argv):
+            return argv[i + 1]
+    return None
+
+
+def named(words: str, protocol: Protocol, prior_episodes: bool) -> tuple[str, ...]:
+    """The arms that `--arms` names; "all" are those that there is prior data for."""
+    from loro_jax.training import arms
+
+    chosen = tuple(a.strip() for a in words.split(",") if a.strip())
+    if chosen == ("all",):
+        return arms.names(protocol, prior_episodes)
+    if not chosen:
+        raise UserError(f"--arms names no arm; there are: {', '.join(arms.ARMS)}")
+    return chosen
+
+
+def _description(task: Task, protocol: Protocol, prog: str) -> str:
+    from loro_jax.data import episodes
+    from loro_jax.training import arms
+    from loro_jax.training.arms import Plan
+
+    sample = Plan(protocol, 1, protocol.schedule.eval_interval, 1)
+    rows = "\n".join(f"  {n:<14}{build(sample).says}" for n, build in arms.ARMS.items())
+    shipped = "\n".join(f"  {name}" for name in episodes.shipped(task.name)) or "  none"
+    return (
+        textwrap.dedent(f"""\
+        Does a language model's play make learning {task.name} more sample-efficient?
+        Trains every arm with hundreds of seeds and compares them with intervals.
+
+        protocols: {", ".join(task.settings())}
+
+        arms:
+        """)
+        + f"{rows}\n\nepisodes (--episodes NAME):\n{shipped}\n\n"
+        + f"example: {prog} --seeds 32 --arms pure_rl,loro --budget 4000 --out /tmp/try\n"
+    )

@@ -1,0 +1,154 @@
+"""Trains an experiment's arms, with progress, checkpoints and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from loro_jax import progress
+from loro_jax.departures.arms import shares_pretraining
+from loro_jax.errors import UserError
+from loro_jax.records.results import Result
+from loro_jax.running import curves, policies
+from loro_jax.running.experiment import Experiment, announced, prior_data
+from loro_jax.running.store import Keeper
+from loro_jax.training import population
+from loro_jax.training.phases import Fit, Interact
+from loro_jax.training.population import Programs, Progress
+from loro_jax.types import Agent, Arm, Phase, Transition
+
+CHECKPOINT_SECONDS = 60.0
+COLUMNS = (
+    TextColumn("{task.description:>13}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+)  # fmt: skip
+
+
+class Interrupted(Exception):
+    """Training stopped at a checkpoint because the user asked for it."""
+
+
+def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result, dict[str, float]]:
+    """Trains every arm, or what of it `store` does not hold yet.
+
+    Returns:
+        The result, and how long compiling and training took, in seconds, over all sittings.
+    """
+    e = experiment
+    learning = [arm for arm in e.arms if arm.phases]
+    left = [arm for arm in learning if store.finished(arm.name) is None]
+    console.print(announced(e, left), soft_wrap=True)
+    data = prior_data(e)
+    sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
+    programs = {world: Programs(world, population.layout(e.seeds, world.agent.hidden)) for world in e.worlds}
+    distinct = {
+        w: dict.fromkeys(p for a in left if e.world_of(a) == w for p in sentences[a.name]) for w in programs
+    }
+    count = sum(map(len, distinct.values()))
+    with progress.waiting(console, f"compiling {count} programs, which all arms share"):
+        for world, phases in distinct.items():
+            if phases:
+                like = population.begin(world, programs[world].layout, e.seed, e.seeds, False)
+                programs[world].prepare(list(phases), like, data)
+                del like
+    compiling = sum(p.compile_seconds for p in programs.values())
+    if count:
+        console.print(f"compiled {count} programs in {compiling:.0f} s")
+    raw: dict[str, dict[str, np.ndarray]] = {}
+    total = sum(_cost(p, e.world_of(arm).agent) for arm in learning for p in sentences[arm.name])
+    with progress.bar(console, *COLUMNS) as bar, _interrupts() as interrupted:
+        task = bar.add_task("training", total=total)
+        for arm in learning:
+            bar.update(task, description=arm.name)
+            raw[arm.name] = _train(
+                e, arm, sentences[arm.name], programs[e.world_of(arm)], data, store, bar, task, interrupted
+            )
+    seconds = {
+        "compile": sum(p.compile_seconds for p in programs.values()),
+        "training": float(sum(float(r["seconds"]) for r in raw.values())),
+    }
+    return curves.result(e, raw), seconds
+
+
+def _train(
+    e: Experiment, arm: Arm, sentence: list[Phase], programs: Programs, data: Transition, store: Keeper,
+    bar: Bar, task: Any, interrupted: list[bool],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """One arm, from its checkpoint if there is one: its records, counters and seconds."""
+    world, layout = programs.world, programs.layout
+    cost = [_cost(p, world.agent) for p in sentence]
+    if (done := store.finished(arm.name)) is not None:
+        if not {"records", "seconds", "diverged"} <= done.keys() or len(done["records"]) != e.seeds:
+            raise UserError(
+                f"{store.where(arm.name)}: holds no finished arm of this run; delete it to train {arm.name}"
+                " anew"
+            )
+        if e.save_policies and not policies.of(done):
+            raise UserError(
+                f"{store.where(arm.name)}: {arm.name} was trained without --save-policies; leave it out, or"
+                " delete the file to train the arm anew"
+            )
+        bar.advance(task, sum(cost))
+        return done
+    runs = population.begin(world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))
+    start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
+    if (found := store.restore(arm.name, runs)) is not None:
+        start, before = found
+        bar.advance(task, sum(cost[: start.done]))
+    began = saved = time.monotonic()
+
+    def after(progress: Progress) -> None:
+        nonlocal saved
+        bar.advance(task, cost[progress.done - 1])
+        if interrupted[0] or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            store.checkpoint(arm.name, progress, before + time.monotonic() - began)
+            saved = time.monotonic()
+        if interrupted[0]:
+            raise Interrupted
+
+    end = population.train(sentence, programs, start, data, after)
+    record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
+    record["diverged"] = np.asarray(end.runs.diverged)[: e.seeds]
+    counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
+    record |= counters
+    if e.save_policies:
+        record |= policies.arrays(world.agent.policy(end.runs.agent), e.seeds)
+    store.finish(arm.name, record)
+    return record
+
+
+def _cost(phase: Phase, agent: Agent) -> float:
+    """Weight of a phase on the progress bar, in gradient steps."""
+    if isinstance(phase, Interact):
+        return phase.steps / agent.train_frequency + phase.steps / 4
+    return phase.steps if isinstance(phase, Fit) else 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[bool]]:
+    """Ctrl-C (and a terminating signal) asks for a stop at the next piece; a second Ctrl-C insists."""
+    asked = [False]
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield asked
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked[0]:
+            raise KeyboardInterrupt
+        asked[0] = True
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
