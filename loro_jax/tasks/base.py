@@ -112,13 +112,26 @@ class Environment:
         return jnp.asarray(obs, jnp.float32)
 
 
+def of_gymnax(game: Any, params: Any = None) -> Environment:
+    """A gymnax game, by default under its own parameters; n enumerated observations are given one-hot.
+
+    Raises:
+        UserError: it has no time limit.
+    """
+    params = game.default_params if params is None else params
+    if not hasattr(params, "max_steps_in_episode"):
+        raise UserError(f"{game.name} has no time limit (max_steps_in_episode), which episodes need")
+    return Environment(game, params, states=int(getattr(game.observation_space(params), "n", 0)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A game and all that is known of it. Only `name` and `game` are needed.
 
     Attributes:
         name: names folders of results, prompts and episodes: lower case, digits and underscores.
-        game: the rules: an `Environment`, or a function of the game's parameters that makes one.
+        game: the rules: an `Environment`; a gymnax game, under its default parameters; or a function of the
+            game's parameters that makes an `Environment`.
         protocols: settings to run under, by name and version (`protocols.by_name`); where there are none,
             `untuned`, `paper` and `released` with an agent that can choose among the game's actions.
         words: how its states are put into words, and its actions read; None: no language model can play.
@@ -143,7 +156,7 @@ class Task:
     """
 
     name: str
-    game: Environment | Callable[..., Environment]
+    game: Environment | Callable[..., Environment] | Any
     protocols: Mapping[str, Protocol] = dataclasses.field(default_factory=dict)
     words: Description | None = None
     prompts: Mapping[str, str] | pathlib.Path | None = None
@@ -169,10 +182,15 @@ class Task:
         Raises:
             UserError: the game takes no such parameter, or refuses its value.
         """
-        if isinstance(self.game, Environment):
+        if isinstance(self.game, Environment) or hasattr(self.game, "reset_env"):
             if parameters:
                 raise UserError(f"{self.name} takes no parameter '{next(iter(parameters))}'")
-            made = self.game
+            made = self.game if isinstance(self.game, Environment) else of_gymnax(self.game)
+        elif not callable(self.game):
+            raise UserError(
+                f"{self.name}: game is {type(self.game).__name__}; it has to be an Environment, a gymnax"
+                " game, or a function that makes an Environment"
+            )
         else:
             known = inspect.signature(self.game).parameters
             for name in parameters:
@@ -181,6 +199,8 @@ class Task:
                         f"{self.name} takes no parameter '{name}'; there are: {', '.join(known) or 'none'}"
                     )
             made = self.game(**parameters)
+            if not isinstance(made, Environment):
+                raise UserError(f"{self.name}: its game makes {type(made).__name__}, not an Environment")
         return dataclasses.replace(made, name=self.name)
 
     def under(self, protocol: Protocol) -> Environment:

@@ -6,7 +6,7 @@ import difflib
 import re
 
 from loro_jax.errors import UserError
-from loro_jax.tasks.base import Environment, Task
+from loro_jax.tasks.base import Environment, Task, of_gymnax
 
 
 def task_of(name: str) -> Task:
@@ -24,11 +24,7 @@ def task_of(name: str) -> Task:
         raise UserError(f"gymnax has no game '{name}'; it has for instance {', '.join(near)}")
 
     def game() -> Environment:
-        made, params = gymnax.make(name)
-        if not hasattr(params, "max_steps_in_episode"):
-            raise UserError(f"gymnax's {name} has no time limit (max_steps_in_episode), which episodes need")
-        states = int(getattr(made.observation_space(params), "n", 0))
-        return Environment(game=made, params=params, states=states)
+        return of_gymnax(*gymnax.make(name))
 
     try:
         game()
