@@ -22,6 +22,7 @@ from loro_jax.analysis.formats import between, significant
 from loro_jax.data import episodes
 from loro_jax.errors import UserError, arguments, run
 from loro_jax.records import results
+from loro_jax.tasks.loading import NAMES
 
 if TYPE_CHECKING:
     from loro_jax.tasks import Task
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 class Options:
     """Tells how well the language models of the shipped episodes play."""
 
+    tasks: tuple[str, ...] = NAMES
+    """Tasks, by name or as FILE.py:NAME."""
     folder: pathlib.Path = episodes.SHIPPED
     """Where the datasets are: ENVIRONMENT/NAME/card.json."""
     out: pathlib.Path = pathlib.Path("results/llm_policies")
@@ -42,19 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(
         lambda: tyro.cli(Options, prog="python -m studies.llm_policies", description=__doc__, args=argv)
     )
-    from loro_jax.tasks import NAMES, load
+    from loro_jax.tasks import load
     from loro_jax.tasks.reference import returns
 
     found: dict[str, Any] = {}
-    for name in progress.track(NAMES, "tasks", Console(stderr=True, highlight=False)):
+    for name in progress.track(options.tasks, "tasks", Console(stderr=True, highlight=False)):
         task = load(name)
         rows = [
-            row for folder in folders(options.folder, name) if (row := describe(folder, task)) is not None
+            row
+            for folder in folders(options.folder, task.name)
+            if (row := describe(folder, task)) is not None
         ]
         if rows:
             reference = returns(task, task.reference_episodes)
             error = reference.std(ddof=1) / len(reference) ** 0.5 if len(reference) > 1 else 0.0
-            found[name] = {
+            found[task.name] = {
                 "reference": float(reference.mean()),
                 "reference_standard_error": float(error),
                 "reference_episodes": len(reference),

@@ -33,8 +33,8 @@ MARKERS = {"direct": "o", "cot": "s", "vote": "^", "best": "D"}
 class Options:
     """Compares the collected episodes of the same model under different ways of asking."""
 
-    environments: tuple[str, ...] = ("cartpole", "frozen_lake")
-    """Environments to compare."""
+    tasks: tuple[str, ...] = ("cartpole", "frozen_lake")
+    """Tasks to compare, by name or as FILE.py:NAME."""
     prompts: tuple[str, ...] = ("direct", "cot")
     """Templates whose datasets are compared: the default ones, which describe the state alike."""
     folder: pathlib.Path = episodes.SHIPPED
@@ -49,15 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         lambda: tyro.cli(Options, prog="python -m studies.prompt_sensitivity", description=__doc__, args=argv)
     )
     console = Console(stderr=True, highlight=False)
-    rows = [
-        row
-        for name in progress.track(options.environments, "environments", console)
-        for row in compare(options, name)
-    ]
+    rows = [row for name in progress.track(options.tasks, "tasks", console) for row in compare(options, name)]
     if not rows:
-        raise UserError(
-            f"{options.folder}: no model was asked in two modes in {', '.join(options.environments)}"
-        )
+        raise UserError(f"{options.folder}: no model was asked in two modes in {', '.join(options.tasks)}")
     text = markdown(rows)
     with results.report(options.out) as out:
         files.write_json(out.with_suffix(".json"), {"rows": rows})
@@ -67,11 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def compare(options: Options, environment: str) -> list[dict[str, Any]]:
+def compare(options: Options, name: str) -> list[dict[str, Any]]:
     """A row for each model and mode of which there are complete episodes, direct first."""
     from loro_jax.tasks import load
 
-    env = load(environment).environment()
+    task = load(name)
+    env, environment = task.environment(), task.name
     found: dict[str, dict[str, episodes.Episodes]] = {}
     for card in sorted((options.folder / environment).glob("*/card.json")):
         data = episodes.load(card.parent, environment, env.observation_shape, env.action_space)

@@ -28,7 +28,7 @@ class Options:
     results: Annotated[pathlib.Path, tyro.conf.Positional]
     """Folder of a run, with curves.npz."""
     published: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
-    """The study's files of curves: an array (runs, chunks) under each key."""
+    """The study's files of curves: an array (runs, evaluations) under each key."""
     arm: str = "pure_rl"
     """Arm of the run."""
     key: str = "online"
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     published = [theirs_of(path, o.key) for path in o.published]
     if len({curves.shape[1] for curves in published}) > 1:
         lengths = ", ".join(str(curves.shape[1]) for curves in published)
-        raise UserError(f"the published files differ in length ({lengths} chunks); compare them one by one")
+        raise UserError(f"the published files differ in length ({lengths} evaluations); compare one by one")
     theirs = np.concatenate(published)
     if o.run is not None:
         if not 0 <= o.run < len(theirs):
@@ -133,7 +133,7 @@ def _random_return(folder: pathlib.Path, run: results.Saved) -> float:
 
 
 def theirs_of(path: pathlib.Path, key: str) -> np.ndarray:
-    """Published curves (runs, chunks)."""
+    """Published curves (runs, evaluations)."""
     try:
         arrays = files.read_npz(path)
     except FileNotFoundError:

@@ -152,7 +152,7 @@ def test_wrong_shapes_and_nan_are_refused() -> None:
 
 
 def diverging(**changes: Any) -> dict[str, Any]:
-    """Four seeds, ten evaluations: LORO's last one learns at once, and diverges in the sixth chunk."""
+    """Four seeds, ten evaluations: LORO's last one learns at once, and diverges in the sixth interval."""
     pure = np.repeat([[10.0], [20], [30], [40]], 10, axis=1)
     loro = np.full((4, 10), 200.0)
     loro[3, 5:] = np.nan

@@ -50,7 +50,7 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def study(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Two published runs of four chunks."""
+    """Two published runs of four evaluations."""
     files.write_npz(tmp_path / "study.npz", {"online": np.ones((2, 4)), "short": np.ones((2, 2))})
     return tmp_path / "study.npz"
 
@@ -144,4 +144,4 @@ def test_files_of_several_lengths_are_refused(
     other = study.with_name("other.npz")
     files.write_npz(other, {"online": np.ones((1, 3))})
     status, _, err = ask(capsys, run, study, other)
-    assert status == 2 and "differ in length (4, 3 chunks)" in err and err.count("\n") == 1
+    assert status == 2 and "differ in length (4, 3 evaluations)" in err and err.count("\n") == 1

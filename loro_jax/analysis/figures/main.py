@@ -1,6 +1,6 @@
 """The reference study's main figure: LORO, pure RL, the LLM's policy and a random one, in means.
 
-The study counts in what it calls episodes: chunks of environment steps between two evaluations.
+The study counts in what it calls episodes: the environment steps between two evaluations.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def height(found: Found) -> float | None:
 
 
 def draw(axes: Any, found: Found) -> None:
-    chunk = found.steps_per_episode
+    interval = found.steps_per_episode
     learning_curves.lines(
         axes,
         {arm: found.curves[arm] for arm in ARMS if arm in found.curves},
-        found.env_steps / chunk,
+        found.env_steps / interval,
         {policy: returns for policy, returns in found.flat.items() if policy in POLICIES},
         statistics.weighted_mean,
-        found.prior_steps / chunk,
+        found.prior_steps / interval,
         found.summary["random_return"],
     )
     axes.set(
-        xlabel=f"episodes of {chunk} environment steps",
+        xlabel=f"episodes of {interval} environment steps",
         ylabel=learning_curves.return_label("mean, 95 % interval"),
     )
 

@@ -83,7 +83,7 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
-# The study's game has no limit: its evaluations go on to 21 points, and only its chunks and its LLM's
+# The study's game has no limit: its evaluations go on to 21 points, and only its intervals and its LLM's
 # episodes are 200 steps. Some bound is needed, as a player who follows the ball can rally for ever; this is
 # Gymnasium's for Pong, 108,000 frames, in steps of 8. Whole games are far shorter: 382 steps of a paddle at
 # rest, 382 to 680 of 1,000 uniform players, 1,536 of the reference player.
