@@ -19,7 +19,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import play
 from loro_jax.protocols import Protocol
 from loro_jax.records.results import Result
-from loro_jax.running import command, experiment
+from loro_jax.running import command, trainer
 from loro_jax.running.experiment import Experiment, prepare_experiment
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
@@ -84,7 +84,7 @@ def prepared(chosen: tuple[Any, ...], protocol: Protocol | None = None, **more: 
 
 
 def trained(ready: Experiment) -> Result:
-    return experiment.run(ready, Nowhere(), Console(quiet=True))[0]
+    return trainer.run(ready, Nowhere(), Console(quiet=True))[0]
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +152,10 @@ def test_a_finished_arm_of_ones_own_is_kept(tmp_path: pathlib.Path) -> None:
     ready = prepared(("pure_rl", wide))
     with Store(tmp_path, ready.identity, resume=False) as store:
         alone = dataclasses.replace(ready, arms=ready.arms[1:])
-        first, _ = experiment.run(alone, store, Console(quiet=True))
+        first, _ = trainer.run(alone, store, Console(quiet=True))
     with Store(tmp_path, ready.identity, resume=True) as store:
         assert store.finished("wide") is not None and store.finished("pure_rl") is None
-        both, _ = experiment.run(ready, store, Console(quiet=True))
+        both, _ = trainer.run(ready, store, Console(quiet=True))
     np.testing.assert_array_equal(both.curves["wide"], first.curves["wide"])
     assert list(both.curves) == ["pure_rl", "wide"]
 
