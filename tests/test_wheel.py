@@ -104,22 +104,25 @@ def test_it_works_from_an_empty_folder(wheel: pathlib.Path, folder: pathlib.Path
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, "--no-deps", "--no-index", "--no-compile", "--target", site, wheel, cwd=empty)
     code = (
-        "import loro_jax\n"
+        "import loro_jax as lj\n"
         "from loro_jax.data import episodes\n"
-        "from loro_jax.language import describe, prompts\n"
-        "from loro_jax.tasks import make\n"
-        "print(loro_jax.__file__)\n"
-        "print(prompts.load('cartpole', 'hint', describe.description('cartpole').names).name)\n"
-        "game = make('cartpole')\n"
-        "name = 'qwen2.5-coder-0.5b-instruct-hint'\n"
-        "found = episodes.resolve(name, 'cartpole')\n"
-        "print(found)\n"
-        "data = episodes.load(found, 'cartpole', game.observation_shape, game.action_space)\n"
-        "print(len(data.episode_lengths))"
+        "from loro_jax.language import prompts\n"
+        "task = lj.load_task('frozen_lake')\n"
+        "prompt = prompts.load(task, 'cot')\n"
+        "game = task.environment()\n"
+        "name = 'qwen2.5-coder-0.5b-instruct-cot'\n"
+        "folder = episodes.resolve(name, 'frozen_lake')\n"
+        "data = episodes.load(folder, 'frozen_lake', game.observation_shape, game.action_space)\n"
+        "print(lj.__file__, prompt.name, folder, len(data.episode_lengths), sep='\\n')"
     )
     module, prompt, found, count = run(sys.executable, "-c", code, cwd=empty, path=str(site)).splitlines()
-    assert pathlib.Path(module) == site / "loro_jax" / "__init__.py" and prompt == "hint"
+    assert pathlib.Path(module) == site / "loro_jax" / "__init__.py" and prompt == "cot"
     assert pathlib.Path(found).is_relative_to(site / "loro_jax") and int(count) >= 30
     usage = run(sys.executable, "-m", "benchmarks.cartpole", "--help", cwd=empty, path=str(site))
     assert "qwen2.5-coder-0.5b-instruct-hint" in usage
-    assert list(empty.iterdir()) == []
+    # A stranger's game beside nothing else.
+    shutil.copy(ROOT / "examples" / "ladder.py", empty / "my_game.py")
+    argv = ("-m", "benchmarks.run", "--task", "my_game.py:TASK", "--seeds", "8", "--dry-run")
+    said = run(sys.executable, *argv, cwd=empty, path=str(site))
+    assert "ladder, untuned@1" in said and "Nothing was trained." in said
+    assert [p.name for p in empty.iterdir() if p.name != "__pycache__"] == ["my_game.py"]
