@@ -90,7 +90,7 @@ def prepare_experiment(
             plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, asked)
             card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
             card["arrays_sha256"] = episodes.digest(data)
-            warnings = tuple(episodes.warnings(data.card))
+            warnings = (*episodes.warnings(data.card), *_of_another_game(task, protocol))
         else:  # as much as tau evaluation intervals
             steps = protocol.prior.tau * interval
             if steps >= protocol.schedule.budget:
@@ -111,6 +111,16 @@ def prepare_experiment(
             f"{folder / 'card.json'}: name, model or prompt cannot be written down ({error}); mend the card"
         ) from None
     return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, json.loads(text), warnings)
+
+
+def _of_another_game(task: Task, protocol: Protocol) -> list[str]:
+    """A warning where the game's parameters were changed by hand: its episodes were played without that."""
+    usual = dict(task.settings()[protocol.name].game) if protocol.name in task.settings() else {}
+    changed = {k: v for k, v in protocol.game if usual.get(k) != v}
+    if not changed:
+        return []
+    words = ", ".join(f"{k}={v}" for k, v in changed.items())
+    return [f"the prior data was played without the parameters that the game has here ({words})"]
 
 
 def announced(e: Experiment, arms: Sequence[Arm]) -> str:

@@ -27,6 +27,19 @@ def test_a_dry_run_trains_nothing(tmp_path: pathlib.Path, capsys: pytest.Capture
     assert not out.exists()
 
 
+def test_prior_data_of_another_game_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--seeds", "2", "--dry-run", "--arms", "pure_rl,loro", "--game"]
+    assert main("frozen_lake", [*argv, "slippery=false"]) == 0
+    said = capsys.readouterr()
+    assert (
+        "warning: the prior data was played without the parameters that the game has here (slippery"
+        in said.err
+    )
+    assert main("frozen_lake", [*argv, "layout=8x8"]) == 2  # whose observations are others
+    said = capsys.readouterr()
+    assert "observations has shape" in said.err and said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_is_small_for_every_task(name: str) -> None:
     """Few seeds, arms and evaluations, and something left of the budget after prior data."""
