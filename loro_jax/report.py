@@ -16,7 +16,7 @@ import tyro
 from loro_jax import files
 from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.records import identity, results
+from loro_jax.records import results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no finished run, or one that is damaged.
     """
-    try:
-        saved, before = results.read(folder), files.read_json(folder / "summary.json")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
-    try:
-        ran = identity.upgraded(saved.run.get("identity") or {})
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
+    saved, before, ran = results.finished(folder)
     flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
     try:
         found = summary.summarise(
