@@ -180,4 +180,7 @@ def prior_data(e: Experiment) -> Transition:
     """The prior data for the programs; one row of zeros where no arm loads any."""
     if e.prior is None:
         return jax.tree.map(lambda x: x[None], e.world.example)
-    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), e.prior.rows, e.world.example)
+    rows = e.prior.rows
+    if e.world.environment.indexed:
+        rows = rows._replace(obs=rows.obs.argmax(axis=1), next_obs=rows.next_obs.argmax(axis=1))
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), rows, e.world.example)
