@@ -1,10 +1,10 @@
 """A scan that draws its random numbers ahead.
 
-A draw is named by seed, purpose and step here (`loro_jax.keys`), so what a loop draws does not depend on what
-happens in it. Drawn where it is used, a number costs a dozen operations on arrays too small to keep a processor
-busy; drawn for all steps of an evaluation interval side by side, next to nothing. So the part of a loop's body that
-follows from the step's number alone, whatever it is (keys, noise, indices, fresh episodes of any game), is computed
-before the loop for all its steps, to the bit as it would be in it.
+A draw is named by seed, purpose and step here (`loro_jax.keys`), so what a loop draws does not depend on
+what happens in it. Drawn where it is used, a number costs a dozen operations on arrays too small to keep a
+processor busy; drawn for all steps of an evaluation interval side by side, next to nothing. So the part of a
+loop's body that follows from the step's number alone, whatever it is (keys, noise, indices, fresh episodes of
+any game), is computed before the loop for all its steps, to the bit as it would be in it.
 
 The part is found by walking the body's program, as JAX's guide "Writing custom Jaxpr interpreters" does.
 """
@@ -26,12 +26,14 @@ INLINED = ("jit", "pjit", "closed_call")
 
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, unroll: bool = False) -> Any:
-    """`jax.lax.scan(body, carry, xs)`, with what follows from `xs` alone computed ahead, (length, ...) each."""
+    """`jax.lax.scan(body, carry, xs)`; what follows from `xs` alone is computed ahead, (length, ...) each."""
     ahead, rest = split(body, carry, jax.tree.map(lambda x: x[0], xs))
     return jax.lax.scan(rest, carry, jax.vmap(ahead)(xs), unroll=unroll)
 
 
-def split(f: Callable[[Any, Any], Any], state: Any, x: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+def split(
+    f: Callable[[Any, Any], Any], state: Any, x: Any
+) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
     """f(state, x) in two parts: `ahead(x) -> drawn`, and `rest(state, drawn)`, which returns what f does.
 
     Args:
@@ -93,7 +95,9 @@ class Rest:
         return value.number
 
 
-def _walk(jaxpr: core.Jaxpr, consts: Sequence[Value], given: Sequence[Value], part: Ahead | Rest) -> list[Value]:
+def _walk(
+    jaxpr: core.Jaxpr, consts: Sequence[Value], given: Sequence[Value], part: Ahead | Rest
+) -> list[Value]:
     """The outputs of a program, as far as this part computes them."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *given], strict=True))
 

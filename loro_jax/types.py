@@ -142,8 +142,9 @@ class Agent(Interface):
     def learn(self, state: Any, batch: Transition, key: chex.PRNGKey) -> tuple[Any, jax.Array]:
         """A batch (B, ...) -> the state after one gradient step, and the loss, ().
 
-        A step whose loss is infinite or NaN is not taken, and ends the seed's training (`Run.diverged`); so does
-        a state that is not finite at an evaluation. `agents.base.watched` makes one see the other in time.
+        A step that makes the loss or any number of the state infinite or NaN is not taken, and ends the
+        seed's training (`Run.diverged`). Where `loss_tells` is true of the agent, the loss alone is looked
+        at, which costs less: it is not finite where the state would not be (`agents.base.watched`).
         """
 
 

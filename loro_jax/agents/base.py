@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loro_jax.spaces import Space
 
 MOST = 1_000_000
-"""Widths and batches beyond this fit nowhere; steps of this size learn nothing."""
+"""Widths and batches beyond this fit nowhere."""
 
 Self = TypeVar("Self", bound="OffPolicy")
 
@@ -48,6 +48,8 @@ class OffPolicy:
     """What observations are divided by, (obs,); nothing if empty. Set by `for_game`, not by hand."""
 
     name: ClassVar[str]
+    loss_tells: ClassVar[bool] = False
+    """Whether `learn`'s loss is infinite or NaN wherever a number of the state would be."""
     networks: ClassVar[int] = 1
     """Networks of the `hidden` widths that a gradient step trains."""
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes",)
@@ -65,7 +67,7 @@ class OffPolicy:
             require(math.isfinite(getattr(self, name)), name, "must be a finite number")
         require(0 <= self.epsilon <= 1, "epsilon", "must lie in [0, 1]")
         require(0 <= self.discount <= 1, "discount", "must lie in [0, 1]")
-        require(0 < self.learning_rate <= MOST, "learning_rate", f"must be positive, at most {MOST:,}")
+        require(0 < self.learning_rate <= 1e30, "learning_rate", "must be positive, at most 1e30")
         widths = bool(self.hidden) and 0 < min(self.hidden) <= max(self.hidden) <= MOST
         require(widths, "hidden", f"must list widths from 1 to {MOST:,}")
 
@@ -89,9 +91,10 @@ class OffPolicy:
 def watched(loss: jax.Array, *gradients: Any) -> jax.Array:
     """The loss, (), or NaN where a step along these gradients must not be taken.
 
-    While their sum of squares is finite, so is all that Adam makes of them: its moments are means of gradients and
-    of their squares, and no step is longer than some learning rates (Kingma and Ba, 2015, section 2.1).
-    Looking at the gradients, and not at what they make, lets XLA take and refuse a step in one pass.
+    While their sum of squares is finite, so is all that Adam makes of them: its moments are means of
+    gradients and of their squares, and no step is longer than some learning rates (Kingma and Ba, 2015,
+    section 2.1); weights that such a step takes beyond all bounds make the next loss infinite. Looking at the
+    gradients, and not at what they make, lets XLA take or refuse a step in one pass.
     """
     squares = sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients))
     return jnp.where(jnp.isfinite(squares), loss, jnp.nan)

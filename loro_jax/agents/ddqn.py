@@ -36,6 +36,7 @@ class DDQN(OffPolicy):
     """Double DQN: settings, all static, and the functions of `types.Agent`."""
 
     name: ClassVar[str] = "ddqn"
+    loss_tells: ClassVar[bool] = True
 
     target_network_frequency: int = 1000
     """Gradient steps between copies into the target network."""

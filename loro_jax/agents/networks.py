@@ -51,9 +51,9 @@ class Dense(nn.Module):
 
 
 def of_every_state(params: Any) -> jax.Array:
-    """The outputs of an `Mlp` for each of its n inputs given one-hot, (n, outputs): n rows in place of a batch.
+    """The outputs of an `Mlp` for each of its n inputs given one-hot, (n, outputs).
 
-    The first layer's product with them is its kernel.
+    That is n rows in the place of a batch, and the first layer's product with them is its kernel.
     """
     layers = [params["params"][f"Dense_{i}"] for i in range(len(params["params"]))]
     x = layers[0]["kernel"] + layers[0]["bias"]
@@ -109,8 +109,8 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
 def _transposed(x: jax.Array) -> jax.Array:
     """The transpose; on a CPU as an array of its own.
 
-    Left alone, XLA takes a transpose into the product beside it, which then takes up to sixteen times as long where
-    a side is narrow.
+    Left alone, XLA takes a transpose into the product beside it, which then takes up to sixteen times as
+    long where a side is narrow.
     """
     return _apart(_apart(x).T)
 

@@ -43,6 +43,7 @@ class SAC(OffPolicy):
     """
 
     name: ClassVar[str] = "sac"
+    loss_tells: ClassVar[bool] = True
     networks: ClassVar[int] = 3
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes", "actions")
 
@@ -128,7 +129,7 @@ class SAC(OffPolicy):
         return mean, jnp.clip(log_std, *LOG_STD)
 
     def sample(self, actor: Any, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Reparameterised draws: noise (B, k) -> inner actions (B, k), and their log-densities there, (B,)."""
+        """Reparameterised draws: noise (B, k) -> inner actions (B, k), and log-densities there, (B,)."""
         mean, log_std = self.gaussian(actor, obs)
         raw = mean + jnp.exp(log_std) * noise
         return jnp.tanh(raw), jax.vmap(squashed_log_prob)(raw, mean, log_std)
@@ -136,8 +137,11 @@ class SAC(OffPolicy):
     def q(self, critics: Any, obs: jax.Array, inner: jax.Array) -> jax.Array:
         """Both critics' values of inner actions (B, k) in observations (B, *obs), (2, B)."""
         x = jnp.concatenate([obs.reshape(len(obs), -1), inner], axis=1)
-        both = jnp.stack([x, x])  # each its own, lest XLA turns two products of batches into one of their transposes
-        return jax.vmap(lambda critic, x: self._critic.apply(critic, x)[:, 0])(critics, both)  # type: ignore[index]
+
+        def values(critic: Any, x: jax.Array) -> Any:
+            return self._critic.apply(critic, x)[:, 0]  # type: ignore[call-overload, index]
+
+        return jax.vmap(values)(critics, jnp.stack([x, x]))  # sharing one x, XLA would transpose and copy
 
     def unscale_action(self, inner: jax.Array) -> jax.Array:
         """Inner actions (..., k) as the environment takes them."""

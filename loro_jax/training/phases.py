@@ -176,7 +176,9 @@ class Interact:
             steps = run.counters.env_steps + jnp.arange(how.eval_interval)
 
             def step(run: Run, t: jax.Array) -> tuple[Run, None]:
-                run = run._replace(key=key, counters=run.counters._replace(env_steps=t))  # so that draws are ahead
+                run = run._replace(
+                    key=key, counters=run.counters._replace(env_steps=t)
+                )  # so that draws are ahead
                 return step_environment(run, world, t == steps[-1]), None
 
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:
@@ -226,11 +228,12 @@ def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:
 def learn(run: Run, world: World, key: jax.Array, ready: jax.Array) -> Run:
     """One gradient step on a batch from the replay, where `ready`, (), and the run has not diverged.
 
-    A step whose loss is not finite is not taken, nor any after it.
+    A step that is not finite is not taken, nor any after it.
     """
     batch = replay.sample(run.replay, jax.random.fold_in(key, 0), world.agent.batch_size)
     agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
-    watched = watch(run, jnp.isfinite(loss) | ~ready)
+    told = getattr(world.agent, "loss_tells", False)
+    watched = watch(run, finite(loss if told else (agent, loss)) | ~ready)
     taken = ready & (watched.diverged < 0)
     agent, counters = jax.tree.map(
         lambda new, old: jnp.where(taken, new, old),

@@ -39,7 +39,8 @@ class Interaction:
 class World:
     """The static half of a program; the traced half is a `Run` and the prior data.
 
-    Where observations are one of n states and the agent `enumerates` them, the environment gives their numbers.
+    Where observations are one of n states and the agent `enumerates` them, the environment gives their
+    numbers.
     """
 
     environment: Environment
