@@ -33,8 +33,8 @@ def lines(saved: Mapping[str, Any]) -> list[str]:
     said = [
         "# Throughput",
         "",
-        f"{machine(about)}; jax {where['jax']}, numpy {about['numpy']} with {about['blas']}; commit {commits}."
-        " Medians over rounds [least, most]; docs/performance.md says what each number means.",
+        f"{machine(about)}; jax {where['jax']}, numpy {about['numpy']} with {about['blas']}; commit"
+        f" {commits}. Medians over rounds [least, most]; docs/performance.md says what each number means.",
         "",
     ]
     for table in tables(saved):
@@ -268,9 +268,10 @@ def steps(saved: Mapping[str, Any], stem: pathlib.Path) -> pathlib.Path:
                 lw=0.8, mfc="none",
             )  # fmt: skip
         legend(axes, rows, tasks)
-        axes.set(
-            xscale="log", yscale="log", xlabel="seeds", ylabel="environment steps/s,\nall seeds together"
-        )
+        shown = sorted({row["seeds"] for row in rows})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(shown, [str(n) for n in shown])
+        axes.set(yscale="log", xlabel="seeds", ylabel="environment steps/s, all seeds")
         style.footer(figure, footer(saved))
     return stem.with_suffix(".png")
 
