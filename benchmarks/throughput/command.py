@@ -228,11 +228,11 @@ def measured(
     teams = {"ours": Team([ours(asked, cores)])}
     found: list[dict[str, Any]] = []
     try:
-        teams["ours"].wait()
-        for name in names:
-            for way, team in peers.teams(name, case.work() | {"seconds": rounds["seconds"]}, cores).items():
-                teams[f"{name}, {way}"] = team
-                team.wait()
+        teams["ours"].wait()  # and compiles alone
+        for peer in names:
+            teams |= peers.teams(peer, case.work() | {"seconds": rounds["seconds"]}, cores)
+        for team in list(teams.values())[1:]:
+            team.wait()
         for _ in range(rounds["repeats"]):
             found.append({name: team.go() for name, team in teams.items()})
         last = {name: team.end() for name, team in teams.items()}

@@ -30,25 +30,27 @@ def main() -> None:
     from benchmarks.throughput.cases import Case, sizes
     from benchmarks.throughput.work import needed
     from loro_jax.running import experiment
-    from loro_jax.training import population
+    from loro_jax.training import memory, population
     from loro_jax.training.phases import Collect
 
     idle = peak_memory()
     e = Case(asked["task"], asked["protocol"], asked["seeds"]).experiment()
     world, agent = e.world, e.world.agent
-    layout = population.layout(e.seeds, agent.hidden)
+    layout, wave, waves = memory.divide(world, e.seeds)
     piece = population.pieces(e.arms[0], e.protocol.schedule.eval_interval)[0]
     data = experiment.prior_data(e)
     programs = population.Programs(world, layout)
-    runs = population.begin(world, layout, e.seed, e.seeds, False)
+    runs = population.begin(world, layout, e.seed, wave, False)
     programs.prepare([piece], runs, data)
     compile_seconds = programs.compile_seconds
     program = programs.compiled[piece]
     state = sum(_bytes(leaf) for leaf in jax.tree.leaves(runs))
     agent_state = sum(_bytes(leaf) for leaf in jax.tree.leaves(runs.agent))
-    padded = layout.padded(e.seeds)
+    padded = layout.padded(wave)
     observation, actions = sizes(e)
-    work_ = needed(agent, observation, actions, agent_state // padded)  # type: ignore[arg-type]
+    env = world.environment
+    states = env.states if getattr(env, "indexed", False) else 0
+    work_ = needed(agent, observation, actions, agent_state // padded, states)  # type: ignore[arg-type]
     # Half of what the replay comes to hold, so that batches are gathered from as much memory as usual.
     fill = max(agent.learning_starts + 1, min(agent.replay_capacity, e.protocol.schedule.budget) // 2)
     runs, _ = programs(Collect(min(fill, agent.replay_capacity), 0, 0), runs, data)
@@ -60,25 +62,28 @@ def main() -> None:
         compile_seconds=compile_seconds,
         warm_up_seconds=warm,
         replay_filled=fill,
-        layout={"devices": layout.devices, "block": layout.block, "seeds_trained": padded},
+        layout={"devices": layout.devices, "block": layout.block, "seeds_trained": padded, "waves": waves},
         bytes_a_seed=state / padded,
         memory={"idle": idle, "resident": resident(), **_analysis(program.memory_analysis())},
         needed=work_._asdict(),
         one_step=one_step(world, layout.block),
         program=_cost(program),
     )
-    measured = rates.Rates(layout, agent.batch_size, (observation, *agent.hidden, actions))
+    counted = min(e.seeds, wave)
+    measured = rates.Rates(layout, states or agent.batch_size, (observation, *agent.hidden, actions))
     while told_to_go():
         found = measured.measure(RATE_SECONDS)
-        before, pieces, start = steps(runs, e.seeds), 0, time.perf_counter()
+        before, pieces, start = steps(runs, counted), 0, time.perf_counter()
         while not pieces or time.perf_counter() - start < asked["seconds"]:
             runs, _ = programs(piece, runs, data)
             pieces += 1
         seconds = time.perf_counter() - start
-        env_steps, gradient_steps = steps(runs, e.seeds) - before
+        env_steps, gradient_steps = steps(runs, counted) - before
         say(
-            seconds=seconds, env_steps=int(env_steps), gradient_steps=int(gradient_steps), rates=found,
-            trained=padded / e.seeds,
+            seconds=seconds,
+            env_steps=int(env_steps),
+            gradient_steps=int(gradient_steps),
+            rates=found,
         )  # fmt: skip
     device = jax.devices()[0].memory_stats() or {}
     if not np.isfinite(np.asarray(jax.tree.leaves(runs.agent)[0])).all():

@@ -39,13 +39,16 @@ def weights(widths: Sequence[int]) -> tuple[int, int]:
     return sum(each), each[0]
 
 
-def needed(agent: OffPolicy, observation: int, actions: int, state_bytes: int) -> Work:
+def needed(agent: OffPolicy, observation: int, actions: int, state_bytes: int, states: int = 0) -> Work:
     """The work of `agent`.
 
     Args:
         observation: numbers of an observation.
         actions: discrete actions, or numbers of a continuous one.
         state_bytes: bytes of the agent's state.
+        states: where observations are one of n states, and the networks see each of these once for a batch,
+            n; else 0. The first layer is then no product: forward through both networks and back through one
+            takes 8 (W - W1) n.
 
     Double DQN: three forward passes (Q(s), and both networks on s') and one backward, 10 W B - 2 W1 B.
 
@@ -61,6 +64,8 @@ def needed(agent: OffPolicy, observation: int, actions: int, state_bytes: int) -
     if isinstance(agent, DDQN):
         w, w1 = weights((observation, *agent.hidden, actions))
         step, act, row = 10.0 * w - 2 * w1, 2.0 * w, 2 * observation + 4
+        if states:
+            step, act, row = 8.0 * (w - w1) * states / b, 2.0 * (w - w1), 6
     elif isinstance(agent, SAC):
         a, a1 = weights((observation, *agent.hidden, 2 * actions))
         c, c1 = weights((observation + actions, *agent.hidden, 1))

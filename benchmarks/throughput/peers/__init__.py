@@ -63,8 +63,12 @@ def install(name: str, backend: str) -> None:
 
 
 def teams(name: str, work: dict[str, Any], cores: int) -> dict[str, Team]:
-    """A peer's ways to use this machine: one process with all of it, and a process a core, which share the
-    seeds; none where it does not have the game."""
+    """A peer's ways to do the work, by "NAME, WAY": one process with the whole machine, and a process a core,
+    which share the seeds; none where it does not have the game.
+
+    rejax under `vmap` copies its whole replay at every step, so that it is also measured with a replay of
+    1,000 transitions in the place of the protocol's: less than the same work, under a name of its own.
+    """
     known = TASKS[name]
     if not work["gymnasium_id"] or (known is not None and work["gymnasium_id"] not in known):
         return {}
@@ -73,9 +77,16 @@ def teams(name: str, work: dict[str, Any], cores: int) -> dict[str, Team]:
         line = [str(folder(name) / "bin" / "python"), script(f"{name}_peer"), json.dumps(work | more)]
         return Child(name, line, more["threads"], foreign=True)
 
-    found = {"one process": Team([child(threads=cores)])}
-    if cores > 1 and hasattr(os, "sched_getaffinity"):
-        mine = sorted(os.sched_getaffinity(0))
-        each = -(-work["seeds"] // len(mine))
-        found["a process a core"] = Team([child(threads=1, core=core, seeds=each) for core in mine])
+    found = {}
+    for called, more in {
+        name: {},
+        **({"rejax-1000": {"replay_capacity": 1000}} if name == "rejax" else {}),
+    }.items():
+        found[f"{called}, one process"] = Team([child(threads=cores, **more)])
+        if cores > 1 and hasattr(os, "sched_getaffinity"):
+            mine = sorted(os.sched_getaffinity(0))
+            each = -(-work["seeds"] // len(mine))
+            found[f"{called}, a process a core"] = Team(
+                [child(threads=1, core=core, seeds=each, **more) for core in mine]
+            )
     return found
