@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
@@ -141,11 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.update(task, description=str(case))
             done = [row for row in saved["rows"] if key(row) == key(dataclasses.asdict(case))]
             if not (asked.resume and done and same(done[0], case, rounds)):
-                row = measured(case, rounds, names, about)
+                parts = asked.repeats + 1 + asked.profile
+                row = measured(
+                    case, rounds, names, about, lambda part=seconds / parts: bar.advance(task, part)
+                )
+                seconds = 0.0  # it has been counted
                 saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
                 saved["rows"].sort(key=key)
                 files.write_json(path, saved)
-            bar.advance(task, seconds)
     report.write(saved, out)
     print("\n".join(report.lines(saved)))
     print(f"Rows, table and figures: {out}{os.sep}")
@@ -217,9 +220,9 @@ def piece_seconds(case: Case) -> float:
 
 
 def measured(
-    case: Case, rounds: dict[str, Any], names: Sequence[str], about: dict[str, Any]
+    case: Case, rounds: dict[str, Any], names: Sequence[str], about: dict[str, Any], tick: Callable[[], None]
 ) -> dict[str, Any]:
-    """One row: all its processes are started, then asked in turn, round by round."""
+    """One row: all its processes are started, then asked in turn, round by round; `tick` after each part."""
     from loro_jax.running import machine
 
     cores, began = about["cores"], time.time()
@@ -233,8 +236,10 @@ def measured(
             teams |= peers.teams(peer, case.work() | {"seconds": rounds["seconds"]}, cores)
         for team in list(teams.values())[1:]:
             team.wait()
+        tick()
         for _ in range(rounds["repeats"]):
             found.append({name: team.go() for name, team in teams.items()})
+            tick()
         last = {name: team.end() for name, team in teams.items()}
     finally:
         for team in teams.values():

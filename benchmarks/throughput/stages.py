@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -89,14 +90,21 @@ def lacking(world: World, without: tuple[str, ...]) -> World:
     return World(env, Idle(world.agent, without), how)
 
 
-def program(whole: population.Programs, piece: Any, without: tuple[str, ...], runs: Any, data: Any) -> Any:
-    """The piece without some stages, compiled."""
-    made = population.Programs(lacking(whole.world, without), whole.layout)
+@contextlib.contextmanager
+def patched(without: tuple[str, ...]) -> Iterator[None]:
+    """While a program is made: others stand for the functions of some stages."""
     with contextlib.ExitStack() as stack:
         for name in without:
             if name in PATCHED:
                 module, function, instead = PATCHED[name]
                 stack.enter_context(mock.patch.object(module, function, instead))
+        yield
+
+
+def program(whole: population.Programs, piece: Any, without: tuple[str, ...], runs: Any, data: Any) -> Any:
+    """The piece without some stages, compiled."""
+    made = population.Programs(lacking(whole.world, without), whole.layout)
+    with patched(without):
         made.prepare([piece], runs, data)
     return made
 

@@ -77,15 +77,16 @@ def teams(name: str, work: dict[str, Any], cores: int) -> dict[str, Team]:
         line = [str(folder(name) / "bin" / "python"), script(f"{name}_peer"), json.dumps(work | more)]
         return Child(name, line, more["threads"], foreign=True)
 
+    kinds: dict[str, dict[str, int]] = {name: {}}
+    if name == "rejax":
+        kinds["rejax-1000"] = {"replay_capacity": 1000}
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    mine = mine[: work["seeds"]]
+    each = -(-work["seeds"] // max(len(mine), 1))
     found = {}
-    for called, more in {
-        name: {},
-        **({"rejax-1000": {"replay_capacity": 1000}} if name == "rejax" else {}),
-    }.items():
+    for called, more in kinds.items():
         found[f"{called}, one process"] = Team([child(threads=cores, **more)])
-        if cores > 1 and hasattr(os, "sched_getaffinity"):
-            mine = sorted(os.sched_getaffinity(0))
-            each = -(-work["seeds"] // len(mine))
+        if len(mine) > 1:
             found[f"{called}, a process a core"] = Team(
                 [child(threads=1, core=core, seeds=each, **more) for core in mine]
             )
