@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -140,15 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case, seconds in zip(cases, expected, strict=True):
             bar.update(task, description=str(case))
             done = [row for row in saved["rows"] if key(row) == key(dataclasses.asdict(case))]
-            if not (asked.resume and done and same(done[0], case, rounds)):
-                parts = asked.repeats + 1 + asked.profile
-                row = measured(
-                    case, rounds, names, about, lambda part=seconds / parts: bar.advance(task, part)
-                )
-                seconds = 0.0  # it has been counted
-                saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
-                saved["rows"].sort(key=key)
-                files.write_json(path, saved)
+            if asked.resume and done and same(done[0], case, rounds):
+                bar.advance(task, seconds)
+                continue
+            part = functools.partial(bar.advance, task, seconds / (1 + asked.repeats))
+            row = measured(case, rounds, names, about, part)
+            saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
+            saved["rows"].sort(key=key)
+            files.write_json(path, saved)
     report.write(saved, out)
     print("\n".join(report.lines(saved)))
     print(f"Rows, table and figures: {out}{os.sep}")
@@ -233,7 +233,8 @@ def measured(
     try:
         teams["ours"].wait()  # and compiles alone
         for peer in names:
-            teams |= peers.teams(peer, case.work() | {"seconds": rounds["seconds"]}, cores)
+            work = case.work() | {"seconds": rounds["seconds"]}
+            teams |= peers.teams(peer, work, cores, about["computed_on"]["backend"] == "cpu")
         for team in list(teams.values())[1:]:
             team.wait()
         tick()

@@ -49,6 +49,8 @@ def lines(saved: Mapping[str, Any]) -> list[str]:
 def tables(saved: Mapping[str, Any]) -> list[Table]:
     """Speed; what the machine gives; and memory."""
     rows = saved["rows"]
+    on_cpu = saved["machine"]["computed_on"]["backend"] == "cpu"
+    whose, share = ("numpy's sgemm", "share_of_sgemm") if on_cpu else ("XLA's product", "share_of_xla")
     peers = sorted({k.removeprefix("ratio_") for row in rows for k in row["found"] if k.startswith("ratio_")})
     ratios = [estimated_column(f"times {name}", f"ratio_{name}") for name in peers]
     named = (Column("task", ("task",)), Column("sizes", ("protocol",)), Column("seeds", ("seeds",)))
@@ -60,7 +62,7 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
             estimated_column("environment steps/s", "env_steps_per_second"),
             estimated_column("gradient steps/s", "gradient_steps_per_second"),
             estimated_column("GFLOP/s", "gflops"),
-            estimated_column("of numpy's sgemm, %", "share_of_sgemm"),
+            estimated_column(f"of {whose}, %", share),
             estimated_column("of the roof, %", "share_of_roof"),
             *ratios,
             Column("compile, s", ("compile_seconds",)),
@@ -71,7 +73,7 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
                 spread(row["found"]["env_steps_per_second"]),
                 spread(row["found"]["gradient_steps_per_second"]),
                 spread(row["found"]["flops"], 1 / GIGA),
-                spread(row["found"]["share_of_sgemm"], 100),
+                spread(row["found"][share], 100),
                 spread(row["found"]["share_of_roof"], 100),
                 *(spread(row["found"].get(f"ratio_{name}")) for name in peers),
                 number(row["compile_seconds"]),

@@ -62,9 +62,9 @@ def install(name: str, backend: str) -> None:
     mark.write_text("\n".join(wanted))
 
 
-def teams(name: str, work: dict[str, Any], cores: int) -> dict[str, Team]:
+def teams(name: str, work: dict[str, Any], cores: int, on_cpu: bool = True) -> dict[str, Team]:
     """A peer's ways to do the work, by "NAME, WAY": one process with the whole machine, and a process a core,
-    which share the seeds; none where it does not have the game.
+    which share the seeds, unless an accelerator does the work; none where it does not have the game.
 
     rejax under `vmap` copies its whole replay at every step, so that it is also measured with a replay of
     1,000 transitions in the place of the protocol's: less than the same work, under a name of its own.
@@ -80,7 +80,7 @@ def teams(name: str, work: dict[str, Any], cores: int) -> dict[str, Team]:
     kinds: dict[str, dict[str, int]] = {name: {}}
     if name == "rejax":
         kinds["rejax-1000"] = {"replay_capacity": 1000}
-    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    mine = sorted(os.sched_getaffinity(0)) if on_cpu and hasattr(os, "sched_getaffinity") else []
     mine = mine[: work["seeds"]]
     each = -(-work["seeds"] // max(len(mine), 1))
     found = {}
