@@ -43,8 +43,8 @@ def show(e: Experiment, console: Console) -> None:
         " prior data.",
         f"About {progress.words(total)} of training (right within a factor of two), and up to a minute"
         " of compiling.",
-        f"A seed's state takes {each / 2**20:,.1f} MiB, training all of them about"
-        f" {max(needs, default=0) / 2**20:,.0f} MiB"
+        f"A seed's state takes {each / 2**20:,.1f} MiB, training them about"
+        f" {max(needs, default=0) / 2**20:,.0f} MiB at a time"
         + (f", {waves} groups of seeds one after the other." if waves > 1 else "."),
         "Nothing was trained.",
     ):
