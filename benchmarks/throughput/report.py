@@ -167,7 +167,7 @@ def checked(row: Mapping[str, Any]) -> str:
     products = row["needed"]["gradient_step"] / row["found"]["shapes"][0] * row["work"]["eval_interval"]
     products *= row["layout"]["seeds_trained"] / row["work"]["train_frequency"]
     return (
-        f"Gradient steps alone (`Fit`) take {1e3 * found['fit']:.3g} ms, the three stages that they consist"
+        f"Gradient steps alone (`Fit`) take {1e3 * found['fit']:.3g} ms, the four stages that they consist"
         f" of {1e3 * found['fit_stages']:.3g} ms here. Their matrix products would take"
         f" {1e3 * products:.3g} ms at XLA's rate for these shapes."
     )

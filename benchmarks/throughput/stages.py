@@ -18,6 +18,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from loro_jax.tasks.base import Environment
 from loro_jax.training import phases, population, replay
@@ -47,7 +48,7 @@ class Idle:
 
     def learn(self, state: Any, batch: Any, key: Any) -> Any:
         """Reads the batch, which else would not be gathered."""
-        if "gradient step" not in self.without:
+        if "forward and backward" not in self.without:
             return self.agent.learn(state, batch, key)
         return state, sum(x.astype(jnp.float32).sum() for x in jax.tree.leaves(batch))
 
@@ -70,14 +71,26 @@ class Still(Environment):
         return obs, state, jnp.float32(0), jnp.bool_(False), jnp.bool_(self.limit == 1)
 
 
+def descent(learning_rate: float, **_: Any) -> optax.GradientTransformation:
+    """Gradient descent in the place of Adam; the moments stay as they are."""
+
+    def update(gradient: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda g: -learning_rate * g, gradient), state
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
 PATCHED: dict[str, tuple[Any, str, Any]] = {
+    "Adam": (optax, "adam", descent),
     "replay push": (replay, "push", lambda kept, *_: kept),
     "divergence watched": (phases, "finite", lambda _: jnp.bool_(True)),
     "random keys": (phases, "fold", lambda key, *_: key),
 }
 """Stages that are functions of their own: where they are looked up, and what stands for them."""
-STAGES = ("evaluation", "gradient step", "batch", "environment", "acting", *PATCHED)
-"""In the order in which they are left out. Evaluations are cut after a step, batches to one row."""
+STAGES = ("evaluation", "Adam", "forward and backward", "batch", "environment", "acting",
+          "replay push", "divergence watched", "random keys")  # fmt: skip
+"""In the order in which they are left out. Evaluations are cut after a step, batches to one row. Forward and
+backward is all of a gradient step but Adam, the choice whether it is taken among it."""
 
 
 def lacking(world: World, without: tuple[str, ...]) -> World:
@@ -128,7 +141,7 @@ def profile(whole: population.Programs, piece: Any, runs: Any, data: Any) -> dic
             spent.append(time.perf_counter() - start)
     *each, fit = (statistics.median(spent[1:]) for spent in times)
     stages = {name: each[i] - each[i + 1] for i, name in enumerate(STAGES)} | {LOOP: each[-1]}
-    of_fit = ("gradient step", "batch", "divergence watched")
+    of_fit = ("Adam", "forward and backward", "batch", "divergence watched")
     return {
         "seconds": each[0], "stages": stages, "rounds": [spent[1:] for spent in times],
         "fit": fit, "fit_stages": sum(stages[name] for name in of_fit),

@@ -70,7 +70,9 @@ def needed(world: World, layout: Layout, seeds: int) -> int:
 
 def there_is() -> int | None:
     """Bytes that the devices have, over all; on a CPU the machine's, or what its container may take; None
-    where nobody says."""
+    where nobody says, nor for several processes, which would have to agree."""
+    if jax.process_count() > 1:
+        return None
     if jax.default_backend() != "cpu":
         stats = [device.memory_stats() or {} for device in jax.devices()]
         limits = [s["bytes_limit"] for s in stats if "bytes_limit" in s]
