@@ -62,7 +62,10 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     ready = experiment.prepare_experiment(
         task, protocol, chosen, options.seeds, options.seed, options.episodes
     )
-    ready = dataclasses.replace(ready, save_policies=options.save_policies)
+    if not 0 <= options.memory_limit < 2**40:
+        raise UserError(f"--memory-limit takes GiB, 0 for what there is, got {options.memory_limit:g}")
+    limit = int(options.memory_limit * 2**30)
+    ready = dataclasses.replace(ready, save_policies=options.save_policies, memory_limit=limit)
     console = Console(stderr=True, highlight=False)
     for warning in ready.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)

@@ -19,7 +19,7 @@ from loro_jax.protocols import Protocol
 from loro_jax.records.identity import identify
 from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
-from loro_jax.training import population
+from loro_jax.training import memory, population
 from loro_jax.training.arms import Plan, Sentence, build, check_budget
 from loro_jax.training.prior import Prior, prepare
 from loro_jax.training.world import Interaction, World
@@ -34,6 +34,9 @@ class Experiment:
         world: what the arms train in, with the protocol's agent (see `world_of`).
         identity: what ran, as JSON; a resumed run must have the same (`records.identity`).
         warnings: sentences about the prior data that whoever reads the results has to see.
+        save_policies: whether trained policies are kept.
+        first: the first of the seeds, of which there are `seeds` in a row.
+        memory_limit: bytes that all seeds together may take; 0 for most of what there is.
     """
 
     task: Task
@@ -47,6 +50,8 @@ class Experiment:
     identity: dict[str, Any]
     warnings: tuple[str, ...] = ()
     save_policies: bool = False
+    first: int = 0
+    memory_limit: int = 0
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""
@@ -133,10 +138,12 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     """A line that says what the learning `arms` will take: seeds, steps, machine, time."""
     expected = progress.words(expected_seconds(e, arms))
     learning = sum(bool(arm.phases) for arm in e.arms)
+    waves = max((memory.divide(world, e.seeds, e.memory_limit).waves for world in e.worlds), default=1)
+    in_waves = f"; {waves} groups of seeds one after the other, as memory allows" if waves > 1 else ""
     return (
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.local_device_count()}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
-        " training, and up to a minute of compiling"
+        " training, and up to a minute of compiling" + in_waves
     )
 
 

@@ -45,6 +45,9 @@ class Options:
     """The key that all of the run's keys are folded from."""
     devices: int = 0
     """Devices that share the seeds: CPU cores, or GPUs. 0 takes all."""
+    memory_limit: float = 0.0
+    """GiB that all seeds together may take; where they would take more, groups of them are trained one after
+    the other, with the same bits. 0: four fifths of what the machine, or its accelerators, have."""
     quick: bool = False
     """About a minute, for a first look and for CI: few seeds, few arms, a short budget; nothing follows
     from its numbers. Other options are as given."""

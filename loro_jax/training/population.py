@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -70,15 +69,21 @@ def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     return Layout(devices, max(2, min(8 if small else 2, -(-seeds // devices))))
 
 
-def begin(world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool) -> Run:
-    """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices."""
+def begin(
+    world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool, first: int = 0
+) -> Run:
+    """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices.
+
+    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`.
+    """
 
     def one(index: jax.Array) -> Run:
         key = keys.of_seed(seed, index)
         return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
     sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    return jax.jit(jax.vmap(one), out_shardings=sharding)(jnp.arange(layout.padded(seeds)))
+    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
+    return jax.jit(jax.vmap(one), out_shardings=sharding)(indices)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
