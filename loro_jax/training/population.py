@@ -59,14 +59,15 @@ class Layout:
 def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     """Blocks that fit a core's cache on a CPU; all seeds at once on an accelerator.
 
-    On a CPU blocks of 2 to 8 seeds give the same bits, which one seed alone or 16 do not. One device
-    alone does not give those of several either, so all are used, however few the seeds are.
+    On a CPU blocks of 4 to 8 seeds of small networks give the same bits, which fewer or 16 do not; larger
+    networks are always trained two by two. One device alone does not give the bits of several either, so all
+    are used, however few the seeds are.
     """
     devices = jax.local_device_count()
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-seeds // devices))
-    return Layout(devices, max(2, min(8 if small else 2, -(-seeds // devices))))
+    return Layout(devices, max(4, min(8, -(-seeds // devices))) if small else 2)
 
 
 def begin(
