@@ -44,8 +44,6 @@ def frozen_lake(
         limit: steps after which an episode is truncated; None for Gymnasium's, 200 on 64 cells in a
             square and 100 else.
     """
-    from gymnax.environments.misc.frozen_lake import FrozenLake
-
     if isinstance(layout, str) and layout not in ("4x4", "8x8"):
         raise UserError(f"frozen_lake: no layout is called '{layout}'; give '4x4', '8x8' or a list of rows")
     if limit is not None and not 1 <= limit <= 1_000_000:
@@ -54,7 +52,7 @@ def frozen_lake(
         )
     known, desc = (layout, None) if isinstance(layout, str) else (None, tuple(layout))
     try:
-        game = FrozenLake(desc, known, slippery, success_rate)
+        game = _lake(desc, known, slippery, success_rate)
     except ValueError as error:
         raise UserError(f"frozen_lake: {str(error).replace('desc', 'layout')}") from None
     params = game.default_params
@@ -70,6 +68,13 @@ def frozen_lake(
         best=best,
         states=game.n_states,
     )
+
+
+@functools.cache  # the same game is the same object: programs are shared
+def _lake(desc: tuple[str, ...] | None, known: str | None, slippery: bool, success_rate: float) -> Any:
+    from gymnax.environments.misc.frozen_lake import FrozenLake
+
+    return FrozenLake(desc, known, slippery, success_rate)
 
 
 def best_return(game: Any, limit: int) -> float:

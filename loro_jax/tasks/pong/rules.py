@@ -12,6 +12,7 @@ console takes from `ball_x` in each frame: positive is to the left.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -70,6 +71,7 @@ START = Memory(
 """Memory after a reset, always the same."""
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
     """Pong to 21 points against the console, a step of 8 frames: the reference study's RepresentedPong-v0.
 
