@@ -8,6 +8,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+# LLVM's optimisations take two fifths of the time that programs take to compile, and tests run theirs for a
+# moment. `.ci/run` sets the variable to nothing: there programs are compiled as everybody's are.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
 import jax
 import pytest
 
