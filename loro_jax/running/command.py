@@ -52,7 +52,9 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     within("--devices", options.devices, 0, MOST_DEVICES)
     from loro_jax.running import machine
 
-    machine.start(options.devices)  # after the arguments are known to be good: mistakes answer at once
+    machine.start(
+        options.devices, options.cache
+    )  # after the arguments are known to be good: mistakes answer at once
     from loro_jax import keys
     from loro_jax.running import experiment
 

@@ -32,16 +32,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(devices: int = 0) -> None:
+def start(devices: int = 0, cache: bool = True) -> None:
     """Starts JAX, on a CPU with so many devices, 0 for one a core; where it runs already, leaves it as it is.
 
-    A game may start JAX as well, by making an array: call this before one is made.
+    A game may start JAX as well, by making an array: call this before one is made. Compiled programs are kept
+    for the next start (`running.compiled`) unless `cache` is False.
 
     Raises:
         UserError: JAX cannot start, or runs already with another number of devices than `devices`.
     """
     import jax
 
+    from loro_jax.running import compiled
+
+    if cache:
+        compiled.keep()
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
     try:
         jax.config.update("jax_num_cpu_devices", devices or cores())
     except RuntimeError:
