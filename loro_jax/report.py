@@ -37,31 +37,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         saved, before = results.read(folder), files.read_json(folder / "summary.json")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
-    try:
-        ran = identity.upgraded(saved.run.get("identity") or {})
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
-    flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
-    try:
-        found = summary.summarise(
-            benchmark=before["benchmark"],
-            # Older runs name no version: theirs was the first.
-            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
-            curves=saved.curves,
-            env_steps=saved.env_steps,
-            flat=flat,
-            baseline=before["baseline"],
-            threshold=before["threshold"],
-            llm_free=llm_free,
-            notes=before["notes"],
-            random_return=before.get("random_return"),
-            diverged=diverged,
-        )
-        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
-        if type(interval) is not int or interval < 1 or type(prior) is not int:
-            raise ValueError("prior_steps and eval_interval must be whole numbers")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
+    found = summarised(saved, before, folder)
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz", results.POLICIES):
             if (folder / name).exists():
@@ -70,12 +46,51 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
-            figures.draw_all(
-                found, saved.curves, saved.env_steps, flat, staging / "figures",
-                prior_steps=prior, steps_per_episode=interval,
-            )  # fmt: skip
+            drawn(found, saved, staging / "figures")
         files.write_json(staging / results.RUN, saved.run)
     return found
+
+
+def summarised(saved: results.Saved, before: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+    """`summary.json` of a saved run; what its curves do not hold is taken from the one `before`.
+
+    Raises:
+        UserError: the files in `folder` do not fit together.
+    """
+    try:
+        ran = identity.upgraded(saved.run.get("identity") or {})
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    try:
+        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
+        if type(interval) is not int or interval < 1 or type(prior) is not int:
+            raise ValueError("prior_steps and eval_interval must be whole numbers")
+        return summary.summarise(
+            benchmark=before["benchmark"],
+            # Older runs name no version: theirs was the first.
+            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
+            curves=saved.curves,
+            env_steps=saved.env_steps,
+            flat=saved.group("flat"),
+            baseline=before["baseline"],
+            threshold=before["threshold"],
+            llm_free=saved.group("llm_free"),
+            notes=before["notes"],
+            random_return=before.get("random_return"),
+            diverged=saved.group("diverged"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
+
+
+def drawn(found: dict[str, Any], saved: results.Saved, out: pathlib.Path) -> None:
+    """Draws the figures of a saved run into the folder `out`; `found` is its summary."""
+    ran = identity.upgraded(saved.run["identity"])
+    figures.draw_all(
+        found, saved.curves, saved.env_steps, saved.group("flat"), out,
+        prior_steps=found["notes"]["prior_steps"],
+        steps_per_episode=ran["settings"]["schedule"]["eval_interval"],
+    )  # fmt: skip
 
 
 def main() -> int:

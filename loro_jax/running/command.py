@@ -12,7 +12,7 @@ from rich.console import Console
 
 from loro_jax.errors import INTERRUPTED, UserError, command, run, within
 from loro_jax.protocols import Protocol
-from loro_jax.running.options import MOST_DEVICES, MOST_SEEDS, named, parse
+from loro_jax.running.options import MOST_DEVICES, MOST_SEEDS, named, parse, seeds_of
 
 if TYPE_CHECKING:
     from loro_jax.records.results import Result
@@ -50,6 +50,7 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     task, options = parse(spec, argv)
     within("--seeds", options.seeds, 1, MOST_SEEDS)
     within("--devices", options.devices, 0, MOST_DEVICES)
+    first, count = seeds_of(options)
     from loro_jax.running import machine
 
     machine.start(options.devices)  # after the arguments are known to be good: mistakes answer at once
@@ -60,7 +61,7 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     protocol = options.settings
     chosen = named(options.arms, protocol, bool(options.episodes or task.episodes))
     ready = experiment.prepare_experiment(
-        task, protocol, chosen, options.seeds, options.seed, options.episodes
+        task, protocol, chosen, count, options.seed, options.episodes, first
     )
     ready = dataclasses.replace(ready, save_policies=options.save_policies)
     console = Console(stderr=True, highlight=False)
@@ -72,6 +73,7 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
         plan.show(ready, Console(highlight=False))
         return 0
     name = protocol.name + ("-quick" if options.quick else "")
+    name += f"-seeds-{first}-{first + count}" if options.seed_range else ""
     return train(
         ready, options.out or pathlib.Path("results") / task.name / name, options.resume, console, sitting
     )

@@ -34,6 +34,8 @@ class Experiment:
         world: what the arms train in, with the protocol's agent (see `world_of`).
         identity: what ran, as JSON; a resumed run must have the same (`records.identity`).
         warnings: sentences about the prior data that whoever reads the results has to see.
+        save_policies: whether trained policies are kept.
+        first: the first of the seeds, of which there are `seeds` in a row.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class Experiment:
     identity: dict[str, Any]
     warnings: tuple[str, ...] = ()
     save_policies: bool = False
+    first: int = 0
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""
@@ -59,8 +62,9 @@ class Experiment:
 
 
 def prepare_experiment(
-    task: Task, protocol: Protocol, chosen: Sequence[str | Sentence], seeds: int, seed: int, dataset: str = ""
-) -> Experiment:
+    task: Task, protocol: Protocol, chosen: Sequence[str | Sentence], seeds: int, seed: int, dataset: str = "",
+    first: int = 0,
+) -> Experiment:  # fmt: skip
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
     Args:
@@ -68,6 +72,7 @@ def prepare_experiment(
         seeds: seeds of each arm.
         seed: the key that all keys are folded from.
         dataset: LLM episodes, by name or folder; by default the task's.
+        first: the first of the seeds.
     """
     env = task.under(protocol)
     interval = protocol.schedule.eval_interval
@@ -99,7 +104,7 @@ def prepare_experiment(
                 )
             plan = Plan(protocol, steps, steps, env.limit)
     arms = build(chosen, plan)
-    identity = identify(task, protocol, seeds, seed, card, arms)
+    identity = identify(task, protocol, seeds, seed, card, arms, first)
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
     for arm in arms:
         _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
@@ -110,7 +115,8 @@ def prepare_experiment(
         raise UserError(
             f"{folder / 'card.json'}: name, model or prompt cannot be written down ({error}); mend the card"
         ) from None
-    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, json.loads(text), warnings)
+    ran = json.loads(text)
+    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first)
 
 
 def _of_another_game(task: Task, protocol: Protocol) -> list[str]:

@@ -30,6 +30,9 @@ class Options:
     """What to learn: cartpole and so on; FILE.py:NAME for a task of your own; gymnax:NAME."""
     seeds: int = 256
     """Seeds of each arm. The same seed gives every arm the same initial network and starts."""
+    seed_range: str = ""
+    """Seeds FIRST:END instead, END left out, for array jobs; `python -m loro_jax.merge` puts the parts
+    together."""
     protocol: str = ""
     """Settings to start from, the newest version where it names none (standard, or standard@1); every
     setting below can be changed on its own. By default the first that the task has."""
@@ -122,6 +125,16 @@ def _quick(task: Task, protocol: Protocol, prior_episodes: bool) -> tuple[dict[s
     )  # fmt: skip
     arms = "pure_rl,loro,llm_policy,random_policy" if prior_episodes else "pure_rl,random_policy"
     return {"seeds": QUICK_SEEDS, "arms": arms}, protocol
+
+
+def seeds_of(options: Options) -> tuple[int, int]:
+    """The first seed, and how many there are; a `UserError` for a range that is none."""
+    if not options.seed_range:
+        return 0, options.seeds
+    first, colon, end = options.seed_range.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= MOST_SEEDS):
+        raise UserError(f"--seed-range takes FIRST:END, such as 0:64, got '{options.seed_range}'")
+    return int(first), int(end) - int(first)
 
 
 def parameters(words: Sequence[str]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     with progress.waiting(console, f"compiling {count} programs, which all arms share"):
         for world, phases in distinct.items():
             if phases:
-                like = population.begin(world, programs[world].layout, e.seed, e.seeds, False)
+                like = population.begin(world, programs[world].layout, e.seed, e.seeds, False, e.first)
                 programs[world].prepare(list(phases), like, data)
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
@@ -99,7 +99,7 @@ def _train(
             )
         bar.advance(task, sum(cost))
         return done
-    runs = population.begin(world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol))
+    runs = population.begin(world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first)
     start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
     if (found := store.restore(arm.name, runs)) is not None:
         start, before = found

@@ -64,15 +64,20 @@ def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     return Layout(devices, max(2, min(8 if small else 2, -(-seeds // devices))))
 
 
-def begin(world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool) -> Run:
-    """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices."""
+def begin(
+    world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool, first: int = 0
+) -> Run:
+    """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices.
+
+    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`.
+    """
 
     def one(index: jax.Array) -> Run:
         key = keys.of_seed(seed, index)
         return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
     sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    return jax.jit(jax.vmap(one), out_shardings=sharding)(jnp.arange(layout.padded(seeds)))
+    return jax.jit(jax.vmap(one), out_shardings=sharding)(first + jnp.arange(layout.padded(seeds)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
