@@ -1,13 +1,14 @@
 """Puts runs of neighbouring seeds together: `python -m loro_jax.merge OUT PART PART ...`.
 
-For array jobs: each part is a run with its own `--seed-range`, and everything else the same. The merged run is
-the one that a single command with all of the seeds would have left: curves, counters and policies to the bit,
-tables and figures from them. Parts that differ in anything else, overlap, or leave seeds out are refused.
+For array jobs: each part is a run with its own `--seed-range`, and everything else the same. The merged run
+is the one that a single command with all of the seeds would have left: curves, counters and policies to the
+bit, tables and figures from them. Parts that differ in anything else, overlap, or leave seeds out are refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -75,12 +76,12 @@ def merged(parts: Sequence[Part]) -> tuple[results.Saved, dict[str, np.ndarray],
     """
     parts = sorted(parts, key=lambda part: part.first)
     head = parts[0]
-    for before, part in zip(parts, parts[1:], strict=False):
+    for before, part in itertools.pairwise(parts):
         if part.first != before.end:
             what = "overlap" if part.first < before.end else "leave seeds out"
             raise UserError(
-                f"{before.folder} has the seeds {before.first} to {before.end - 1} and {part.folder} those from"
-                f" {part.first}: they {what}"
+                f"{before.folder} has the seeds {before.first} to {before.end - 1} and {part.folder} those"
+                f" from {part.first}: they {what}"
             )
     for part in parts[1:]:
         own = {k: v for k, v in part.ran.items() if k not in ("seeds", "first_seed")}

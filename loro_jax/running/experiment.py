@@ -62,9 +62,14 @@ class Experiment:
 
 
 def prepare_experiment(
-    task: Task, protocol: Protocol, chosen: Sequence[str | Sentence], seeds: int, seed: int, dataset: str = "",
+    task: Task,
+    protocol: Protocol,
+    chosen: Sequence[str | Sentence],
+    seeds: int,
+    seed: int,
+    dataset: str = "",
     first: int = 0,
-) -> Experiment:  # fmt: skip
+) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
     Args:
