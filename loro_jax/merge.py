@@ -2,7 +2,7 @@
 
 For array jobs: each part is a run with its own `--seed-range`, and everything else the same. The merged run
 is the one that a single command with all of the seeds would have left: curves, counters and policies to the
-bit, tables and figures from them. Parts that differ in anything else, overlap, or leave seeds out are refused.
+bit, tables and figures from them. Parts that differ in anything else, overlap or leave seeds out are refused.
 """
 
 from __future__ import annotations
