@@ -36,7 +36,8 @@ class Options:
     seeds: int = 64
     """Seeds of each arm in each task."""
     protocol: str = "standard"
-    """Each task's settings, the newest version where it names none (standard, or standard@1)."""
+    """Each task's settings, the newest version where it names none (standard, or standard@1; untuned for
+    tasks without any). They fix the budgets: a smaller one is a protocol of the task's own."""
     tasks: str = "all"
     """Tasks, separated by commas: the suite's six, or FILE.py:NAME for those of your own."""
     arms: str = "all"
@@ -69,7 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     tasks = named(options.tasks)
     if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
         raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")
-    protocols = {task.protocol(options.protocol).name for task in tasks}
+    protocols = set()
+    for task in tasks:  # before any is trained
+        protocol = task.protocol(options.protocol)
+        protocol.agent.for_game(task.under(protocol).action_space)
+        protocols.add(protocol.name)
     name = protocols.pop() if len(protocols) == 1 else options.protocol
     for place, task in enumerate(tasks, start=1):
         if options.aggregate_only:

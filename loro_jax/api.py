@@ -6,6 +6,7 @@ A command and a call with the same settings and the same number of devices give 
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,13 +17,13 @@ import numpy as np
 from rich.console import Console
 
 from loro_jax import files, keys
-from loro_jax.analysis import statistics, tables
+from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.errors import UserError
 from loro_jax.records import identity, results
 from loro_jax.running import command, experiment, machine, options, policies, trainer
 from loro_jax.running.store import Nowhere, Store
-from loro_jax.tasks import Environment, Task, load
+from loro_jax.tasks import NAMES, Environment, Task, load
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
 from loro_jax.types import Agent
@@ -52,7 +53,7 @@ class Result:
     _saved: results.Saved = dataclasses.field(repr=False)
 
     def __repr__(self) -> str:
-        return f"Result({self.task}, {self.summary['protocol']}, {self.returns.shape})"
+        return f"Result({self.task}, {self.summary['protocol']}, {self.returns.sizes})"
 
     def __str__(self) -> str:
         """The tables, as `summary.md` has them."""
@@ -62,10 +63,10 @@ class Result:
         return str(self)
 
     def compare(
-        self, arm: str, baseline: str = "pure_rl", metric: str = "cumulative_return"
+        self, arm: str, baseline: str = "pure_rl", metric: str = "cumulative_return", *, free: bool = False
     ) -> statistics.Contrast:
         """One arm against another, paired by seed: difference, probability of improvement, their 95 %
-        intervals, and the p-value of a sign-flip test, not corrected.
+        intervals, and the p-value of a sign-flip test, not corrected. With `free`, prior data costs nothing.
 
         Raises:
             UserError: an arm or a metric that the run does not have.
@@ -76,14 +77,15 @@ class Result:
         """
         from loro_jax.analysis.metrics import METRICS
 
-        arms = self._saved.curves
+        arms = self._saved.group("llm_free") if free else self._saved.curves
         for name in (arm, baseline):
             if name not in arms:
                 raise UserError(f"no learning arm is called '{name}'; there are: {', '.join(arms)}")
         known = {m.name: m for m in METRICS if not m.needs_threshold or self.summary["threshold"] is not None}
         if metric not in known:
             raise UserError(f"no metric is called '{metric}'; there are: {', '.join(known)}")
-        measured, steps = known[metric], np.asarray(self._saved.env_steps, np.float64)
+        measured = known[metric]
+        steps = np.asarray(self._saved.env_steps, np.float64)[: arms[arm].shape[1]]
         values, ranks = [], []
         for name in (arm, baseline):
             curve, lost = statistics.filled(arms[name], self.summary["random_return"])
@@ -104,13 +106,29 @@ class Result:
         >>> short.plot().get_size_inches()[0]
         np.float64(3.4)
         """
-        from loro_jax.analysis import figures
-
         found = figures.Found(
             self.summary, self._saved.curves, np.asarray(self._saved.env_steps, np.float64), self.flat,
             self.summary["notes"]["prior_steps"], self._interval,
         )  # fmt: skip
         return figures.drawn(figures.named(figure), found)
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes what a command would have left in `folder`: curves, tables, figures, `run.json`.
+
+        >>> import tempfile
+        >>> short = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, progress=False)
+        >>> short.save(tempfile.mkdtemp() + "/kept")
+        """
+        with results.together(pathlib.Path(folder)) as staging:
+            saved = self._saved
+            files.write_npz(staging / "curves.npz", {**saved.curves, "env_steps": saved.env_steps})
+            files.write_npz(staging / "details.npz", saved.details)
+            outputs.write(self.summary, staging)
+            figures.draw_all(
+                self.summary, saved.curves, saved.env_steps, self.flat, staging / "figures",
+                prior_steps=self.summary["notes"]["prior_steps"], steps_per_episode=self._interval,
+            )  # fmt: skip
+            files.write_json(staging / results.RUN, dict(self.run))
 
     @property
     def _interval(self) -> int:
@@ -151,19 +169,35 @@ def run(
         UserError: something that the caller can mend, in one line.
 
     >>> quick = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, learning_starts=50, progress=False)
-    >>> quick.returns.shape
+    >>> quick.returns.sizes
     {'arm': 1, 'seed': 2, 'env_steps': 2}
     """
     machine.start()  # before a game is made
     found = load(task)
-    keys.check(seed)
+    if resume and found.source in NAMES and found != load(found.source):
+        raise UserError(
+            f"{found.name} was changed in memory: a run of it cannot be resumed; put it in a file"
+        )
     chosen = found.protocol(protocol).replace(**settings)
     if arms is None:
         arms = options.named("all", chosen, bool(episodes or found.episodes))
     count = found.seeds if seeds is None else seeds
-    if count < 1:
-        raise UserError(f"seeds must be at least 1, got {count}")
-    ready = experiment.prepare_experiment(found, chosen, tuple(arms), count, seed, episodes)
+    for name, number, least in (("seeds", count, 1), ("seed", seed, 0)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise UserError(f"{name} must be a whole number of at least {least}, got {number!r}")
+    keys.check(seed)
+    if not isinstance(episodes, str | os.PathLike):
+        raise UserError(f"episodes must be a name or a folder, got {episodes!r}")
+    if out is not None and (not isinstance(out, str | os.PathLike) or not str(out)):
+        raise UserError(f"out must be a folder, got {out!r}")
+    ready = experiment.prepare_experiment(
+        found,
+        chosen,
+        arms if isinstance(arms, str) else tuple(arms),
+        count,
+        seed,
+        str(episodes),
+    )
     ready = dataclasses.replace(ready, save_policies=save_policies)
     console = Console(stderr=True, highlight=False, quiet=not progress)
     if out is None:
@@ -172,6 +206,10 @@ def run(
         return _result(ready, *_trained(ready, Nowhere(), console))
     folder = pathlib.Path(out)
     with Store(folder, ready.identity, resume, machine.computed_on()) as store:
+        if store.complete and save_policies and not (folder / results.POLICIES).exists():
+            raise UserError(
+                f"{folder} holds this run without its policies; without resume it is trained anew"
+            )
         if not store.complete:
             result, seconds = _trained(ready, store, console)
             command.save(ready, result, command.summarise(ready, result), seconds, folder)
@@ -208,12 +246,14 @@ def read(folder: str | pathlib.Path) -> Result:
     >>> import tempfile
     >>> folder = tempfile.mkdtemp() + "/run"
     >>> _ = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=folder, progress=False)
-    >>> read(folder).returns.sel(arm="pure_rl").shape
+    >>> read(folder).returns.sel(arm="pure_rl").sizes
     {'seed': 2, 'env_steps': 2}
     """
     folder = pathlib.Path(folder)
     try:
-        return _of(results.read(folder), files.read_json(folder / "summary.json"))
+        saved = results.read(folder)
+        _ = identity.upgraded(saved.run.get("identity"))
+        return _of(saved, files.read_json(folder / "summary.json"))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
 
@@ -254,6 +294,9 @@ class Policy:
     agent: Agent
     state: Any
 
+    def __repr__(self) -> str:
+        return f"Policy({self.task.name}, {type(self.agent).__name__})"
+
     def __call__(self, obs: Any) -> np.ndarray:
         """The greedy action in an observation (*obs,), or in many, (N, *obs) -> (*action,) or (N, *action).
 
@@ -268,7 +311,9 @@ class Policy:
         return np.asarray(jax.vmap(lambda o: self.agent.act(self.state, o))(jax.numpy.asarray(obs)))
 
     def play(self, episodes: int = 100, seed: int = 0) -> np.ndarray:
-        """Undiscounted returns of greedy episodes, (episodes,)."""
+        """Undiscounted returns of greedy episodes, (episodes,); a `UserError` for no whole number of them."""
+        if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 1:
+            raise UserError(f"episodes must be a whole number of at least 1, got {episodes!r}")
 
         def act(obs: jax.Array, key: jax.Array) -> jax.Array:
             return self.agent.act(self.state, obs)
@@ -301,6 +346,8 @@ def load_policy(
     (5,)
     """
     folder = pathlib.Path(folder)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UserError(f"seed must be a whole number, got {seed!r}")
     try:
         saved = results.read(folder)
         kept = files.read_npz(folder / results.POLICIES)
@@ -317,12 +364,12 @@ def load_policy(
     found = load(task if task is not None else saved.run.get("source") or ran["task"])
     protocol = identity.protocol_of(ran)
     env = found.under(protocol)
-    agent = protocol.agent.for_game(env.action_space, env.magnitudes)
+    agent = identity.agent_of(ran, arm).for_game(env.action_space, env.magnitudes)
     like = jax.eval_shape(partial(_initial, agent, env), jax.random.key(0))
     try:
         state = policies.rebuilt(like, arrays, seed)
     except ValueError as error:
-        raise UserError(f"{folder}: {error}; was {arm} trained with an agent of its own?") from None
+        raise UserError(f"{folder}: {error}; was the task changed?") from None
     return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state)
 
 

@@ -18,8 +18,8 @@ from loro_jax.errors import UserError, arguments, run
 class Options:
     task: Annotated[str, tyro.conf.Positional]
     """FILE.py:NAME, PACKAGE.MODULE:NAME, gymnax:NAME, or one of the suite's own."""
-    train: bool = True
-    """Train two seeds for two evaluations, too."""
+    no_train: bool = False
+    """Leave out the training of two seeds for two evaluations."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     for finding in findings:
         print(f"{finding.kind:>8}: {finding.says}", flush=True)
     problems = [f for f in findings if f.kind == "problem"]
-    if not problems and o.train:
+    if not problems and not o.no_train:
         trained = _trained(o.task)
         print(f"{trained.kind:>8}: {trained.says}")
         problems += [trained] if trained.kind == "problem" else []

@@ -18,6 +18,7 @@ from loro_jax import agents
 from loro_jax.agents import DDQN, SAC, Learner
 from loro_jax.departures.settings import Departures
 from loro_jax.errors import UserError, require
+from loro_jax.validation import checked
 
 Parameters = tuple[tuple[str, Any], ...]
 
@@ -40,9 +41,11 @@ class Schedule:
     """An evaluation interval begins with a fresh episode, cutting (never terminating) the one before."""
 
     def __post_init__(self) -> None:
+        checked(self)
         for name in ("budget", "eval_interval", "eval_episodes"):
             require(getattr(self, name) >= 1, name, "must be at least 1")
-        require(self.eval_limit >= 0, "eval_limit", "must not be negative")
+        require(0 <= self.eval_limit < 2**31, "eval_limit", "must lie between 0 and 2**31 - 1")
+        require(self.eval_episodes <= 1_000_000, "eval_episodes", "must be at most 1,000,000")
         require(self.budget < 2**31, "budget", "must be less than 2**31, as steps are counted")
         require(
             self.budget % self.eval_interval == 0, "budget", f"must be a multiple of {self.eval_interval}"
@@ -67,7 +70,8 @@ class PriorUse:
     it; "steps" the environment steps it took, rounded up to whole intervals."""
 
     def __post_init__(self) -> None:
-        require(self.tau >= 1, "tau", "must be at least 1")
+        checked(self)
+        require(1 <= self.tau <= 1_000_000, "tau", "must lie between 1 and 1,000,000")
         require(0 <= self.fit_steps < 2**31, "fit_steps", "must lie between 0 and 2**31 - 1")
 
 
@@ -90,6 +94,13 @@ class Protocol:
     """Parameters that the task's game is made with, by name."""
 
     def __post_init__(self) -> None:
+        for name, kind in (("schedule", Schedule), ("prior", PriorUse), ("departures", Departures)):
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
+        if not hasattr(self.agent, "for_game"):
+            raise UserError(f"agent must be an agent, such as DDQN(), got {self.agent!r}")
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise UserError(f"a protocol's name has a version, such as standard@1; got {self.name!r}")
         interval, agent = self.schedule.eval_interval, self.agent
         require(interval % agent.train_frequency == 0, "train_frequency", "must divide eval_interval")
         steps = self.schedule.budget * self.departures.chained_repeats + self.prior.fit_steps
@@ -101,7 +112,8 @@ class Protocol:
             )
 
     def replace(self, **settings: Any) -> Protocol:
-        """The protocol with some settings changed, whichever group they are in, or `name` or `game`.
+        """The protocol with some settings changed, whichever group they are in, or `agent` (an agent, or its
+        name), `name` or `game`.
 
         Raises:
             UserError: no setting is called so, or its value means nothing.
@@ -109,19 +121,31 @@ class Protocol:
         >>> PAPER.replace(budget=10_000, learning_rate=1e-3).changes(PAPER)
         {'budget': 10000, 'learning_rate': 0.001}
         """
-        changed: dict[str, Any] = {}
-        groups = {name: self.group(name) for name in GROUPS}
+        agent: Any = settings.pop("agent", self.agent)
+        if isinstance(agent, str):
+            if agent not in agents.AGENTS:
+                raise UserError(f"no agent is called '{agent}'; there are: {', '.join(agents.AGENTS)}")
+            agent = agents.AGENTS[agent]()
+        if not hasattr(agent, "for_game"):
+            raise UserError(f"agent must be an agent, such as DDQN(), got {agent!r}")
+        changed: dict[str, Any] = {"agent": agent}
+        named: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+        groups = {group: self.group(group) for group in GROUPS} | {"agent": agents.settings(agent)}
         for name, value in settings.items():
-            if name in ("name", "game", *GROUPS):
-                changed[name] = tuple(sorted(dict(value).items())) if name == "game" else value
-                continue
-            group = next((g for g, values in groups.items() if name in values), None)
-            if group is None:
-                raise UserError(f"no setting is called '{name}'; there are: {', '.join(self.flat())}")
-            changed.setdefault(group, {})[name] = tuple(value) if isinstance(value, list) else value
-        for group in GROUPS:
-            if isinstance(changed.get(group), dict):
-                changed[group] = dataclasses.replace(getattr(self, group), **changed[group])
+            if name == "game":
+                if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
+                    raise UserError(f"game must be a dictionary of the game's parameters, got {value!r}")
+                changed[name] = tuple(sorted(value.items()))
+            elif name in ("name", *GROUPS):
+                changed[name] = value
+            elif (group := next((g for g, values in groups.items() if name in values), None)) is None:
+                known = [k for values in groups.values() for k in values]
+                raise UserError(f"no setting is called '{name}'; there are: {', '.join(known)}")
+            else:
+                named[group][name] = tuple(value) if isinstance(value, list) else value
+        for group, values in named.items():
+            if values:
+                changed[group] = dataclasses.replace(changed.get(group, getattr(self, group)), **values)
         return dataclasses.replace(self, **changed)
 
     def group(self, name: str) -> dict[str, Any]:

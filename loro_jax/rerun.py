@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(
             f"{error.filename}: no such file; name a run.json, or a folder that holds one"
         ) from None
+    if (folder / "curves.npz").exists():
+        results.verify(folder, ran)
     machine.start(o.devices or _devices(ran))
     ready = prepared(ran, o.task, o.episodes, o.seeds)
     out = o.out or folder.with_name(f"{folder.resolve().name}-again")
@@ -77,9 +79,18 @@ def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int
     from loro_jax.records import identity
     from loro_jax.running import experiment
     from loro_jax.tasks import load
+    from loro_jax.training.arms import ARMS
 
-    before = identity.upgraded(ran.get("identity") or {})
-    found = load(task or ran.get("source") or before["task"])
+    before = identity.upgraded(ran.get("identity"))
+    if missing := set(identity.GROUPS) - set(before["settings"]):
+        raise UserError(f"its identity is damaged (settings: no {', '.join(sorted(missing))})")
+    source = ran.get("source")
+    found = load(task or (source if isinstance(source, str) and source else before["task"]))
+    own = [name for name in before["arms"] if name not in ARMS]
+    if own:
+        raise UserError(
+            f"the run has arms of its own ({', '.join(own)}), which only their program can run again"
+        )
     dataset = episodes or str((before.get("episodes") or {}).get("name") or "")
     if dataset and not episodes:
         try:
@@ -101,7 +112,8 @@ def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int
 def _devices(ran: dict[str, Any]) -> int:
     from loro_jax.running import machine
 
-    there = (ran.get("computed_on") or {}).get("devices")
+    on = ran.get("computed_on")
+    there = on.get("devices") if isinstance(on, dict) else None
     return there if isinstance(there, int) and 0 < there <= machine.cores() else 0
 
 

@@ -9,12 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Discrete:
     """The actions 0 to n - 1, each an int32 ()."""
 
     n: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or not 1 <= self.n < 2**31:
+            raise UserError(f"Discrete takes a number of actions, such as Discrete(2); got {self.n!r}")
+        object.__setattr__(self, "n", int(self.n))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,6 +47,20 @@ class Box:
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        try:
+            low, high = (np.atleast_1d(np.asarray(end, np.float64)) for end in (self.low, self.high))
+        except (TypeError, ValueError):
+            raise UserError(
+                f"Box takes numbers, such as Box((-1.0,), (1.0,)); got {self.low}, {self.high}"
+            ) from None
+        if low.ndim != 1 or low.shape != high.shape:
+            raise UserError(f"Box takes a low and a high for each entry; got {self.low}, {self.high}")
+        if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+            raise UserError(f"Box needs finite bounds, low below high; got {self.low}, {self.high}")
+        object.__setattr__(self, "low", tuple(low.tolist()))
+        object.__setattr__(self, "high", tuple(high.tolist()))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def test_a_call_and_a_command_give_the_same_numbers(saved: pathlib.Path) -> None
     assert str(theirs) == (saved / "summary.md").read_text()
     with np.load(saved / "curves.npz") as archive:
         np.testing.assert_array_equal(theirs.returns.sel(arm="loro").values, archive["loro"])
-    assert theirs.returns.shape == {"arm": 2, "seed": 2, "env_steps": 15}
+    assert theirs.returns.sizes == {"arm": 2, "seed": 2, "env_steps": 15}
 
 
 def test_a_comparison_is_the_tables(saved: pathlib.Path) -> None:
@@ -125,8 +125,8 @@ def test_a_run_is_kept_and_resumed(tmp_path: pathlib.Path) -> None:
     ("call", "says"),
     [
         (lambda: lj.run("cartpole", ("loro", "lorro")), "no arm is called 'lorro'"),
-        (lambda: lj.run("cartpole", ("pure_rl",), seeds=0), "seeds must be at least 1, got 0"),
-        (lambda: lj.run("cartpole", ("pure_rl",), seed=-1), "--seed must lie between"),
+        (lambda: lj.run("cartpole", ("pure_rl",), seeds=0), "seeds must be a whole number of at least 1"),
+        (lambda: lj.run("cartpole", ("pure_rl",), seed=-1), "seed must be a whole number of at least 0"),
         (lambda: lj.run("cartpole", ("pure_rl",), budgets=3), "no setting is called 'budgets'; there are"),
         (lambda: lj.run("cartpole", ("pure_rl",), budget=3), "budget must be a multiple of 200"),
         (lambda: lj.run("cartpole", ("pure_rl",), protocol="best"), "no protocol is called 'best'"),
@@ -194,3 +194,20 @@ def test_every_public_name_is_there_and_every_function_has_an_example() -> None:
             assert ">>>" in found.__doc__, f"{name} has no example"
     for name in ("compare", "plot"):
         assert ">>>" in (getattr(lj.Result, name).__doc__ or "")
+
+
+def test_a_policy_of_an_arms_own_agent_is_played_as_it_was_trained(tmp_path: pathlib.Path) -> None:
+    """An agent of the same widths that sees observations otherwise is another policy."""
+
+    def scaled(plan: lj.Plan) -> lj.Arm:
+        agent = dataclasses.replace(plan.protocol.agent, normalise_observations=False)
+        return lj.Arm("scaled", (Interact(plan.protocol.schedule.budget),), "as it comes", agent=agent)
+
+    small = SMALL | {"budget": 800, "normalise_observations": True}
+    lj.run("mountain_car", ("pure_rl", scaled), seeds=2, out=tmp_path / "run", save_policies=True,
+           progress=False, **small)  # fmt: skip
+    assert lj.load_policy(tmp_path / "run", "pure_rl").agent.magnitudes == (0.6, 0.035)
+    assert lj.load_policy(tmp_path / "run", "scaled").agent.magnitudes == ()
+    again = lj.run("mountain_car", ("pure_rl", scaled), seeds=2, out=tmp_path / "run", resume=True,
+                   progress=False, **small)  # fmt: skip
+    assert again.returns.axes["arm"] == ["pure_rl", "scaled"]

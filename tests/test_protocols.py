@@ -96,8 +96,10 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
     "name", ["standard", "standard@", "standard@0", "@1", "Standard@1", "standard@1 ", "a@1@2"]
 )
 def test_a_protocols_name_has_a_version(name: str) -> None:
+    with pytest.raises(UserError, match="a protocol's name has a version, such as standard@1"):
+        Protocol(name)
     with pytest.raises(ValueError, match="a protocol's name has a version, such as standard@1"):
-        protocols.by_name([PAPER, Protocol(name)])
+        protocols.version(name)
 
 
 def test_no_two_protocols_of_a_task_have_one_name() -> None:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import tyro
 
 from loro_jax.errors import UserError, require
+from loro_jax.validation import checked
 
 if TYPE_CHECKING:
     from loro_jax.spaces import Space
+
+MOST = 1_000_000
+"""Widths and batches beyond this fit nowhere."""
 
 Self = TypeVar("Self", bound="OffPolicy")
 
@@ -48,9 +52,11 @@ class OffPolicy:
     """Fields that follow from the game, hence are no settings."""
 
     def __post_init__(self) -> None:
+        checked(self)
         for name in ("batch_size", "train_frequency", "replay_capacity"):
             require(getattr(self, name) >= 1, name, "must be at least 1")
         require(self.learning_starts >= 0, "learning_starts", "must not be negative")
+        require(self.batch_size <= MOST, "batch_size", f"must be at most {MOST:,}")
         for name in ("replay_capacity", "learning_starts"):
             require(getattr(self, name) < 2**31, name, "must be less than 2**31, as steps are counted")
         for name in ("learning_rate", "discount", "epsilon"):
@@ -58,7 +64,8 @@ class OffPolicy:
         require(0 <= self.epsilon <= 1, "epsilon", "must lie in [0, 1]")
         require(0 <= self.discount <= 1, "discount", "must lie in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", "must be positive")
-        require(bool(self.hidden) and min(self.hidden) > 0, "hidden", "must list positive widths")
+        widths = bool(self.hidden) and 0 < min(self.hidden) <= max(self.hidden) <= MOST
+        require(widths, "hidden", f"must list widths from 1 to {MOST:,}")
 
     @classmethod
     def untuned(cls: type[Self]) -> Self:

@@ -331,6 +331,8 @@ def _environments(found: Mapping[str, Any]) -> Table:
             (word(arm), *(_cell(each[n]["mean"], each[n]["mean_ci95"], lost.get(n, 0)) for n in names))
         )
     for policy, score in found["policies"].items():
+        if not score:  # of no task
+            continue
         cells = [_cell(score.get(name), (None, None), None) for name in names]
         rows.append((word(policy), *cells))
     return Table("environments", "By environment (mean score, whole budget)", columns, rows)

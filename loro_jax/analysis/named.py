@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class NamedArray:
     """A numpy array with a name and labels for each of its axes.
 
@@ -21,7 +21,7 @@ class NamedArray:
     >>> returns = NamedArray(np.arange(6.0).reshape(1, 2, 3), axes)
     >>> returns.sel(arm="loro", env_steps=600).values
     array([2., 5.])
-    >>> returns.shape
+    >>> returns.sizes
     {'arm': 1, 'seed': 2, 'env_steps': 3}
     """
 
@@ -36,15 +36,30 @@ class NamedArray:
             )
 
     def __repr__(self) -> str:
-        return f"NamedArray({self.shape}, {self.values.dtype})"
+        return f"NamedArray({self.sizes}, {self.values.dtype})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype) if copy else np.asarray(self.values, dtype=dtype)
 
     @property
-    def shape(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """The length of each axis, by name."""
         return {name: len(labels) for name, labels in self.axes.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The values' shape."""
+        return self.values.shape
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The axes' names, in order."""
+        return tuple(self.axes)
+
+    @property
+    def coords(self) -> Mapping[str, Any]:
+        """The labels along each axis."""
+        return self.axes
 
     def sel(self, **labels: Any) -> NamedArray:
         """The part at one label of an axis, which disappears, or at several, by name.
@@ -60,7 +75,8 @@ class NamedArray:
             if name not in axes:
                 raise KeyError(f"no axis is called '{name}'; there are: {', '.join(axes)}")
             known, axis = list(axes[name]), list(axes).index(name)
-            several = isinstance(wanted, list | tuple | np.ndarray)
+            several = not isinstance(wanted, str | bytes | slice) and hasattr(wanted, "__iter__")
+            wanted = list(wanted) if several else wanted
             missing = [x for x in (wanted if several else [wanted]) if x not in known]
             if missing:
                 raise KeyError(f"{name} has no {missing[0]!r}; it has {', '.join(map(str, known[:20]))}")

@@ -59,6 +59,14 @@ class Contrast(NamedTuple):
     improvement_ci: Interval
     p_value: float
 
+    def __str__(self) -> str:
+        low, high = self.difference_ci
+        below, above = self.improvement_ci
+        return (
+            f"difference {self.difference:+,.4g} [{low:+,.4g}, {high:+,.4g}]; P(improvement)"
+            f" {self.improvement:.2f} [{below:.2f}, {above:.2f}]; p {self.p_value:.4f}, not corrected"
+        )
+
 
 class Times(NamedTuple):
     """Times to a threshold with the runs that never reached it censored at the budget.

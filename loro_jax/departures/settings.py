@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from loro_jax.errors import require
+from loro_jax.validation import checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Departures:
     """The last transition of an episode that a limit cut is not stored (d3rlpy's recorder)."""
 
     def __post_init__(self) -> None:
+        checked(self)
         require(self.chained_repeats >= 1, "chained_repeats", "must be at least 1")
         frequency = self.pretrain_target_frequency
         require(0 <= frequency < 2**31, "pretrain_target_frequency", "must lie between 0 and 2**31 - 1")

@@ -8,6 +8,7 @@ added later, with a default that changes nothing, does not orphan older runs. Kn
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from loro_jax.types import Arm
 
 SCHEMA = 2
+GROUPS = ("schedule", "agent", "prior", "departures", "game")
+"""Of settings; one that a run does not name has its defaults."""
 
 # Schema 1 held the settings flat, under other names, and left out what an agent or a game did not use.
 OF_SCHEMA_1 = {
@@ -57,12 +60,13 @@ def identify(
     first: int = 0,
 ) -> dict[str, Any]:
     """The identity of a run. The file that a stranger's task comes from is part of it, by its SHA-256."""
-    from loro_jax.protocols import GROUPS
+    from loro_jax import protocols
     from loro_jax.tasks.loading import fingerprint
 
-    settings = {name: protocol.group(name) for name in GROUPS} | {"game": dict(protocol.game)}
+    settings = {name: protocol.group(name) for name in protocols.GROUPS} | {"game": dict(protocol.game)}
     settings["agent"] = {"name": protocol.agent.name, **settings["agent"]}
     file = fingerprint(task)
+    own = {arm.name: _agent(arm.agent) for arm in arms if arm.agent is not None}
     return {
         "schema": SCHEMA,
         "task": task.name,
@@ -73,27 +77,54 @@ def identify(
         **({"first_seed": first} if first else {}),
         "seed": seed,
         "episodes": episodes,
-        "arms": {arm.name: _sentence(arm) for arm in arms},
+        "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
+        **({"agents": own} if own else {}),
     }
 
 
-def _sentence(arm: Arm) -> list[str]:
-    return ([repr(arm.agent)] if arm.agent is not None else []) + [repr(phase) for phase in arm.phases]
+def _agent(agent: Any) -> dict[str, Any]:
+    """An arm's own agent, the suite's or a stranger's: its name and settings."""
+    left_out = getattr(agent, "of_game", ())
+    fields = [f.name for f in dataclasses.fields(agent) if f.name not in left_out]
+    return {"name": getattr(agent, "name", type(agent).__name__), **{k: getattr(agent, k) for k in fields}}
 
 
-def upgraded(identity: Mapping[str, Any]) -> dict[str, Any]:
+def agent_of(identity: Mapping[str, Any], arm: str) -> Any:
+    """What an arm learned with, not yet fitted to its game: the protocol's agent, or its own.
+
+    Raises:
+        UserError: it names an agent or a setting that this version does not know.
+    """
+    from loro_jax.agents import AGENTS
+
+    own = dict((upgraded(identity).get("agents") or {}).get(arm) or {})
+    if not own:
+        return protocol_of(identity).agent
+    name = own.pop("name", "")
+    if name not in AGENTS:
+        raise UserError(f"the arm {arm} is of the agent '{name}', which this version does not know")
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
+    try:
+        return AGENTS[name](**settings)
+    except TypeError as error:
+        raise UserError(f"the agent of {arm} is damaged ({_short(error)})") from None
+
+
+def upgraded(identity: Any) -> dict[str, Any]:
     """The identity in the newest schema.
 
     Raises:
-        UserError: it is of a schema that this version does not know, or no identity at all.
+        UserError: it is of a schema that this version does not know, is damaged, or no identity at all.
     """
+    if not isinstance(identity, Mapping) or not identity:
+        raise UserError("its identity is missing: nobody knows what it is of")
     schema = identity.get("schema", 1)
-    if schema == SCHEMA:
-        if not isinstance(identity.get("settings"), dict) or "task" not in identity:
-            raise UserError("its identity is damaged")
-        return dict(identity)
-    if schema != 1 or not isinstance(identity.get("protocol"), dict) or "benchmark" not in identity:
-        raise UserError(f"its identity has schema {schema}, which this version of loro_jax does not read")
+    if schema == SCHEMA and not isinstance(schema, bool):
+        return _sound(identity)
+    if schema != 1:
+        raise UserError(f"its identity has schema {schema!r}, which this version of loro_jax does not read")
+    if not isinstance(identity.get("protocol"), dict) or "benchmark" not in identity:
+        raise UserError("its identity is damaged")
     flat = identity["protocol"]
     settings: dict[str, dict[str, Any]] = {
         group: {new: flat[old] for old, new in names.items() if old in flat}
@@ -101,14 +132,42 @@ def upgraded(identity: Mapping[str, Any]) -> dict[str, Any]:
     }
     settings["agent"]["name"] = "sac" if "polyak" in settings["agent"] else "ddqn"
     settings["game"] = {k: v for k, v in settings["game"].items() if v != GAME_DEFAULTS[k]}
-    return {
+    found = {
         "schema": SCHEMA,
         "task": identity["benchmark"],
         "protocol": f"{flat.get('name')}@1",
         "settings": settings,
-        **{k: identity.get(k) for k in ("seeds", "seed", "episodes")},
-        "arms": {name: [_renamed(p) for p in arm] for name, arm in (identity.get("arms") or {}).items()},
+        **{k: identity[k] for k in ("seeds", "seed", "episodes") if k in identity},
+        "arms": identity.get("arms") or {},
     }
+    sound = _sound(found)
+    return sound | {"arms": {name: [_renamed(p) for p in arm] for name, arm in sound["arms"].items()}}
+
+
+def _sound(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity of the newest schema; a `UserError` names what of it cannot be."""
+
+    def whole(name: str, least: int) -> bool:
+        value = identity.get(name, least)
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    settings, arms, card = (identity.get(name) for name in ("settings", "arms", "episodes"))
+    problems = {
+        "task": not isinstance(identity.get("task"), str),
+        "protocol": not isinstance(identity.get("protocol"), str),
+        "settings": not isinstance(settings, Mapping)
+        or not all(isinstance(group, Mapping) for group in settings.values()),
+        "seeds": not whole("seeds", 1),
+        "first_seed": not whole("first_seed", 0),
+        "seed": not whole("seed", 0),
+        "episodes": card is not None and not isinstance(card, Mapping),
+        "arms": not isinstance(arms, Mapping)
+        or not all(isinstance(v, list) and all(isinstance(p, str) for p in v) for v in arms.values()),
+        "agents": not isinstance(identity.get("agents", {}), Mapping),
+    }
+    if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
+        raise UserError(f"its identity is damaged ({', '.join(wrong)})")
+    return dict(identity)
 
 
 def _renamed(phase: str) -> str:
@@ -134,8 +193,14 @@ def protocol_of(identity: Mapping[str, Any]) -> Protocol:
         agent = groups.get("agent", {}).pop("name", "ddqn")
         if agent not in AGENTS:
             raise UserError(f"the run is of the agent '{agent}', which this version does not know")
-        flat = {k: v for name, values in groups.items() if name != "game" for k, v in values.items()}
         base = Protocol(now["protocol"], agent=AGENTS[agent]())  # type: ignore[arg-type]
+        flat: dict[str, Any] = {}
+        for name, values in groups.items():
+            if name == "game":
+                continue
+            if foreign := set(values) - set(base.group(name)):
+                raise UserError(f"it has a setting '{min(foreign)}', which this version does not know")
+            flat |= values
         return base.replace(game=groups.get("game", {}), **flat)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"its identity is damaged ({type(error).__name__}: {_short(error)})") from None
@@ -174,6 +239,8 @@ def differences(there: Any, here: Mapping[str, Any]) -> list[str]:
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity as a flat dictionary of JSON's types, defaults filled in."""
+    from loro_jax.agents import AGENTS
+
     now = upgraded(identity)
     protocol = protocol_of(identity)
     rows: dict[str, Any] = {"task": now["task"], "protocol": protocol.name, "agent": protocol.agent.name}
@@ -184,6 +251,10 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     for k, v in (now.get("episodes") or {}).items():
         rows[f"episodes.{k}"] = v
     rows |= {f"arms.{name}": phases for name, phases in now["arms"].items()}
+    for arm, own in (now.get("agents") or {}).items():
+        known = own.get("name") in AGENTS  # whose defaults are known, too
+        settings = _agent(agent_of(identity, arm)) if known else own
+        rows |= {f"agents.{arm}.{k}": list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
     return rows | {"arms": list(now["arms"])}
 
 

@@ -90,6 +90,8 @@ def train(
     sitting = sitting or Sitting()
     with Store(out, ready.identity, resume, machine.computed_on()) as store:
         sitting.store = store
+        if store.complete and ready.save_policies and not (out / results.POLICIES).exists():
+            raise UserError(f"{out} holds this run without its policies; without --resume it is trained anew")
         if store.complete:
             print(f"{out} holds this run already, complete; without --resume it runs anew")
             return 0

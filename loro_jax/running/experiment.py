@@ -20,7 +20,7 @@ from loro_jax.records.identity import identify
 from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
 from loro_jax.training import population
-from loro_jax.training.arms import Plan, Sentence, build
+from loro_jax.training.arms import Plan, Sentence, build, check_budget
 from loro_jax.training.prior import Prior, prepare
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Agent, Arm, Transition
@@ -112,6 +112,7 @@ def prepare_experiment(
     identity = identify(task, protocol, seeds, seed, card, arms, first)
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
     for arm in arms:
+        check_budget(arm, protocol)
         _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
     try:  # JSON's types, so that it equals what is read back
         text = json.dumps(identity, allow_nan=False, ensure_ascii=False)
@@ -141,7 +142,7 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     return (
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.local_device_count()}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
-        " training, and half a minute to a minute of compiling"
+        " training, and up to a minute of compiling"
     )
 
 

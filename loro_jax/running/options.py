@@ -92,9 +92,12 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         start, protocol = _quick(task, protocol, bool(_peek(argv, "--episodes") or task.episodes))
     options_type = OwnOptions if spec else Options
     default = options_type(
-        task=task.source, protocol=_peek(argv, "--protocol") or "", episodes=task.episodes, settings=protocol,
+        task=task.source if spec or given else "",
+        protocol=_peek(argv, "--protocol") or "",
+        episodes=task.episodes,
+        settings=protocol,
         **start,
-    )  # fmt: skip
+    )
     prog = f"python -m benchmarks.{spec or 'run'}"
     options = arguments(
         lambda: tyro.cli(
@@ -106,6 +109,8 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
     )
+    if sum(word.split("=")[0] == "--game" for word in argv) > 1:
+        raise UserError("give --game once, with all of its parameters: --game slippery=false limit=50")
     if options.game:
         settings = options.settings.replace(game=dict(protocol.game) | parameters(options.game))
         options = dataclasses.replace(options, settings=settings)
@@ -137,6 +142,10 @@ def seeds_of(options: Options) -> tuple[int, int]:
     return int(first), int(end) - int(first)
 
 
+PYTHONS = {"True": True, "False": False, "None": None}
+"""Spellings that are none of JSON's."""
+
+
 def parameters(words: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE words as a game's parameters: values are JSON, and what is none is text."""
     found: dict[str, Any] = {}
@@ -144,8 +153,12 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"--game takes NAME=VALUE, such as slippery=false; got '{word}'")
+        if key in found:
+            raise UserError(f"--game names {key} twice")
         try:
-            read = json.loads(value)
+            read = (
+                {"True": True, "False": False, "None": None}[value] if value in PYTHONS else json.loads(value)
+            )
         except ValueError:
             read = value
         found[key] = tuple(read) if isinstance(read, list) else read
@@ -154,12 +167,13 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
 
 def _peek(argv: Sequence[str], flag: str) -> str | None:
     """The value of one flag, before the others can be parsed."""
+    found = None  # the last one counts, as it does for the others
     for i, word in enumerate(argv):
         if word.startswith(f"{flag}="):
-            return word.split("=", 1)[1]
-        if word == flag and i + 1 < len(argv):
-            return argv[i + 1]
-    return None
+            found = word.split("=", 1)[1]
+        elif word == flag and i + 1 < len(argv):
+            found = argv[i + 1]
+    return found
 
 
 def named(words: str, protocol: Protocol, prior_episodes: bool) -> tuple[str, ...]:
@@ -180,7 +194,11 @@ def _description(task: Task, protocol: Protocol, prog: str) -> str:
     from loro_jax.training.arms import Plan
 
     sample = Plan(protocol, 1, protocol.schedule.eval_interval, 1)
-    rows = "\n".join(f"  {n:<14}{build(sample).says}" for n, build in arms.ARMS.items())
+    playable = arms.ARMS if task.episodes else [n for n in arms.ARMS if not arms.needs_llm(n)]
+    rows = "\n".join(f"  {n:<14}{arms.ARMS[n](sample).says}" for n in playable)
+    if not task.episodes:
+        rows += "\n  (with LLM episodes also: " + ", ".join(n for n in arms.ARMS if n not in playable) + ")"
+    example = "pure_rl,loro" if task.episodes else "pure_rl,random_data"
     shipped = "\n".join(f"  {name}" for name in episodes.shipped(task.name)) or "  none"
     return (
         textwrap.dedent(f"""\
@@ -192,5 +210,5 @@ def _description(task: Task, protocol: Protocol, prog: str) -> str:
         arms:
         """)
         + f"{rows}\n\nepisodes (--episodes NAME):\n{shipped}\n\n"
-        + f"example: {prog} --seeds 32 --arms pure_rl,loro --budget 4000 --out /tmp/try\n"
+        + f"example: {prog} --seeds 32 --arms {example} --budget 4000 --out /tmp/try\n"
     )

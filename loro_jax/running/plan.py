@@ -40,8 +40,8 @@ def show(e: Experiment, console: Console) -> None:
     for line in (
         f"{e.seeds} seeds of each learning arm; {charged:,} of {budget:,} environment steps are charged for"
         " prior data.",
-        f"About {progress.words(total)} of training (right within a factor of two), and half a minute to"
-        " a minute of compiling.",
+        f"About {progress.words(total)} of training (right within a factor of two), and up to a minute"
+        " of compiling.",
         f"The seeds' state takes {size / 2**20:,.0f} MiB, and as much again while a piece runs.",
         "Nothing was trained.",
     ):

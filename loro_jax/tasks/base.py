@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import pathlib
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loro_jax import agents, protocols
+from loro_jax import agents, protocols, validation
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.spaces import Box, Discrete, Space
@@ -170,10 +171,20 @@ class Task:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name) or len(self.name) > 64:
             raise UserError(
-                f"a task's name is lower-case letters, digits and underscores, such as my_game; got"
-                f" {self.name!r}"
+                "a task's name is lower-case letters, digits and underscores, 64 at most, such as my_game;"
+                f" got {self.name if not isinstance(self.name, str) else self.name[:80]!r}"
+            )
+        for field in ("episodes", "source"):
+            if not isinstance(getattr(self, field), str):
+                raise UserError(f"{self.name}: {field} must be a text, got {getattr(self, field)!r}")
+        if not isinstance(self.protocols, Mapping) or not all(
+            isinstance(k, str) and protocols.NAME.fullmatch(k) and isinstance(v, Protocol)
+            for k, v in self.protocols.items()
+        ):
+            raise UserError(
+                f"{self.name}: protocols must be protocols by name and version, such as by_name([STANDARD])"
             )
 
     def environment(self, **parameters: Any) -> Environment:
@@ -184,7 +195,10 @@ class Task:
         """
         if isinstance(self.game, Environment) or hasattr(self.game, "reset_env"):
             if parameters:
-                raise UserError(f"{self.name} takes no parameter '{next(iter(parameters))}'")
+                raise UserError(
+                    f"{self.name} takes no parameter '{next(iter(parameters))}': its game is made already; a"
+                    " task whose game is a function takes its parameters"
+                )
             made = self.game if isinstance(self.game, Environment) else of_gymnax(self.game)
         elif not callable(self.game):
             raise UserError(
@@ -198,10 +212,34 @@ class Task:
                     raise UserError(
                         f"{self.name} takes no parameter '{name}'; there are: {', '.join(known) or 'none'}"
                     )
-            made = self.game(**parameters)
+                if not validation.fits(parameters[name], hint := self._hints().get(name, Any)):
+                    raise UserError(
+                        f"{self.name}'s {name} must be {validation.words(hint)}, got {parameters[name]!r}"
+                    )
+            try:
+                made = self.game(**parameters)
+            except UserError:
+                raise
+            except Exception as error:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                why = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{self.name}: its game cannot be made ({where.filename}:{where.lineno}:"
+                    f" {type(error).__name__}: {why})"
+                ) from error
             if not isinstance(made, Environment):
                 raise UserError(f"{self.name}: its game makes {type(made).__name__}, not an Environment")
         return dataclasses.replace(made, name=self.name)
+
+    def _hints(self) -> dict[str, Any]:
+        """The types of the game's parameters: as annotated, else of their defaults."""
+        game: Any = self.game
+        defaults = {k: p.default for k, p in inspect.signature(game).parameters.items()}
+        found = {k: type(v) for k, v in defaults.items() if type(v) in (bool, int, float, str)}
+        try:
+            return found | validation.hints(game)
+        except Exception:  # a stranger's annotations may name what is not there
+            return found
 
     def under(self, protocol: Protocol) -> Environment:
         """The game as `protocol` plays it."""
@@ -220,7 +258,10 @@ class Task:
             UserError: there is none; lists those there are.
         """
         known = self.settings()
-        return protocols.choose(known, name or protocols.version(next(iter(known)))[0])
+        try:
+            return protocols.choose(known, name or protocols.version(next(iter(known)))[0])
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
 
 
 def _rounded(tree: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import traceback
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +19,8 @@ from loro_jax.tasks.base import Environment, Task
 EPISODES = 64
 STEPS = 2000
 """Steps of a check's episodes at most."""
+NUMBERS = 50_000_000
+"""Of observations that a check keeps at once at most."""
 LARGE = 10.0
 """Observations beyond this are far from one, which networks learn badly from."""
 
@@ -85,13 +89,21 @@ def check_task(task: Task) -> list[Finding]:
 
 
 def _why(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    """An error in words, and the line of the stranger's own code in which it arose."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, UserError):
+        return text
+    ours = (str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(jax.__file__).parent))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
     if isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerBoolConversionError):
         return (
             "a Python `if`, `while`, `int()` or `and` depends on an array; inside JAX write jnp.where,"
-            f" jax.lax.while_loop and `&` ({text[:120]})"
+            f" jax.lax.while_loop and `&`{where}"
         )
-    return f"{type(error).__name__}: {text[:300]}"
+    if isinstance(error, NotImplementedError) and not text:
+        text = f"{frames[-1].name} is not implemented" if frames else "a method is not implemented"
+    return f"{type(error).__name__}: {text}{where}"
 
 
 def _rules(env: Environment) -> Iterator[Finding]:
@@ -126,8 +138,8 @@ def _rules(env: Environment) -> Iterator[Finding]:
             yield problem(f"step's {name} has shape {value.shape}; one number is needed, ()")
     if (different := _structure(state, later)) is not None:
         yield problem(
-            f"step changes the form of the state ({different}): a compiled loop needs the same shapes and"
-            " types before and after; write jnp.int32(0), jnp.float32(0.0) in reset where step gives these",
+            f"step changes the form of the state: {different}; a compiled loop needs the same parts, shapes"
+            " and types in reset and step (jnp.int32(0), jnp.float32(0.0) where the other gives these)",
         )
     else:
         yield ok(f"observations {shape}, actions {space}, limit {env.limit}; reset and step compile")
@@ -136,7 +148,7 @@ def _rules(env: Environment) -> Iterator[Finding]:
 def _structure(before: Any, after: Any) -> str | None:
     a, b = (str(jax.tree.structure(x)) for x in (before, after))
     if a != b:
-        return f"{a} becomes {b}"[:200]
+        return f"its parts are others: {a} in reset, {b} in step"[:300]
     leaves = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
     for (path, x), y in leaves:
         if (x.shape, x.dtype) != (y.shape, y.dtype):
@@ -145,8 +157,10 @@ def _structure(before: Any, after: Any) -> str | None:
 
 
 def play(env: Environment, episodes: int = EPISODES) -> Played:
-    """Uniform episodes, side by side, to their end or `STEPS`."""
-    steps = min(env.limit, STEPS)
+    """Uniform episodes, side by side, to their end or `STEPS`; fewer where observations are large."""
+    size = max(int(np.prod(env.observation_shape)), 1)
+    steps = max(2, min(env.limit, STEPS, NUMBERS // size // 2))
+    episodes = max(2, min(episodes, NUMBERS // (steps * size)))
 
     def episode(key: jax.Array) -> tuple[Any, ...]:
         def move(carry: Any, t: jax.Array) -> tuple[Any, Any]:
@@ -176,8 +190,7 @@ def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
             return
     ended = (p.terminated & p.played).any(axis=1)
     cut = (p.truncated & p.played).any(axis=1)
-    limit = min(env.limit, STEPS)
-    if (~ended & ~cut & (lengths < limit)).any() or (env.limit <= STEPS and (~ended & ~cut).any()):
+    if p.played.shape[1] >= env.limit and (~ended & ~cut).any():
         yield problem(f"episodes go on past their limit of {env.limit} steps")
     yield ok(
         f"uniform play, {len(lengths)} episodes: {lengths.mean():.4g} steps, return"
@@ -248,6 +261,8 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         except UserError as error:
             yield problem(str(error))
             continue
+        if "action:" not in (prompt.text).lower():
+            yield note(f"prompt '{name}' never asks for a line 'Action: ...', which is what is read")
         asked = prompt.head + prompt.tail(words.fields(p.visited[0], []))
         yield ok(f"prompt '{name}': {len(asked)} characters, {len(prompt.head)} of them the same always")
     if names and not {"cot", "direct"} & set(names):
@@ -256,7 +271,8 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
 
 def _reader(reader: Any, env: Environment) -> Iterator[Finding]:
     space = env.action_space
-    drawn = np.array([reader.random(n) for n in np.linspace(0, 2**31 - 1, 257).astype(np.int64)])
+    numbers = np.random.default_rng(0).integers(0, 2**31, 1000)
+    drawn = np.array([reader.random(int(n)) for n in numbers])
     drawn = drawn.reshape(-1, *space.shape).astype(space.dtype)
     if why := space.refuses(drawn):
         yield problem(f"words.reader names actions that the game does not have: {why}")

@@ -46,8 +46,10 @@ def frozen_lake(
 
     if isinstance(layout, str) and layout not in ("4x4", "8x8"):
         raise UserError(f"frozen_lake: no layout is called '{layout}'; give '4x4', '8x8' or a list of rows")
-    if limit is not None and limit < 1:
-        raise UserError(f"frozen_lake: limit is {limit}, but an episode needs at least one step")
+    if limit is not None and not 1 <= limit <= 1_000_000:
+        raise UserError(
+            f"frozen_lake: limit is {limit}, but an episode needs at least one step, 1,000,000 at most"
+        )
     known, desc = (layout, None) if isinstance(layout, str) else (None, tuple(layout))
     try:
         game = FrozenLake(desc, known, slippery, success_rate)

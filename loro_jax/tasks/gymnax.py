@@ -34,4 +34,4 @@ def task_of(name: str) -> Task:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"gymnax's {name} cannot be made ({type(error).__name__}: {why})") from None
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return Task(name=f"gymnax_{slug}", game=game, source=f"gymnax:{name}")
+    return Task(name=f"gymnax_{slug}"[:64], game=game, source=f"gymnax:{name}")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import os
 import pathlib
 import sys
 import traceback
@@ -37,7 +38,12 @@ def load(task: str | Task) -> Task:
     """
     if isinstance(task, Task):
         return task
+    if isinstance(task, os.PathLike):
+        task = os.fspath(task)
+    if not isinstance(task, str) or not task:
+        raise UserError(f"a task is a text or a Task, got {task!r}; {USAGE}")
     place, _, name = task.rpartition(":")
+    name = name or "TASK"
     if task in NAMES:
         found = importlib.import_module(f"loro_jax.tasks.{task}").TASK
     elif place == "gymnax":
@@ -61,7 +67,11 @@ def fingerprint(task: Task) -> str:
     """SHA-256 of the file that a stranger's task comes from; empty for any other."""
     path = task.source if task.source.endswith(".py") else task.source.rpartition(":")[0]
     if not path.endswith(".py"):
-        return ""
+        if ":" not in task.source or path == "gymnax" or not (spec := importlib.util.find_spec(path)):
+            return ""
+        path = spec.origin or ""
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{task.name}: its source is '{task.source}', but {path} is no file")
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
@@ -69,7 +79,9 @@ def _run(path: pathlib.Path) -> Any:
     """The module that a file makes; it may import its neighbours."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; {USAGE}")
-    name = f"loro_jax_task_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    # Read again where it was changed since.
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
+    name = f"loro_jax_task_{path.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -83,6 +95,9 @@ def _run(path: pathlib.Path) -> Any:
     except UserError:
         del sys.modules[name]
         raise
+    except SystemExit:
+        del sys.modules[name]
+        raise UserError(f"{path}: ends the program (sys.exit) when it is imported") from None
     except Exception as error:
         del sys.modules[name]
         line = _line(error, spec.origin)
@@ -98,6 +113,8 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except UserError:
         raise
+    except SystemExit:
+        raise UserError(f"{name}: ends the program (sys.exit) when it is imported") from None
     except ImportError as error:
         raise UserError(f"{name}: cannot be imported ({error}); {USAGE}") from None
     except Exception as error:

@@ -47,17 +47,26 @@ class Rules:
         return self.actions
 
     def reset_env(self, key: chex.PRNGKey, params: Limit) -> tuple[jax.Array, Clocked]:
-        obs, inner = self.first(key)
+        obs, inner = _parts(self.first(key), "reset", ("observation", "state"))
         return obs, Clocked(inner, jnp.int32(0))
 
     def step_env(
         self, key: chex.PRNGKey, state: Clocked, action: jax.Array, params: Limit
     ) -> tuple[jax.Array, Clocked, jax.Array, jax.Array, dict[Any, Any]]:
-        obs, inner, reward, terminated = self.then(key, state.inner, action)
+        names = ("observation", "state", "reward", "terminated")
+        obs, inner, reward, terminated = _parts(self.then(key, state.inner, action), "step", names)
         return obs, Clocked(inner, state.time + 1), reward, terminated, {}
 
     def is_truncated(self, state: Clocked, params: Limit) -> jax.Array:
         return jnp.asarray(state.time >= params.max_steps_in_episode)
+
+
+def _parts(given: Any, function: str, names: tuple[str, ...]) -> Any:
+    """What a function of the game returned; a `TypeError` where it is not as many things as have names."""
+    if not isinstance(given, tuple | list) or len(given) != len(names):
+        what = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
+        raise TypeError(f"{function} returns {', '.join(names)}; got {what}")
+    return given
 
 
 def environment(
@@ -100,6 +109,10 @@ def environment(
     """
     if bool(observation_shape) == bool(states):
         raise UserError("a game has either an observation_shape, such as (4,), or a number of states")
+    if not isinstance(actions, Discrete | Box):
+        raise UserError(f"actions must be Discrete(n) or Box(low, high), got {actions!r}")
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise UserError(f"limit must be a whole number of steps, got {limit!r}")
     if limit < 1:
         raise UserError(f"limit is {limit}, but an episode needs at least one step")
     rules = Rules(reset, step, observation_shape, actions)

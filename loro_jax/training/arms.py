@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 from loro_jax.departures.arms import depart, loro_chained
@@ -130,10 +131,50 @@ def build(chosen: Sequence[str | Sentence], plan: Plan) -> tuple[Arm, ...]:
     Raises:
         UserError: a name that there is not, which lists those there are; or a name that comes twice.
     """
+    if isinstance(chosen, str) or not chosen:
+        raise UserError(f"arms is a list of names or functions, such as ('pure_rl', 'loro'); got {chosen!r}")
     unknown = [n for n in chosen if isinstance(n, str) and n not in ARMS]
     if unknown:
         raise UserError(f"no arm is called '{unknown[0]}'; there are: {', '.join(ARMS)}")
-    arms = tuple(depart((ARMS[n] if isinstance(n, str) else n)(plan), plan.protocol) for n in chosen)
+    arms = tuple(depart(_written(n, plan), plan.protocol) for n in chosen)
     if len({arm.name for arm in arms}) < len(arms):
         raise UserError(f"an arm is named twice: {', '.join(arm.name for arm in arms)}")
     return arms
+
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+RESERVED = ("env_steps",)  # beside the arms in curves.npz
+
+
+def _written(arm: str | Sentence, plan: Plan) -> Arm:
+    """The arm that a name or a function stands for; a `UserError` for what is none."""
+    if isinstance(arm, str):
+        return ARMS[arm](plan)
+    if not callable(arm):
+        raise UserError(f"an arm is a name, or a function of a Plan that returns an Arm; got {arm!r}")
+    found = arm(plan)
+    if not isinstance(found, Arm):
+        raise UserError(f"an arm's function returns an Arm; got {found!r}")
+    if not isinstance(found.name, str) or not NAME.fullmatch(found.name) or found.name in RESERVED:
+        raise UserError(f"an arm's name is letters, digits, _ and -, such as my_arm; got {found.name!r}")
+    if found.agent is not None and not hasattr(found.agent, "for_game"):
+        raise UserError(f"{found.name}: agent must be an agent, such as DDQN(), got {found.agent!r}")
+    return found
+
+
+def check_budget(arm: Arm, protocol: Protocol) -> None:
+    """A `UserError` where an arm's sentence does not use the budget, whole evaluation intervals of it."""
+    if not arm.phases:
+        return
+    interval, evaluations = protocol.schedule.eval_interval, protocol.schedule.evaluations
+    costs = [phase.cost(interval) for phase in arm.phases]
+    if odd := [c for c in costs if c.prior % interval or c.online % interval]:
+        steps = odd[0].prior + odd[0].online
+        raise UserError(f"{arm.name}: {steps} steps are not whole evaluation intervals of {interval}")
+    prior, online = (sum(getattr(c, k) for c in costs) // interval for k in ("prior", "online"))
+    left = evaluations - prior
+    if online not in (left, left * protocol.departures.chained_repeats):
+        raise UserError(
+            f"{arm.name} uses {(prior + online) * interval:,} environment steps of a budget of"
+            f" {protocol.schedule.budget:,}; plan.online is what is left after prior data"
+        )

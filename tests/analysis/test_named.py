@@ -17,7 +17,7 @@ def array() -> NamedArray:
 
 def test_selection(array: NamedArray) -> None:
     np.testing.assert_array_equal(array.sel(arm="b", env_steps=400).values, [7, 9, 11])
-    assert array.sel(seed=[2, 0]).shape == {"arm": 2, "seed": 2, "env_steps": 2}
+    assert array.sel(seed=[2, 0]).sizes == {"arm": 2, "seed": 2, "env_steps": 2}
     np.testing.assert_array_equal(array.sel(seed=[2, 0], arm="a").values, [[4, 5], [0, 1]])
     assert np.asarray(array).shape == (2, 3, 2) and np.mean(array) == 5.5  # type: ignore[call-overload]
     assert repr(array) == "NamedArray({'arm': 2, 'seed': 3, 'env_steps': 2}, float64)"

@@ -165,7 +165,7 @@ def test_what_the_user_must_mend(tmp_path: pathlib.Path, capsys: pytest.CaptureF
     assert "were not evaluated at the same environment steps (10 times up to 2,000 in A" in refused(a, short)
     broken = save(tmp_path / "broken")
     files.write_json(broken / "run.json", {"identity": {}})
-    assert "broken: its identity has schema 1, which" in refused(a, broken)
+    assert "broken: its identity is missing: nobody knows what it is of" in refused(a, broken)
     (broken / "curves.npz").write_bytes(b"PK")
     assert "damaged or not an .npz file" in refused(broken, a)
     files.write_npz(short / "curves.npz", {**arrays, "loro": np.full((20, 10), np.inf)})

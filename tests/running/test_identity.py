@@ -141,7 +141,7 @@ def test_words_of_schema_1_are_read_in_todays(made: dict[str, Any]) -> None:
 @pytest.mark.parametrize("schema", [3, "2", None, 0])
 def test_an_unknown_schema_is_refused_in_one_line(made: dict[str, Any], schema: object) -> None:
     foreign = made | {"schema": schema}
-    says = f"its identity has schema {schema}, which this version of loro_jax does not read"
+    says = f"its identity has schema {schema!r}, which this version of loro_jax does not read"
     for ask in (identity.upgraded, identity.protocol_of):
         with pytest.raises(UserError) as refusal:
             ask(foreign)
@@ -235,7 +235,7 @@ def test_what_else_changed_is_named(made: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("group", "values", "says"),
     [
-        ("prior", {"patience": 3}, "no setting is called 'patience'; there are: budget, "),
+        ("prior", {"patience": 3}, "it has a setting 'patience', which this version does not know"),
         ("agent", {"name": "ppo"}, "the run is of the agent 'ppo', which this version does not know"),
     ],
 )
@@ -251,13 +251,22 @@ def test_what_only_a_later_version_knows_is_refused(
 
 def test_an_arm_that_brings_its_own_agent_says_so(made: dict[str, Any]) -> None:
     def small(p: Plan) -> Arm:
-        return Arm("loro", (Interact(p.online),), "another network", "llm", DDQN(hidden=(4,)))
+        whole = (p.load, Interact(p.online))
+        return Arm("loro", whole, "another network", "llm", DDQN(hidden=(4,)))
 
     task = load("cartpole")
     ready = experiment.prepare_experiment(task, task.protocol().replace(**CHANGED), ("pure_rl", small), 2, 0)
-    first, *rest = ready.identity["arms"]["loro"]
-    assert first == repr(DDQN(hidden=(4,))) and rest == ["Interact(steps=600)"]
-    assert identity.differences(ready.identity, made)[0].startswith("arms.loro ['DDQN(hidden=(4,), ")
+    assert ready.identity["arms"]["loro"][1] == "Interact(steps=600)"
+    assert identity.agent_of(ready.identity, "loro") == DDQN(hidden=(4,))
+    assert identity.agent_of(ready.identity, "pure_rl") == identity.protocol_of(ready.identity).agent
+    assert any(d.startswith("agents.loro.") for d in identity.differences(ready.identity, made))
+    younger = copy.deepcopy(ready.identity)
+    del younger["agents"]["loro"]["huber_delta"]  # as if the field had come later
+    assert identity.differences(younger, ready.identity) == []
+    younger["agents"]["loro"] = {"name": "mine", "depth": 3}  # an agent of a stranger's
+    assert identity.differences(younger, younger) == []
+    with pytest.raises(UserError, match="the arm loro is of the agent 'mine', which this version does not"):
+        identity.agent_of(younger, "loro")
 
 
 def test_a_strangers_task_is_known_by_its_file(tmp_path: pathlib.Path) -> None:

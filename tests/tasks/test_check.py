@@ -128,7 +128,7 @@ def two_rewards(key: Any, place: Any, action: Any) -> Any:
         ),
         (
             lj.Task("walk", lambda: 1 / 0),  # type: ignore[arg-type,return-value]
-            "the game cannot be made: ZeroDivisionError",
+            "the game cannot be made: walk: its game cannot be made",
         ),
     ],
     ids=lambda x: x[:40] if isinstance(x, str) else "",

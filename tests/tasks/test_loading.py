@@ -148,7 +148,8 @@ def test_what_a_file_does_wrong_with_a_task_is_told_as_it_is(tmp_path: pathlib.P
     path = tmp_path / "game.py"
     path.write_text("from loro_jax.tasks import Task\nTASK = Task('My Game', None)\n")
     assert refused(str(path)) == (
-        "a task's name is lower-case letters, digits and underscores, such as my_game; got 'My Game'"
+        "a task's name is lower-case letters, digits and underscores, 64 at most, such as my_game; got"
+        " 'My Game'"
     )
 
 
@@ -158,7 +159,8 @@ def test_a_task_of_a_module(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "corridor", raising=False)
     task = load("corridor:SHORT")
-    assert (task.name, task.source, fingerprint(task)) == ("short_corridor", "corridor:SHORT", "")
+    assert (task.name, task.source) == ("short_corridor", "corridor:SHORT")
+    assert fingerprint(task) == hashlib.sha256((folder / "corridor.py").read_bytes()).hexdigest()
     (folder / "broken.py").write_text("1 / 0\n")
     assert refused("broken:TASK").startswith("broken: cannot be imported (ZeroDivisionError: ")
 
@@ -219,7 +221,7 @@ def test_parameters_that_a_game_does_not_take_are_refused_by_name() -> None:
         load("cartpole").environment(gravity=3)
     fixed = Task("fixed", lake.environment())
     assert fixed.environment().name == "fixed" and fixed.environment().limit == 100
-    with pytest.raises(UserError, match=r"^fixed takes no parameter 'limit'$"):
+    with pytest.raises(UserError, match=r"^fixed takes no parameter 'limit': its game is made already"):
         fixed.environment(limit=7)
 
 

@@ -134,7 +134,7 @@ def test_its_agent_is_fitted_to_the_game_like_the_protocols() -> None:
     assert common.agent.replay_capacity == own.agent.replay_capacity < 100_000  # no more than they can hold
     assert (common.agent.magnitudes, own.agent.magnitudes) == ((), (5.0, 5.0))
     assert (own.environment, own.interaction) == (common.environment, common.interaction)
-    assert ready.identity["arms"]["wide"][0].startswith("DDQN(hidden=(8,), learning_rate=0.003")
+    assert ready.identity["agents"]["wide"]["learning_rate"] == 0.003
     assert ready.identity["arms"]["pure_rl"] == [f"Interact(steps={BUDGET})"]
 
 

@@ -16,18 +16,24 @@ def height(found: Found) -> float | None:
 
 
 def draw(axes: Any, found: Found) -> None:
-    rows(axes, found.summary["comparisons"], found.summary["baseline"])
+    rows(axes, found.summary["comparisons"], found.summary["baseline"], list(found.summary["arms"]))
 
 
-def rows(axes: Any, comparisons: Sequence[Mapping[str, Any]], baseline: str) -> None:
-    """One row per arm and metric: the estimate with its 95 % interval, 0.5 marked as no difference."""
+def rows(
+    axes: Any, comparisons: Sequence[Mapping[str, Any]], baseline: str, order: Sequence[str] = ()
+) -> None:
+    """One row per arm and metric: the estimate with its 95 % interval, 0.5 marked as no difference.
+
+    `order` are all arms of the run, by whose places arms of one's own have their looks.
+    """
     arms = list(dict.fromkeys(c["arm"] for c in comparisons))
     shown = [m for m in metrics.METRICS if any(c["metric"] == m.name for c in comparisons)]
     markers = ("o", "s", "^", "D", "v")
     for c in comparisons:
         index = next(i for i, m in enumerate(shown) if m.name == c["metric"])
         y = arms.index(c["arm"]) + 0.24 * (index - (len(shown) - 1) / 2)
-        colour = style.look(c["arm"], arms.index(c["arm"])).colour
+        place = list(order).index(c["arm"]) if c["arm"] in order else arms.index(c["arm"])
+        colour = style.look(c["arm"], place).colour
         estimate = c["probability_of_improvement"]
         low, high = c["probability_of_improvement_ci95"]
         if low is not None:

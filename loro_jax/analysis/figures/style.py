@@ -70,12 +70,14 @@ LOOKS = {
     "llm_policy": Look("LLM policy", "#0072B2", (0, (2, 2))),
     "random_policy": Look("random policy", "#7f7f7f", (0, (1, 2))),
 }
+DASHES = ((0, (4, 1, 1, 1, 1, 1)), (0, (7, 2)), (0, (1, 1)), (0, (5, 1, 2, 1)), (0, (3, 3)))
 OTHERS = ("#332288", "#88CCEE", "#117733", "#882255", "#999933", "#AA4499")  # Paul Tol's muted
 
 
 def look(arm: str, index: int = 0) -> Look:
     """The look of `arm`; an arm of one's own gets a colour by its place in the run."""
-    return LOOKS.get(arm, Look(arm.replace("_", " "), OTHERS[index % len(OTHERS)], (0, (4, 1, 1, 1, 1, 1))))
+    own = Look(arm.replace("_", " "), OTHERS[index % len(OTHERS)], DASHES[index % len(DASHES)])
+    return LOOKS.get(arm, own)
 
 
 @contextmanager

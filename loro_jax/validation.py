@@ -1,0 +1,73 @@
+"""Settings are of the types that they say: whoever gives a wrong one is told so in a line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import numbers
+import types
+import typing
+from typing import Any
+
+from loro_jax.errors import UserError
+
+
+@functools.cache
+def hints(of: Any) -> dict[str, Any]:
+    """The annotations of a class, or of a function's parameters, evaluated."""
+    return typing.get_type_hints(of)
+
+
+def checked(settings: Any) -> None:
+    """A `UserError` for the first field of a dataclass whose value is not of its type."""
+    known: dict[str, Any] = hints(type(settings))  # type: ignore[arg-type]
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), known[field.name]
+        if not fits(value, hint):
+            flag = field.name.replace("_", "-")
+            raise UserError(f"{field.name} must be {words(hint)}, got {value!r} (--{flag})")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is of the type that `hint` names; True for hints that are not looked into."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return fits(value, parts[0])
+    if origin is typing.Literal:
+        return any(value is part or (type(value) is type(part) and value == part) for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is tuple and len(parts) == 2 and parts[1] is ...:
+        return isinstance(value, tuple) and all(fits(item, parts[0]) for item in value)
+    if hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
+    return True
+
+
+def words(hint: Any) -> str:
+    """What a hint asks for, in words."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return words(parts[0])
+    if origin is typing.Literal:
+        return " or ".join(map(str, parts))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(words(part) for part in parts)
+    if origin is tuple:
+        return f"a tuple of {words(parts[0]).removeprefix('a ')}s"
+    named = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        type(None): "none",
+    }
+    return named.get(hint, getattr(hint, "__name__", str(hint)))
