@@ -1,4 +1,4 @@
-"""One module per environment: `python -m benchmarks.<name>`."""
+"""One module per task: `python -m benchmarks.<name>`."""
 
 from loro_jax.errors import importing
 

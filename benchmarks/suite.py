@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax import keys
 
     keys.check(options.seed)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the accelerator is left to the tasks' own processes
     tasks = named(options.tasks)
     if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
         raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")

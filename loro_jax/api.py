@@ -6,6 +6,7 @@ A command and a call with the same settings and the same number of devices give 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,11 @@ from loro_jax import files, keys
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.errors import UserError
+from loro_jax.protocols import Protocol
 from loro_jax.records import identity, results
 from loro_jax.running import command, experiment, machine, options, policies, trainer
 from loro_jax.running.store import Nowhere, Store
-from loro_jax.tasks import NAMES, Environment, Task, load
+from loro_jax.tasks import Environment, Task, load
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
 from loro_jax.types import Agent
@@ -51,6 +53,7 @@ class Result:
     summary: Mapping[str, Any]
     run: Mapping[str, Any]
     _saved: results.Saved = dataclasses.field(repr=False)
+    _folder: pathlib.Path | None = dataclasses.field(default=None, repr=False)  # that it was read from
 
     def __repr__(self) -> str:
         return f"Result({self.task}, {self.summary['protocol']}, {self.returns.sizes})"
@@ -113,14 +116,19 @@ class Result:
         return figures.drawn(figures.named(figure), found)
 
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes what a command would have left in `folder`: curves, tables, figures, `run.json`.
+        """Writes what a command would have left in `folder`: curves, tables, figures, `run.json`, and the
+        policies of a run that was read with them.
 
         >>> import tempfile
         >>> short = run("frozen_lake", ("pure_rl",), seeds=2, budget=400, progress=False)
         >>> short.save(tempfile.mkdtemp() + "/kept")
         """
+        kept = None if self._folder is None else self._folder / results.POLICIES
+        policies_there = kept.read_bytes() if kept is not None and kept.exists() else b""
         with results.together(pathlib.Path(folder)) as staging:
             saved = self._saved
+            if policies_there:
+                (staging / results.POLICIES).write_bytes(policies_there)
             files.write_npz(staging / "curves.npz", {**saved.curves, "env_steps": saved.env_steps})
             files.write_npz(staging / "details.npz", saved.details)
             outputs.write(self.summary, staging)
@@ -139,7 +147,7 @@ def run(
     task: str | Task,
     arms: Sequence[str | Sentence] | None = None,
     *,
-    protocol: str = "",
+    protocol: str | Protocol = "",
     seeds: int | None = None,
     seed: int = 0,
     episodes: str = "",
@@ -154,7 +162,8 @@ def run(
     Args:
         task: a `Task`, or what `load_task` takes.
         arms: names, or functions of a `Plan` that give an `Arm`; all that there is prior data for if None.
-        protocol: settings to start from; by default the task's first, its newest version.
+        protocol: settings to start from, by name or as a `Protocol`; by default the task's first, its newest
+            version.
         seeds: seeds of each arm; by default the task's number.
         seed: the key that all keys are folded from.
         episodes: LLM episodes, by name or folder; by default the task's.
@@ -174,17 +183,20 @@ def run(
     """
     machine.start()  # before a game is made
     found = load(task)
-    if resume and found.source in NAMES and found != load(found.source):
+    if resume and found.source and found != load(found.source):
         raise UserError(
-            f"{found.name} was changed in memory: a run of it cannot be resumed; put it in a file"
+            f"{found.name} is not what '{found.source}' holds now: a run of it cannot be resumed; put it in a"
+            " file and load that"
         )
-    chosen = found.protocol(protocol).replace(**settings)
+    start = protocol if isinstance(protocol, Protocol) else found.protocol(protocol)
+    chosen = start.replace(**settings)
     if arms is None:
         arms = options.named("all", chosen, bool(episodes or found.episodes))
     count = found.seeds if seeds is None else seeds
     for name, number, least in (("seeds", count, 1), ("seed", seed, 0)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < least:
             raise UserError(f"{name} must be a whole number of at least {least}, got {number!r}")
+    count, seed = int(count), int(seed)
     keys.check(seed)
     if not isinstance(episodes, str | os.PathLike):
         raise UserError(f"episodes must be a name or a folder, got {episodes!r}")
@@ -200,6 +212,8 @@ def run(
     )
     ready = dataclasses.replace(ready, save_policies=save_policies)
     console = Console(stderr=True, highlight=False, quiet=not progress)
+    for warning in ready.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     if out is None:
         if save_policies or resume:
             raise UserError("save_policies and resume need a folder: give out=FOLDER")
@@ -227,12 +241,7 @@ def _trained(
 
 
 def _result(ready: experiment.Experiment, found: results.Result, seconds: dict[str, float]) -> Result:
-    ran = {
-        "identity": found.identity,
-        "source": ready.task.source,
-        **machine.provenance(),
-        "seconds": seconds,
-    }
+    ran = command.record(ready, found, seconds)
     saved = results.Saved(ran, found.curves, found.env_steps, results.details(found))
     return _of(saved, command.summarise(ready, found))
 
@@ -253,12 +262,12 @@ def read(folder: str | pathlib.Path) -> Result:
     try:
         saved = results.read(folder)
         _ = identity.upgraded(saved.run.get("identity"))
-        return _of(saved, files.read_json(folder / "summary.json"))
+        return _of(saved, files.read_json(folder / "summary.json"), folder)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
 
 
-def _of(saved: results.Saved, summary: Mapping[str, Any]) -> Result:
+def _of(saved: results.Saved, summary: Mapping[str, Any], folder: pathlib.Path | None = None) -> Result:
     free = saved.group("llm_free")
     return Result(
         task=str(summary["benchmark"]),
@@ -268,6 +277,7 @@ def _of(saved: results.Saved, summary: Mapping[str, Any]) -> Result:
         summary=summary,
         run=saved.run,
         _saved=saved,
+        _folder=folder,
     )
 
 
@@ -312,7 +322,7 @@ class Policy:
 
     def play(self, episodes: int = 100, seed: int = 0) -> np.ndarray:
         """Undiscounted returns of greedy episodes, (episodes,); a `UserError` for no whole number of them."""
-        if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 1:
+        if isinstance(episodes, bool) or not isinstance(episodes, numbers.Integral) or episodes < 1:
             raise UserError(f"episodes must be a whole number of at least 1, got {episodes!r}")
 
         def act(obs: jax.Array, key: jax.Array) -> jax.Array:
@@ -346,7 +356,7 @@ def load_policy(
     (5,)
     """
     folder = pathlib.Path(folder)
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise UserError(f"seed must be a whole number, got {seed!r}")
     try:
         saved = results.read(folder)

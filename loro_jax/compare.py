@@ -56,7 +56,7 @@ class Finished:
 
     Attributes:
         runs: curves and environment steps.
-        task: the benchmark's name.
+        task: the task's name.
         seed: the key that its runs' keys are folded from.
         threshold: the return at which the task counts as solved; None where it names none.
         settings: `run.json`'s identity, nested names joined by dots.
@@ -117,8 +117,8 @@ def load(folder: pathlib.Path) -> Finished:
             level = float(random.mean())
         threshold = summary["threshold"]
         task, seed = str(identity["task"]), int(identity["seed"])
-        kept = {k: v for k, v in identity.items() if k not in ("schema", "task", "seed", "seeds")}
-        settings = dict(_flat(kept))
+        kept = {k: v for k, v in identity.items() if k not in ("task", "seed", "seeds")}
+        settings = dict(_flat(kept)) | {"schema": saved.run["identity"].get("schema", 1)}
         if not saved.curves:
             raise ValueError("no learning arm")
         for curve in saved.curves.values():
@@ -137,14 +137,19 @@ def load(folder: pathlib.Path) -> Finished:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The settings that differ, by name: of A and of B, None where one lacks it.
 
-    An arm that only one of them has is no setting, nor is a setting that an older run does not name: it had
-    its default.
+    An arm that only one of them has is no setting, nor is what a run of an older schema does not name: it had
+    its default. Parameters of the game count wherever they are named.
     """
+    older = {a.get("schema"), b.get("schema")} != {identities.SCHEMA}
+
+    def left_out(name: str) -> bool:
+        one_sided = (name in a) != (name in b) and not name.startswith("settings.game.")
+        return name == "schema" or (one_sided and (name.startswith("arms.") or (older and "." in name)))
+
     return {
         name: [a.get(name), b.get(name)]
         for name in {**a, **b}
-        if a.get(name) != b.get(name)
-        and not (name.startswith(("arms.", "settings.")) and (name in a) != (name in b))
+        if a.get(name) != b.get(name) and not left_out(name)
     }
 
 

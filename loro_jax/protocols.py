@@ -97,7 +97,7 @@ class Protocol:
         for name, kind in (("schedule", Schedule), ("prior", PriorUse), ("departures", Departures)):
             if not isinstance(getattr(self, name), kind):
                 raise UserError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
-        if not hasattr(self.agent, "for_game"):
+        if isinstance(self.agent, type) or not hasattr(self.agent, "for_game"):
             raise UserError(f"agent must be an agent, such as DDQN(), got {self.agent!r}")
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise UserError(f"a protocol's name has a version, such as standard@1; got {self.name!r}")
@@ -126,7 +126,7 @@ class Protocol:
             if agent not in agents.AGENTS:
                 raise UserError(f"no agent is called '{agent}'; there are: {', '.join(agents.AGENTS)}")
             agent = agents.AGENTS[agent]()
-        if not hasattr(agent, "for_game"):
+        if isinstance(agent, type) or not hasattr(agent, "for_game"):
             raise UserError(f"agent must be an agent, such as DDQN(), got {agent!r}")
         changed: dict[str, Any] = {"agent": agent}
         named: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
@@ -135,7 +135,9 @@ class Protocol:
             if name == "game":
                 if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
                     raise UserError(f"game must be a dictionary of the game's parameters, got {value!r}")
-                changed[name] = tuple(sorted(value.items()))
+                changed[name] = tuple(
+                    sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items())
+                )
             elif name in ("name", *GROUPS):
                 changed[name] = value
             elif (group := next((g for g, values in groups.items() if name in values), None)) is None:
@@ -179,10 +181,9 @@ def version(name: str) -> tuple[str, int]:
 
 
 def by_name(protocols: Iterable[Protocol]) -> dict[str, Protocol]:
-    """Protocols by their names; a `ValueError` for a name without a version, or one that comes twice."""
+    """Protocols by their names; a `ValueError` for a name that comes twice."""
     found = {}
     for protocol in protocols:
-        version(protocol.name)
         if protocol.name in found:
             raise ValueError(f"two protocols are called {protocol.name}")
         found[protocol.name] = protocol

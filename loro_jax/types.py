@@ -8,7 +8,6 @@ class marked *traced* is a pytree of arrays.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
@@ -174,6 +173,3 @@ class Arm:
     says: str
     source: str = ""
     agent: Agent | None = None
-
-
-ArmTable = dict[str, Callable[..., Arm]]

@@ -19,10 +19,14 @@ def hints(of: Any) -> dict[str, Any]:
 
 
 def checked(settings: Any) -> None:
-    """A `UserError` for the first field of a dataclass whose value is not of its type."""
+    """A `UserError` for the first field of a dataclass whose value is not of its type; numpy's scalars become
+    Python's."""
     known: dict[str, Any] = hints(type(settings))  # type: ignore[arg-type]
     for field in dataclasses.fields(settings):
         value, hint = getattr(settings, field.name), known[field.name]
+        if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a scalar of numpy's or JAX's
+            value = value.item()
+            object.__setattr__(settings, field.name, value)
         if not fits(value, hint):
             flag = field.name.replace("_", "-")
             raise UserError(f"{field.name} must be {words(hint)}, got {value!r} (--{flag})")

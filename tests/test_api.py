@@ -98,6 +98,36 @@ def test_a_kept_policy_plays(saved: pathlib.Path) -> None:
         policy(np.zeros(3))
 
 
+def test_a_run_that_is_saved_again_keeps_its_policies(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    lj.read(saved).save(tmp_path / "kept")
+    names = {p.relative_to(saved) for p in saved.rglob("*") if p.is_file()}
+    assert {p.relative_to(tmp_path / "kept") for p in (tmp_path / "kept").rglob("*") if p.is_file()} == names
+    one, two = (lj.load_policy(folder, "loro", 1).play(3) for folder in (saved, tmp_path / "kept"))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_protocol_and_numpys_numbers_are_taken() -> None:
+    chosen = lj.load_task("frozen_lake").protocol("paper").replace(budget=400, name="mine@1")
+    result = lj.run(
+        "frozen_lake", ("pure_rl",), protocol=chosen, seeds=np.int64(2), seed=np.uint8(3),
+        learning_rate=np.float32(0.5), progress=False,
+    )  # fmt: skip
+    assert result.run["identity"]["protocol"] == "mine@1" and result.run["identity"]["seed"] == 3
+    assert result.run["identity"]["settings"]["agent"]["learning_rate"] == 0.5
+    assert result.run["throughput"]["env_steps_per_second"] > 0
+
+
+def test_a_task_that_its_source_does_not_hold_is_not_resumed(tmp_path: pathlib.Path) -> None:
+    lj.run("gymnax:Catch-bsuite", ("pure_rl",), seeds=2, budget=400, out=tmp_path, progress=False)
+    again = lj.run(
+        "gymnax:Catch-bsuite", ("pure_rl",), seeds=2, budget=400, out=tmp_path, resume=True, progress=False
+    )
+    assert again.returns.sizes["seed"] == 2
+    other = dataclasses.replace(lj.load_task("gymnax:Catch-bsuite"), game=lj.load_task("cartpole").game)
+    with pytest.raises(lj.UserError, match="is not what 'gymnax:Catch-bsuite' holds now"):
+        lj.run(other, ("pure_rl",), seeds=2, budget=400, out=tmp_path, resume=True, progress=False)
+
+
 @pytest.mark.parametrize(
     ("arm", "seed", "says"),
     [

@@ -137,6 +137,28 @@ def test_a_task_without_protocols_has_untuned_ones_and_the_studys(actions: objec
     assert known["untuned@1"].prior.charge == "steps" and known["paper@1"].prior.charge == "episodes"
 
 
+def test_untuned_never_changes() -> None:
+    schedule = {
+        "budget": 20_000, "eval_interval": 200, "eval_episodes": 4, "eval_limit": 0,
+        "reset_each_interval": False,
+    }  # fmt: skip
+    agent = {
+        "hidden": (64, 64), "learning_rate": 1e-3, "batch_size": 64, "discount": 0.99, "epsilon": 0.1,
+        "train_frequency": 1, "learning_starts": 500, "replay_capacity": 100_000,
+        "normalise_observations": False,
+    }  # fmt: skip
+    ddqn = agent | {"target_network_frequency": 100, "huber_delta": 1.0}
+    sac = agent | {
+        "polyak": 0.005, "initial_temperature": 1.0, "exploration": "policy", "action_range": "environment"
+    }  # fmt: skip
+    for actions, learner in ((Discrete(3), ddqn), (Box((-1.0,), (1.0,)), sac)):
+        untuned = protocols.of_agent(agents.untuned(actions))["untuned@1"]
+        assert untuned.group("schedule") == schedule
+        assert untuned.group("agent") == learner
+        assert untuned.group("prior") == {"tau": 10, "fit_steps": 2000, "charge": "steps"}
+        assert untuned.departures == Protocol("plain@1").departures and not untuned.game
+
+
 @pytest.mark.parametrize("task", NAMES)
 @pytest.mark.parametrize("name", ["standard@1", "paper@1", "released@1"])
 def test_published_protocols_never_change(task: str, name: str) -> None:

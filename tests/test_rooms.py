@@ -33,7 +33,7 @@ ORDER = (
 )
 # What stands against the order, inside a function, and why: a message about JAX itself; a reading of the
 # journal that a dataset's cost needs; a check that looks at everything.
-ALLOWED = {("errors", "running"), ("tasks", "language"), ("tasks", "running")}
+ALLOWED = {("errors", "running"), ("tasks", "language")}
 LIGHT = (
     "loro_jax", "loro_jax.report", "loro_jax.compare", "loro_jax.records.results",
     "loro_jax.records.identity", "loro_jax.files",

@@ -1,4 +1,4 @@
-"""Several benchmarks as one answer: scores normalised between the random policy and the best known return.
+"""Several tasks as one answer: scores normalised between the random policy and the best known return.
 
 Statistics over environments x seeds follow Agarwal et al., "Deep reinforcement learning at the edge of the
 statistical precipice" (NeurIPS 2021): interquartile mean, optimality gap, performance profile, probability of
@@ -35,10 +35,10 @@ THRESHOLDS = np.linspace(-0.25, 1.25, 61)
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One benchmark's saved run.
+    """One task's saved run.
 
     Attributes:
-        name: the benchmark's.
+        name: the task's.
         low: the random policy's mean return, which is score 0.
         high: the best known return, which is score 1.
         curves: by learning arm, returns (seeds, evaluations), prior data charged; NaN where a seed has
@@ -145,7 +145,7 @@ def aggregate(tasks: Sequence[Task], baseline: str) -> dict[str, Any]:
         which = ", ".join(f"{name} in {precision}" for precision, name in precisions.items())
         raise UserError(f"runs of different precision are not aggregated ({which}); run one of them again")
     if not tasks:
-        raise UserError("no benchmark to aggregate")
+        raise UserError("no task to aggregate")
     arms = [arm for arm in tasks[0].curves if all(arm in task.curves for task in tasks)]
     if baseline not in arms:
         lacking = [task.name for task in tasks if baseline not in task.curves]

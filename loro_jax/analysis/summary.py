@@ -34,7 +34,7 @@ def summarise(
     """The contract of `summary.json`: strict JSON values only, null where a number does not exist.
 
     Args:
-        benchmark: the benchmark's name.
+        benchmark: the task's name.
         protocol: the protocol's name.
         curves: per learning arm, returns (seeds, evaluations) with prior data charged; row i of every
             arm is seed i.

@@ -76,7 +76,9 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _arms(reading: Mapping[str, Any], name: str, title: str, threshold: float | None) -> Table:
-    measured = metrics.applicable(threshold)
+    measured = [
+        m for m in metrics.applicable(threshold) if all(m.name in a for a in reading["arms"].values())
+    ]
     columns = [Column("arm", ("arm", "diverged", "episodes"))]
     for metric in measured:
         if metric.censored:

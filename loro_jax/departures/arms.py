@@ -18,7 +18,8 @@ def depart(arm: Arm, protocol: Protocol) -> Arm:
     """The arm under the protocol's departures; the same where there are none."""
     d = protocol.departures
     phases: tuple[Phase, ...] = arm.phases
-    if d.pretrain_target_frequency and pretrains_on_llm(arm):
+    copies = hasattr(arm.agent or protocol.agent, "target_network_frequency")
+    if d.pretrain_target_frequency and copies and pretrains_on_llm(arm):
         phases = (Retarget(d.pretrain_target_frequency), *phases)
     if d.alignment == "released":
         phases = tuple(map(_shifted, phases))

@@ -2,8 +2,8 @@
 
 A run's identity holds every setting by its group. Two identities are compared after `upgraded` has put both
 into the newest schema, and a setting that one of them does not name has its default there: a field that is
-added later, with a default that changes nothing, does not orphan older runs. Knows no JAX, but for
-`differences`.
+added later, with a default that changes nothing, does not orphan older runs. Only what needs a
+`Protocol` imports JAX: `identify`, `agent_of`, `protocol_of`, `other_settings`, `differences`.
 """
 
 from __future__ import annotations
@@ -59,18 +59,17 @@ def identify(
     arms: tuple[Arm, ...],
     first: int = 0,
 ) -> dict[str, Any]:
-    """The identity of a run. The file that a stranger's task comes from is part of it, by its SHA-256."""
+    """The identity of a run. The file that a stranger's task comes from is part of it, by its
+    SHA-256 when the task was loaded."""
     from loro_jax import protocols
-    from loro_jax.tasks.loading import fingerprint
 
     settings = {name: protocol.group(name) for name in protocols.GROUPS} | {"game": dict(protocol.game)}
     settings["agent"] = {"name": protocol.agent.name, **settings["agent"]}
-    file = fingerprint(task)
     own = {arm.name: _agent(arm.agent) for arm in arms if arm.agent is not None}
     return {
         "schema": SCHEMA,
         "task": task.name,
-        **({"task_sha256": file} if file else {}),
+        **({"task_sha256": task.file_sha256} if task.file_sha256 else {}),
         "protocol": protocol.name,
         "settings": settings,
         "seeds": seeds,

@@ -36,7 +36,7 @@ class Result:
         repeats: by chained arm, (seeds, repeats, evaluations).
         env_steps: budget used at each evaluation, (evaluations,).
         counters: by learning arm and counter, (seeds,).
-        identity: what ran: benchmark, protocol, arms, seeds, datasets.
+        identity: what ran: task, protocol, arms, seeds, datasets.
         diverged: by learning arm, the environment step at which each seed diverged, -1 for those that did
             not, (seeds,). Their curves are NaN from the next evaluation on.
         random_return: the random policy's mean return, where a seed diverged.

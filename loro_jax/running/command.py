@@ -138,12 +138,25 @@ def save(
     from loro_jax import files
     from loro_jax.analysis import figures, outputs
     from loro_jax.records import results
+
+    with results.together(out) as folder:
+        results.save(result, folder)
+        outputs.write(summary, folder)
+        figures.draw_all(
+            summary, result.curves, result.env_steps, result.flat, folder / "figures",
+            prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.schedule.eval_interval,
+        )  # fmt: skip
+        files.write_json(folder / results.RUN, record(ready, result, seconds))
+
+
+def record(ready: Experiment, result: Result, seconds: dict[str, float]) -> dict[str, Any]:
+    """`run.json`: what ran, on what, and how long it took."""
     from loro_jax.running import machine
 
     steps = sum(int(c["env_steps"].sum()) for c in result.counters.values())
     gradient_steps = sum(int(c["gradient_steps"].sum()) for c in result.counters.values())
     per = max(seconds["training"], 1e-9)
-    ran = {
+    return {
         "identity": result.identity,
         "source": ready.task.source,
         **machine.provenance(),
@@ -153,14 +166,6 @@ def save(
             "gradient_steps_per_second": round(gradient_steps / per),
         },
     }
-    with results.together(out) as folder:
-        results.save(result, folder)
-        outputs.write(summary, folder)
-        figures.draw_all(
-            summary, result.curves, result.env_steps, result.flat, folder / "figures",
-            prior_steps=ready.plan.prior, steps_per_episode=ready.protocol.schedule.eval_interval,
-        )  # fmt: skip
-        files.write_json(folder / results.RUN, ran)
 
 
 def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
@@ -203,7 +208,9 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
 
 def label(task: Task, protocol: Protocol) -> str:
     """The protocol's name, and what was changed of it by hand: "standard@1 with budget=4000"."""
-    changed = protocol.changes(task.protocol(protocol.name))
+    if protocol.name not in (known := task.settings()):  # of a task that has changed since, or of nobody's
+        return protocol.name
+    changed = protocol.changes(known[protocol.name])
     words = [f"{k}={_value(v)}" for k, v in changed.items()]
     more = f" and {len(words) - 4} more" if len(words) > 4 else ""
     return protocol.name + (f" with {', '.join(words[:4])}{more}" if words else "")

@@ -112,17 +112,21 @@ def prepare_experiment(
     identity = identify(task, protocol, seeds, seed, card, arms, first)
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
     for arm in arms:
-        check_budget(arm, protocol)
+        check_budget(arm, plan)
         _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
-    try:  # JSON's types, so that it equals what is read back
-        text = json.dumps(identity, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except ValueError as error:
-        raise UserError(
-            f"{folder / 'card.json'}: name, model or prompt cannot be written down ({error}); mend the card"
-        ) from None
-    ran = json.loads(text)
+    _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
+    ran = _written_down(identity, "a setting", "give it another value")
     return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first)
+
+
+def _written_down(value: Any, what: str, remedy: str) -> Any:
+    """A value as JSON gives it back, so that it equals what is read; a `UserError` if JSON cannot hold it."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} cannot be written down ({error}); {remedy}") from None
+    return json.loads(text)
 
 
 def _of_another_game(task: Task, protocol: Protocol) -> list[str]:

@@ -146,6 +146,10 @@ PYTHONS = {"True": True, "False": False, "None": None}
 """Spellings that are none of JSON's."""
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are none of JSON's
+
+
 def parameters(words: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE words as a game's parameters: values are JSON, and what is none is text."""
     found: dict[str, Any] = {}
@@ -156,9 +160,7 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
         if key in found:
             raise UserError(f"--game names {key} twice")
         try:
-            read = (
-                {"True": True, "False": False, "None": None}[value] if value in PYTHONS else json.loads(value)
-            )
+            read = PYTHONS[value] if value in PYTHONS else json.loads(value, parse_constant=_refuse)
         except ValueError:
             read = value
         found[key] = tuple(read) if isinstance(read, list) else read

@@ -148,6 +148,7 @@ class Task:
         gymnasium_id: the Gymnasium environment that the rules are checked against; empty for none.
         seeds: seeds of each arm when the command names no number.
         source: how a command names it; what `tasks.load` was given.
+        file_sha256: of the file that `tasks.load` found it in, as it was then; empty for any other task.
 
     >>> from loro_jax.tasks import load
     >>> load("frozen_lake").environment(slippery=False, limit=20).limit
@@ -169,6 +170,7 @@ class Task:
     gymnasium_id: str = ""
     seeds: int = 64
     source: str = ""
+    file_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name) or len(self.name) > 64:
@@ -176,7 +178,7 @@ class Task:
                 "a task's name is lower-case letters, digits and underscores, 64 at most, such as my_game;"
                 f" got {self.name if not isinstance(self.name, str) else self.name[:80]!r}"
             )
-        for field in ("episodes", "source"):
+        for field in ("episodes", "source", "file_sha256"):
             if not isinstance(getattr(self, field), str):
                 raise UserError(f"{self.name}: {field} must be a text, got {getattr(self, field)!r}")
         if not isinstance(self.protocols, Mapping) or not all(

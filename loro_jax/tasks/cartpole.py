@@ -93,11 +93,11 @@ def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
     return EnvState(x=obs[0], x_dot=obs[1], theta=obs[2], theta_dot=obs[3], time=time)
 
 
-# Learning rate, target interval, epsilon, discount, batch, network and warm-up are a row of the search for
-# pure RL by `python -m studies.tune` (results/tuning/cartpole.json). Of the 17 rows on 64 seeds (seed
-# 102) this one scores 6,938 +- 85 and the best 7,167 +- 85 (batch_size 64, hidden 128); why it was not
-# taken is not on record. Nothing was tuned for LORO: tau is the study's, and fit_steps is the study's K in
-# the same ratio to the budget.
+# Learning rate, target network frequency, epsilon, discount, batch, hidden and learning starts are a row of
+# the search for pure RL by `python -m studies.tune` (results/tuning/cartpole.json). Of the 17 rows on 64
+# seeds (seed 102) this one scores 6,938 +- 85 and the best 7,167 +- 85 (batch_size 64, hidden 128); why it
+# was not taken is not on record. Nothing was tuned for LORO: tau is the study's, and fit_steps is the study's
+# K in the same ratio to the budget.
 STANDARD = PAPER.replace(
     name="standard@1",
     budget=10_000,

@@ -295,7 +295,8 @@ def _reference(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         yield problem(f"the reference policy fails: {_why(error)}")
         return
     space = env.action_space
-    shape = (min(100, len(p.visited)), space.n) if isinstance(space, Discrete) else (100, *space.shape)
+    rows = min(100, len(p.visited))
+    shape = (rows, space.n) if isinstance(space, Discrete) else (rows, *space.shape)
     if np.shape(wanted) != shape:
         yield problem(f"the reference gives {np.shape(wanted)}; {shape} is needed")
         return

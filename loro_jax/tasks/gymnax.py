@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 
 from loro_jax.errors import UserError
 from loro_jax.tasks.base import Environment, Task, of_gymnax
 
 
+@functools.cache  # the same game is the same object, so that tasks compare
 def task_of(name: str) -> Task:
     """The task of gymnax's game `name`, under its default parameters.
 

@@ -60,10 +60,11 @@ def load(task: str | Task) -> Task:
         raise UserError(f"no task is called '{task}'; there are: {', '.join(NAMES)}; {USAGE}")
     if not isinstance(found, Task):
         raise UserError(f"{task}: is {type(found).__name__}, not a Task; {USAGE}")
-    return dataclasses.replace(found, source=found.source or task)
+    found = dataclasses.replace(found, source=task)
+    return dataclasses.replace(found, file_sha256=_fingerprint(found))
 
 
-def fingerprint(task: Task) -> str:
+def _fingerprint(task: Task) -> str:
     """SHA-256 of the file that a stranger's task comes from; empty for any other."""
     path = task.source if task.source.endswith(".py") else task.source.rpartition(":")[0]
     if not path.endswith(".py"):

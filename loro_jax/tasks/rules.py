@@ -9,6 +9,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from loro_jax.errors import UserError
@@ -107,7 +108,14 @@ def environment(
     >>> coin.limit, coin.action_space
     (5, Discrete(n=2))
     """
-    if bool(observation_shape) == bool(states):
+    try:
+        shape = tuple(int(n) for n in np.atleast_1d(observation_shape)) if observation_shape else ()
+        sizes = tuple(float(size) for size in magnitudes)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"observation_shape and magnitudes are tuples of numbers; got {observation_shape}, {magnitudes}"
+        ) from None
+    if bool(shape) == bool(states):
         raise UserError("a game has either an observation_shape, such as (4,), or a number of states")
     if not isinstance(actions, Discrete | Box):
         raise UserError(f"actions must be Discrete(n) or Box(low, high), got {actions!r}")
@@ -115,5 +123,5 @@ def environment(
         raise UserError(f"limit must be a whole number of steps, got {limit!r}")
     if limit < 1:
         raise UserError(f"limit is {limit}, but an episode needs at least one step")
-    rules = Rules(reset, step, observation_shape, actions)
-    return Environment(rules, Limit(limit), "", threshold, best, states, magnitudes)
+    rules = Rules(reset, step, shape, actions)
+    return Environment(rules, Limit(limit), "", threshold, best, states, sizes)

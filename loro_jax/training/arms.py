@@ -157,15 +157,24 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
         raise UserError(f"an arm's function returns an Arm; got {found!r}")
     if not isinstance(found.name, str) or not NAME.fullmatch(found.name) or found.name in RESERVED:
         raise UserError(f"an arm's name is letters, digits, _ and -, such as my_arm; got {found.name!r}")
-    if found.agent is not None and not hasattr(found.agent, "for_game"):
+    if not found.phases:
+        raise UserError(f"{found.name} has no phases: an arm of one's own learns")
+    if found.agent is not None and (isinstance(found.agent, type) or not hasattr(found.agent, "for_game")):
         raise UserError(f"{found.name}: agent must be an agent, such as DDQN(), got {found.agent!r}")
     return found
 
 
-def check_budget(arm: Arm, protocol: Protocol) -> None:
-    """A `UserError` where an arm's sentence does not use the budget, whole evaluation intervals of it."""
+def check_budget(arm: Arm, plan: Plan) -> None:
+    """A `UserError` where an arm's sentence does not use the budget, whole evaluation intervals of it, or
+    loads what is not there."""
     if not arm.phases:
         return
+    protocol = plan.protocol
+    loads = [phase for phase in arm.phases if isinstance(phase, Load)]
+    if loads and arm.source != "llm":
+        raise UserError(f"{arm.name} loads LLM episodes: its Arm needs source='llm'")
+    if loads and (len(loads) > 1 or loads[0].charged != plan.prior):
+        raise UserError(f"{arm.name}: prior data is loaded once, with its whole charge: plan.load")
     interval, evaluations = protocol.schedule.eval_interval, protocol.schedule.evaluations
     costs = [phase.cost(interval) for phase in arm.phases]
     if odd := [c for c in costs if c.prior % interval or c.online % interval]:

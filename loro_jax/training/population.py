@@ -41,7 +41,7 @@ class Layout:
     block: int
 
     def padded(self, seeds: int) -> int:
-        """Members with those added that fill the last block of every device."""
+        """Seeds with those added that fill the last block of every device."""
         whole = self.devices * self.block
         return -(-seeds // whole) * whole
 

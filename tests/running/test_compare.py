@@ -106,6 +106,14 @@ def test_the_table_as_json(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
     assert status == 2 and error.count("\n") == 1 and "No such file or directory" in error
 
 
+def test_what_is_named_on_one_side_counts_unless_the_other_run_is_older() -> None:
+    a = {"schema": 2, "settings.agent.x": 1, "settings.game.slippery": False, "arms.mine": ["Load(9)"]}
+    assert compare.differences(a, {"schema": 2}) == {
+        "settings.agent.x": [1, None], "settings.game.slippery": [False, None]
+    }  # fmt: skip
+    assert compare.differences(a, {"schema": 1}) == {"settings.game.slippery": [False, None]}
+
+
 def test_other_seeds_do_not_pair_and_equal_distributions_are_not_called_different(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -277,6 +277,9 @@ def test_a_strangers_task_is_known_by_its_file(tmp_path: pathlib.Path) -> None:
     ready = experiment.prepare_experiment(task, task.protocol(), ("pure_rl",), 2, 0)
     assert ready.identity["task"] == "mine"
     path.write_text(path.read_text() + "# edited\n")
+    loaded = experiment.prepare_experiment(task, task.protocol(), ("pure_rl",), 2, 0)
+    assert loaded.identity == ready.identity  # what runs is what was loaded
+    task = load(str(path))
     edited = experiment.prepare_experiment(task, task.protocol(), ("pure_rl",), 2, 0)
     (said,) = identity.differences(ready.identity, edited.identity)
     assert said.startswith(f"task's file {ready.identity['task_sha256'][:57]}... there, ")

@@ -14,7 +14,6 @@ import pytest
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import NAMES, Task, load
-from loro_jax.tasks.loading import fingerprint
 
 CORRIDOR = """\
 \"\"\"A corridor: action 1 goes to its end.\"\"\"
@@ -67,7 +66,7 @@ def refused(name: str) -> str:
 def test_the_suites_own_go_by_their_names(name: str) -> None:
     task = load(name)
     assert (task.name, task.source) == (name, name)
-    assert load(task) is task and fingerprint(task) == ""
+    assert load(task) is task and task.file_sha256 == ""
     assert task.environment().name == name
     assert task.words is not None and task.episodes and task.reference is not None
     assert task.replayed == (task.restore is None)
@@ -88,7 +87,7 @@ def test_a_task_of_a_file_with_an_import_of_its_neighbour(folder: pathlib.Path) 
     assert load(str(path)).game is task.game and load(str(path)).source == str(path)  # TASK, if not named
     assert sys.path == before
     for loaded in (task, load(str(path))):
-        assert fingerprint(loaded) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert loaded.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_task_of_a_file_in_another_folder(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +95,7 @@ def test_a_task_of_a_file_in_another_folder(folder: pathlib.Path, monkeypatch: p
     monkeypatch.chdir(folder.parent / "elsewhere")
     task = load("../games/corridor.py:SHORT")
     assert task.environment().limit == 5 and task.source == "../games/corridor.py:SHORT"
-    assert fingerprint(task)
+    assert task.file_sha256
     monkeypatch.chdir(folder)
     assert load("corridor.py").environment().limit == 20
 
@@ -160,7 +159,7 @@ def test_a_task_of_a_module(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delitem(sys.modules, "corridor", raising=False)
     task = load("corridor:SHORT")
     assert (task.name, task.source) == ("short_corridor", "corridor:SHORT")
-    assert fingerprint(task) == hashlib.sha256((folder / "corridor.py").read_bytes()).hexdigest()
+    assert task.file_sha256 == hashlib.sha256((folder / "corridor.py").read_bytes()).hexdigest()
     (folder / "broken.py").write_text("1 / 0\n")
     assert refused("broken:TASK").startswith("broken: cannot be imported (ZeroDivisionError: ")
 

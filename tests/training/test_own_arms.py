@@ -23,10 +23,10 @@ from loro_jax.running import command, trainer
 from loro_jax.running.experiment import Experiment, prepare_experiment
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
-from loro_jax.tasks import Task
+from loro_jax.tasks import Task, load
 from loro_jax.tasks.rules import environment
 from loro_jax.training.arms import ARMS, Plan, build, names, pure_rl
-from loro_jax.training.phases import Collect, Fit, Forget, Interact
+from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Programs
 from loro_jax.types import Arm, Phase
 
@@ -145,6 +145,38 @@ def test_an_agent_that_cannot_play_the_game_is_refused_before_training() -> None
     with pytest.raises(UserError) as refusal:
         prepared(("pure_rl", continuous))
     assert str(refusal.value) == "SAC cannot choose among Discrete(n=2); name another agent"
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        (lambda p: Arm("free", (Load(9), Interact(BUDGET)), "no"), "free loads LLM episodes: its Arm needs"),
+        (
+            lambda p: Arm("free", (Load(9, 100), Interact(BUDGET - 100)), "no", "llm"),
+            "no LLM has played corridor yet",
+        ),
+        (lambda p: Arm("idle", (), "no"), "idle has no phases: an arm of one's own learns"),
+        (lambda p: Arm("it", (Interact(BUDGET),), "no", agent=SAC), "it: agent must be an agent, such as"),
+    ],
+)  # fmt: skip
+def test_a_sentence_that_cannot_be_is_refused_before_training(arm: Any, says: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        prepared(("pure_rl", arm))
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_prior_data_is_loaded_with_its_whole_charge() -> None:
+    task = load("cartpole")
+
+    def cheap(p: Plan) -> Arm:
+        return Arm("cheap", (Load(p.load.rows), Interact(p.protocol.schedule.budget)), "no", "llm")
+
+    def twice(p: Plan) -> Arm:
+        return Arm("twice", (p.load, p.load, Interact(p.online)), "no", "llm")
+
+    for arm in (cheap, twice):
+        with pytest.raises(UserError, match=f"^{arm.__name__}: prior data is loaded once, with its whole"):
+            prepare_experiment(task, task.protocol(), (arm,), SEEDS, 0)
 
 
 def test_a_finished_arm_of_ones_own_is_kept(tmp_path: pathlib.Path) -> None:
