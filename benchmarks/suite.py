@@ -7,6 +7,7 @@ OUT/suite/<protocol>: suite.md, suite.json and one figure.
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import signal
 import subprocess
@@ -67,9 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax import keys
 
     keys.check(options.seed)
-    import jax
+    if not os.environ.get("JAX_PLATFORMS"):
+        import jax
 
-    jax.config.update("jax_platforms", "cpu")  # the accelerator is left to the tasks' own processes
+        jax.config.update("jax_platforms", "cpu")  # the accelerator is left to the tasks' own processes
     tasks = named(options.tasks)
     if not {"all", BASELINE} & {arm.strip() for arm in options.arms.split(",")}:
         raise UserError(f"--arms must include {BASELINE}, which the others are compared with, or be all")

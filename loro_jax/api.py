@@ -259,12 +259,8 @@ def read(folder: str | pathlib.Path) -> Result:
     {'seed': 2, 'env_steps': 2}
     """
     folder = pathlib.Path(folder)
-    try:
-        saved = results.read(folder)
-        _ = identity.upgraded(saved.run.get("identity"))
-        return _of(saved, files.read_json(folder / "summary.json"), folder)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    saved, summary, _ = results.finished(folder)
+    return _of(saved, summary, folder)
 
 
 def _of(saved: results.Saved, summary: Mapping[str, Any], folder: pathlib.Path | None = None) -> Result:

@@ -103,14 +103,7 @@ def load(folder: pathlib.Path) -> Finished:
     Raises:
         UserError: it holds none, or one that is damaged.
     """
-    try:
-        saved, summary = results.read(folder), files.read_json(folder / "summary.json")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
-    try:
-        identity = identities.upgraded(saved.run.get("identity") or {})
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
+    saved, summary, identity = results.finished(folder)
     try:
         level = summary.get("random_return")
         if (random := saved.group("flat").get("random_policy")) is not None:

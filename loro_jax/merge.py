@@ -56,16 +56,9 @@ PER_SEED = ("llm_free/", "repeats/", "counters/", "diverged/")
 
 def load(folder: pathlib.Path) -> Part:
     """The part in `folder`; a `UserError` if there is none."""
-    try:
-        saved = results.read(folder)
-        kept = folder / results.POLICIES
-        policies = files.read_npz(kept) if kept.exists() else {}
-        return Part(
-            folder, saved, policies, files.read_json(folder / "summary.json"),
-            identity.upgraded(saved.run.get("identity") or {}),
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    saved, summary, ran = results.finished(folder)
+    kept = folder / results.POLICIES
+    return Part(folder, saved, files.read_npz(kept) if kept.exists() else {}, summary, ran)
 
 
 def merged(parts: Sequence[Part]) -> tuple[results.Saved, dict[str, np.ndarray], dict[str, Any]]:

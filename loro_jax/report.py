@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import tyro
@@ -16,7 +17,7 @@ import tyro
 from loro_jax import files
 from loro_jax.analysis import figures, outputs, summary
 from loro_jax.errors import UserError, arguments, command
-from loro_jax.records import identity, results
+from loro_jax.records import results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,8 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no finished run, or one that is damaged.
     """
-    try:
-        saved, before = results.read(folder), files.read_json(folder / "summary.json")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
-    found = summarised(saved, before, folder)
+    saved, before, ran = results.finished(folder)
+    found = summarised(saved, before, ran, folder)
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz", results.POLICIES):
             if (folder / name).exists():
@@ -46,21 +44,19 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
-            drawn(found, saved, staging / "figures")
+            drawn(found, saved, ran, staging / "figures")
         files.write_json(staging / results.RUN, saved.run)
     return found
 
 
-def summarised(saved: results.Saved, before: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
-    """`summary.json` of a saved run; what its curves do not hold is taken from the one `before`.
+def summarised(
+    saved: results.Saved, before: Mapping[str, Any], ran: Mapping[str, Any], folder: pathlib.Path
+) -> dict[str, Any]:
+    """`summary.json` of a saved run of the identity `ran`; what its curves do not hold is taken from `before`.
 
     Raises:
         UserError: the files in `folder` do not fit together.
     """
-    try:
-        ran = identity.upgraded(saved.run.get("identity") or {})
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
     try:
         prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
         if type(interval) is not int or interval < 1 or type(prior) is not int:
@@ -83,9 +79,8 @@ def summarised(saved: results.Saved, before: dict[str, Any], folder: pathlib.Pat
         raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
 
 
-def drawn(found: dict[str, Any], saved: results.Saved, out: pathlib.Path) -> None:
-    """Draws the figures of a saved run into the folder `out`; `found` is its summary."""
-    ran = identity.upgraded(saved.run["identity"])
+def drawn(found: dict[str, Any], saved: results.Saved, ran: Mapping[str, Any], out: pathlib.Path) -> None:
+    """Draws the figures of a saved run of the identity `ran` into the folder `out`; `found` is its summary."""
     figures.draw_all(
         found, saved.curves, saved.env_steps, saved.group("flat"), out,
         prior_steps=found["notes"]["prior_steps"],

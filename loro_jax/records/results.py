@@ -18,6 +18,7 @@ import numpy as np
 
 from loro_jax import files
 from loro_jax.errors import UserError
+from loro_jax.records import identity
 
 RUN = "run.json"
 POLICIES = "policies.npz"
@@ -210,6 +211,22 @@ def read(folder: pathlib.Path) -> Saved:
     if any(curve.ndim != 2 or curve.shape[1] != len(env_steps) for curve in curves.values()):
         raise UserError(f"{folder / 'curves.npz'}: curves and env_steps differ in length")
     return Saved(run, curves, env_steps, details)
+
+
+def finished(folder: pathlib.Path) -> tuple[Saved, dict[str, Any], dict[str, Any]]:
+    """The finished run in `folder`, its `summary.json`, and its identity in the newest schema.
+
+    Raises:
+        UserError: there is none, or one that is damaged.
+    """
+    try:
+        saved, summary = read(folder), files.read_json(folder / "summary.json")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
+    try:
+        return saved, summary, identity.upgraded(saved.run.get("identity"))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def verify(folder: pathlib.Path, run: Mapping[str, Any]) -> None:

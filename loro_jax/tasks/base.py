@@ -223,6 +223,7 @@ class Task:
             except UserError:
                 raise
             except Exception as error:
+                jax.devices()  # where JAX cannot start at all, that is what to say
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 why = " ".join(str(error).split())[:200]
                 raise UserError(

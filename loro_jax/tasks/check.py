@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import traceback
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks.base import Environment, Task
+from loro_jax.tasks.rollout import Recorded, recorded, uniform
 
 EPISODES = 64
 STEPS = 2000
@@ -45,17 +45,8 @@ def ok(says: str) -> Finding:
     return Finding("ok", says)
 
 
-@dataclasses.dataclass(frozen=True)
-class Played:
-    """Episodes of a uniform policy: observations (E, T + 1, *obs), actions (E, T, *action), rewards,
-    terminated and truncated (E, T), and which steps were played, bool (E, T)."""
-
-    obs: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    played: np.ndarray
+class Played(Recorded):
+    """Episodes of a uniform policy, numpy: the fields of `Recorded` with a leading axis of episodes."""
 
     @property
     def visited(self) -> np.ndarray:
@@ -162,23 +153,9 @@ def play(env: Environment, episodes: int = EPISODES) -> Played:
     steps = max(2, min(env.limit, STEPS, NUMBERS // size // 2))
     episodes = max(2, min(episodes, NUMBERS // (steps * size)))
 
-    def episode(key: jax.Array) -> tuple[Any, ...]:
-        def move(carry: Any, t: jax.Array) -> tuple[Any, Any]:
-            state, going = carry
-            act, step = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
-            action = env.action_space.sample(act)
-            obs, state, reward, terminated, truncated = env.step(step, state, action)
-            rows = (obs, action, reward, terminated, truncated, going)
-            return (state, going & ~(terminated | truncated)), rows
-
-        obs, state = env.reset(jax.random.fold_in(key, 0))
-        state = jax.tree.map(jnp.asarray, state)
-        _, rows = jax.lax.scan(move, (state, jnp.bool_(True)), jnp.arange(1, steps + 1))
-        return obs, rows
-
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(episodes))
-    first, (obs, *rest) = jax.tree.map(np.asarray, jax.jit(jax.vmap(episode))(keys))
-    return Played(np.concatenate([first[:, None], obs], axis=1), *rest)
+    played = jax.jit(jax.vmap(lambda key: recorded(env, uniform(env), key, steps)))(keys)
+    return Played(*map(np.asarray, played))
 
 
 def _episodes(env: Environment, p: Played) -> Iterator[Finding]:

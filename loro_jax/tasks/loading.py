@@ -40,7 +40,7 @@ def load(task: str | Task) -> Task:
         return task
     if isinstance(task, os.PathLike):
         task = os.fspath(task)
-    if not isinstance(task, str) or not task:
+    if not isinstance(task, str):
         raise UserError(f"a task is a text or a Task, got {task!r}; {USAGE}")
     place, _, name = task.rpartition(":")
     name = name or "TASK"

@@ -1,9 +1,9 @@
-"""One episode of a policy, inside a compiled program."""
+"""Episodes of a policy, inside a compiled program."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -24,13 +24,53 @@ def rollout(env: Environment, policy: PolicyFunction, key: chex.PRNGKey) -> tupl
 
     def step(carry: Any) -> Any:
         obs, state, total, _, t = carry
-        act_key, step_key = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
-        obs, state, reward, terminated, truncated = env.step(step_key, state, policy(obs, act_key))
+        _, (obs, state, reward, terminated, truncated) = _step(env, policy, key, t, obs, state)
         return obs, state, total + reward, terminated | truncated, t + 1
 
     start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
     _, _, total, _, t = jax.lax.while_loop(going, step, start)
     return total, t - 1
+
+
+class Recorded(NamedTuple):
+    """The steps of an episode, T of them, also those after its end, which were not played."""
+
+    obs: chex.Array
+    """(T + 1, *obs): before the first step, and after each."""
+    actions: chex.Array
+    """(T, *action)."""
+    rewards: chex.Array
+    """(T,)."""
+    terminated: chex.Array
+    """(T,), bool."""
+    truncated: chex.Array
+    """(T,), bool."""
+    played: chex.Array
+    """(T,), bool."""
+
+
+def recorded(env: Environment, policy: PolicyFunction, key: chex.PRNGKey, steps: int) -> Recorded:
+    """The first `steps` steps of the episode that `rollout` plays with the same key."""
+    first, state = env.reset(jax.random.fold_in(key, 0))
+
+    def step(carry: Any, t: jax.Array) -> Any:
+        obs, state, going = carry
+        action, (obs, state, reward, terminated, truncated) = _step(env, policy, key, t, obs, state)
+        rows = (obs, action, reward, terminated, truncated, going)
+        return (obs, state, going & ~(terminated | truncated)), rows
+
+    start = (first, jax.tree.map(jnp.asarray, state), jnp.bool_(True))
+    _, (obs, *rows) = jax.lax.scan(step, start, jnp.arange(1, steps + 1))
+    return Recorded(jnp.concatenate([first[None], obs]), *rows)
+
+
+def _step(
+    env: Environment, policy: PolicyFunction, key: chex.PRNGKey, t: jax.Array, obs: jax.Array, state: Any
+) -> tuple[jax.Array, Any]:
+    """The action of step `t`, counted from 1, and what `env.step` gives for it."""
+    act_key, step_key = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
+    action = policy(obs, act_key)
+    return action, env.step(step_key, state, action)
 
 
 def uniform(env: Environment) -> PolicyFunction:

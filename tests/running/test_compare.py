@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from without_jax import HIDE
 
 from loro_jax import compare, files
 from loro_jax.errors import command
@@ -60,11 +61,7 @@ def test_identical_folders_are_equal(tmp_path: pathlib.Path, capsys: pytest.Capt
 
 
 def test_without_jax(tmp_path: pathlib.Path) -> None:
-    code = """if True:
-        import sys
-        sys.modules["jax"] = None
-        from loro_jax import compare, errors
-        errors.run(compare.main)"""
+    code = HIDE + "from loro_jax import compare, errors; errors.run(compare.main)"
 
     def shell(*argv: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True)

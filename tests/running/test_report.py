@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from without_jax import HIDE
 
 from loro_jax import files, report
 from loro_jax.errors import UserError
@@ -59,11 +60,7 @@ def test_a_changed_table_is_noticed_and_remade(copy: pathlib.Path) -> None:
 
 def test_the_command(copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     def shell(*argv: object) -> subprocess.CompletedProcess[str]:
-        code = """if True:
-            import sys
-            sys.modules["jax"] = None
-            from loro_jax import errors, report
-            errors.run(report.main)"""
+        code = HIDE + "from loro_jax import errors, report; errors.run(report.main)"
         line = [sys.executable, "-c", code, *map(str, argv)]
         return subprocess.run(line, capture_output=True, text=True)
 

@@ -13,6 +13,7 @@ import pytest
 
 from loro_jax import files, progress
 from loro_jax.errors import command
+from loro_jax.running.curves import random_returns
 from loro_jax.tasks import load
 from loro_jax.training import population
 from studies import tune
@@ -44,7 +45,7 @@ def test_a_diverged_row_can_be_saved(
         assert row["cumulative_return_mean"] == 1500 and "diverged" not in row
         return
     env = load("cartpole").environment()
-    random = float(curves.random_returns(env, 101).mean())
+    random = float(random_returns(env, 101).mean())
     assert row["diverged"] == 1 and 15 < random < 30
     expected = (1500 + 300 + 40 * random) / 2
     assert row["cumulative_return_mean"] == pytest.approx(expected, rel=1e-5)

@@ -158,7 +158,7 @@ def test_every_run_names_its_limit_and_one_that_does_not_had_the_games_own() -> 
     assert identity.other_settings(saved, PONG.protocol("standard").replace(eval_limit=7)) == [
         "eval_limit 0 there, 7 here"
     ]
-    with pytest.raises(UserError, match=r"eval_limit must not be negative \(--eval-limit\)"):
+    with pytest.raises(UserError, match=r"eval_limit must lie between 0 and 2\*\*31 - 1 \(--eval-limit\)"):
         PAPER.replace(eval_limit=-1)
 
 
