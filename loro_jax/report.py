@@ -52,7 +52,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
 def summarised(
     saved: results.Saved, before: Mapping[str, Any], ran: Mapping[str, Any], folder: pathlib.Path
 ) -> dict[str, Any]:
-    """`summary.json` of a saved run of the identity `ran`; what its curves do not hold is taken from `before`.
+    """`summary.json` of a saved run whose identity is `ran`; what curves do not hold, `before` does.
 
     Raises:
         UserError: the files in `folder` do not fit together.
@@ -80,7 +80,7 @@ def summarised(
 
 
 def drawn(found: dict[str, Any], saved: results.Saved, ran: Mapping[str, Any], out: pathlib.Path) -> None:
-    """Draws the figures of a saved run of the identity `ran` into the folder `out`; `found` is its summary."""
+    """Draws the figures of a saved run, whose summary is `found` and identity `ran`, into `out`."""
     figures.draw_all(
         found, saved.curves, saved.env_steps, saved.group("flat"), out,
         prior_steps=found["notes"]["prior_steps"],

@@ -143,8 +143,9 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     """A line that says what the learning `arms` will take: seeds, steps, machine, time."""
     expected = progress.words(expected_seconds(e, arms))
     learning = sum(bool(arm.phases) for arm in e.arms)
+    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.local_device_count()}; {e.seeds}"
+        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}{several}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
         " training, and up to a minute of compiling"
     )

@@ -15,6 +15,7 @@ from loro_jax.errors import UserError, arguments
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
+    from loro_jax.processes import Cluster
     from loro_jax.tasks import Task
 
 
@@ -48,6 +49,15 @@ class Options:
     """The key that all of the run's keys are folded from."""
     devices: int = 0
     """Devices that share the seeds: CPU cores, or GPUs. 0 takes all."""
+    distributed: bool = False
+    """Be one of several processes, each started with this command, that train the seeds on the devices of all
+    (docs/scale.md). SLURM, Open MPI, Kubernetes and TPU pods say which; elsewhere the next three do."""
+    coordinator_address: str | None = None
+    """HOST:PORT of process 0, for --distributed."""
+    num_processes: int | None = None
+    """How many processes there are, for --distributed."""
+    process_id: int | None = None
+    """Which of them this one is, counted from 0, for --distributed."""
     quick: bool = False
     """About a minute, for a first look and for CI: few seeds, few arms, a short budget; nothing follows
     from its numbers. Other options are as given."""
@@ -84,7 +94,7 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         from loro_jax.running import machine
 
         devices = _peek(argv, "--devices") or "0"
-        machine.start(int(devices) if devices.isdigit() else 0)
+        machine.start(int(devices) if devices.isdigit() else 0, _joining(argv))
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
@@ -140,6 +150,29 @@ def seeds_of(options: Options) -> tuple[int, int]:
     if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= MOST_SEEDS):
         raise UserError(f"--seed-range takes FIRST:END, such as 0:64, got '{options.seed_range}'")
     return int(first), int(end) - int(first)
+
+
+def cluster_of(options: Options) -> Cluster | None:
+    """The processes that this one is to join; a `UserError` where --distributed is left out."""
+    from loro_jax.processes import Cluster
+
+    where = (options.coordinator_address, options.num_processes, options.process_id)
+    if options.distributed:
+        return Cluster(*where)
+    if where != (None, None, None):
+        raise UserError("--coordinator-address, --num-processes and --process-id need --distributed: add it")
+    return None
+
+
+def _joining(argv: Sequence[str]) -> Cluster | None:
+    """`cluster_of`, before the options are known."""
+    from loro_jax.processes import Cluster
+
+    if "--distributed" not in argv:
+        return None
+    count, index = (_peek(argv, flag) for flag in ("--num-processes", "--process-id"))
+    number = [int(word) if word and word.isdecimal() else None for word in (count, index)]
+    return Cluster(_peek(argv, "--coordinator-address"), *number)
 
 
 PYTHONS = {"True": True, "False": False, "None": None}

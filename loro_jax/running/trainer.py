@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from loro_jax import progress
+from loro_jax import processes, progress
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.records.results import Result
@@ -47,7 +47,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     learning = [arm for arm in e.arms if arm.phases]
     left = [arm for arm in learning if store.finished(arm.name) is None]
     console.print(announced(e, left), soft_wrap=True)
-    data = prior_data(e)
+    data = population.shared(prior_data(e))
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
     programs = {world: Programs(world, population.layout(e.seeds, world.agent.hidden)) for world in e.worlds}
     distinct = {
@@ -109,17 +109,18 @@ def _train(
     def after(progress: Progress) -> None:
         nonlocal saved
         bar.advance(task, cost[progress.done - 1])
-        if interrupted[0] or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
+        if stop or due:
             store.checkpoint(arm.name, progress, before + time.monotonic() - began)
             saved = time.monotonic()
-        if interrupted[0]:
+        if stop:
             raise Interrupted
 
     end = population.train(sentence, programs, start, data, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
-    record["diverged"] = np.asarray(end.runs.diverged)[: e.seeds]
-    counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
-    record |= counters
+    record["diverged"] = processes.gathered(end.runs.diverged)[: e.seeds]
+    for name, counted in end.runs.counters._asdict().items():
+        record[f"counters/{name}"] = processes.gathered(counted)[: e.seeds]
     if e.save_policies:
         record |= policies.arrays(world.agent.policy(end.runs.agent), e.seeds)
     store.finish(arm.name, record)

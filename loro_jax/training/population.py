@@ -16,11 +16,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from loro_jax import keys
+from loro_jax import keys, processes
 from loro_jax.training.phases import split
 from loro_jax.training.world import World
 from loro_jax.types import Arm, Phase, Run, Transition
@@ -57,7 +56,7 @@ def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     On a CPU blocks of 2 to 8 seeds give the same bits, which one seed alone or 16 do not. One device
     alone does not give those of several either, so all are used, however few the seeds are.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()  # of all processes
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-seeds // devices))
@@ -77,7 +76,16 @@ def begin(
         return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
     sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    return jax.jit(jax.vmap(one), out_shardings=sharding)(first + jnp.arange(layout.padded(seeds)))
+    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
+    return jax.jit(jax.vmap(one), out_shardings=sharding)(indices)
+
+
+def shared(data: Transition) -> Transition:
+    """Data that every process has, as one array on the devices of all; in one process, as it is."""
+    if jax.process_count() == 1:
+        return data
+    everywhere = NamedSharding(Layout(jax.device_count(), 1).mesh, PartitionSpec())
+    return jax.tree.map(lambda x: processes.placed(x, everywhere), data)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
@@ -116,7 +124,7 @@ class Programs:
     def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:
         self.prepare([phase], runs, data)
         runs, record = self.compiled[phase](runs, data)
-        return runs, np.asarray(record)
+        return runs, processes.gathered(record)
 
 
 def pieces(arm: Arm, interval: int, fit_piece: int = 200) -> list[Phase]:
