@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Sharding
 from rich.console import Console
 
 from loro_jax import progress
@@ -25,6 +24,8 @@ from loro_jax.errors import UserError
 
 T = TypeVar("T")
 
+HEAD, PIECE = 4096, 2**20
+"""Bytes that a process sends at once: a short message, or a piece of a long one."""
 FLAGS = "--coordinator-address HOST:PORT, --num-processes N and --process-id I (docs/scale.md)"
 LOST = ("Gloo", "NCCL", "Connection closed", "Connection reset", "oordination service", "DEADLINE_EXCEEDED")
 """What JAX's errors say where another process is gone."""
@@ -91,41 +92,76 @@ def is_key(array: Any) -> bool:
     return isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
-def gathered(array: Any) -> np.ndarray:
-    """An array that lies on the devices of all processes, whole, on each of them; keys as their data."""
-    if is_key(array):
-        array = jax.random.key_data(array)
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+def numbers(array: Any) -> np.ndarray:
+    """An array of this process as numpy's, keys as their data."""
+    return np.asarray(jax.random.key_data(array) if is_key(array) else array)
 
 
-def placed(whole: Any, sharding: Sharding) -> jax.Array:
-    """The reverse: from an array that every process has whole."""
-    array = np.asarray(whole)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+def each(value: T, everywhere: bool = True) -> list[T]:
+    """What every process calls `value`, in their order; with `everywhere` False, on process 0 alone.
+
+    It goes through the devices as bytes, in pieces of two fixed sizes: two small programs are compiled for
+    whatever is said, and a device never holds much of it.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    words = pickle.dumps(value)
+    words = len(words).to_bytes(8, "little") + words
+    heads = _exchanged(words[:HEAD], HEAD)
+    longest = max(int.from_bytes(head[:8], "little") for head in heads) + 8
+    kept = everywhere or first()
+    parts = [heads]
+    for at in range(HEAD, longest, PIECE):
+        part = _exchanged(words[at : at + PIECE], PIECE)
+        parts += [part] if kept else []
+    if not kept:
+        return []
+    return [pickle.loads(b"".join(said)[8:]) for said in zip(*parts, strict=True)]  # which says where it ends
+
+
+def _exchanged(words: bytes, size: int) -> list[bytes]:
+    """As many bytes of every process, filled up with zeros."""
+    own = np.frombuffer(words.ljust(size, b"\0"), np.uint8)
+    return [row.tobytes() for row in np.asarray(multihost_utils.process_allgather(own))]
+
+
+def told(value: T) -> T:
+    """What process 0 calls `value`, on every process; the others' is not looked at."""
+    return each(value if first() else None)[0]  # type: ignore[return-value]
 
 
 def anywhere(*flags: bool) -> list[bool]:
     """Of each flag, whether it is set in any process."""
-    return np.any(multihost_utils.process_allgather(np.array(flags)), axis=0).tolist()
+    return [any(flag) for flag in zip(*each(flags), strict=True)]
 
 
-def told(value: T) -> T:
-    """What process 0 calls `value`, on every process."""
+def gathered(tree: Any, everywhere: bool = True) -> Any:
+    """Arrays on the devices of all processes, whole, as numpy's, keys as their data; with `everywhere` False
+    on process 0 alone, and None on the others."""
+    leaves, shape = jax.tree.flatten(tree)
     if jax.process_count() == 1:
-        return value
-    words = np.frombuffer(pickle.dumps(value), np.uint8)  # bytes, whose sum with zeros is exact
-    length = int(multihost_utils.broadcast_one_to_all(np.array(len(words), np.int32)))
-    words = multihost_utils.broadcast_one_to_all(words if first() else np.zeros(length, np.uint8))
-    return pickle.loads(np.asarray(words, np.uint8).tobytes())
+        return jax.tree.unflatten(shape, list(map(numbers, leaves)))
+    own = [[(shard.index, numbers(shard.data)) for shard in leaf.addressable_shards] for leaf in leaves]
+    said = each(own, everywhere)
+    if not said:
+        return None
+    whole = []
+    for leaf, shards in zip(leaves, zip(*said, strict=True), strict=True):
+        parts = [part for shard in shards for part in shard]
+        more = parts[0][1].shape[leaf.ndim :]  # of a key's data
+        array = np.empty(leaf.shape + more, parts[0][1].dtype)
+        for index, part in parts:
+            array[index] = part
+        whole.append(array)
+    return jax.tree.unflatten(shape, whole)
 
 
-def each(text: str) -> list[str]:
-    """What every process says, in their order."""
-    words = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.ravel(multihost_utils.process_allgather(np.array([len(words)], np.int32)))
-    padded = np.pad(words, (0, int(lengths.max()) - len(words)))
-    said = np.reshape(multihost_utils.process_allgather(padded), (len(lengths), -1)).astype(np.uint8)
-    return [row[:n].tobytes().decode() for row, n in zip(said, lengths, strict=True)]
+def placed(whole: Any, like: jax.Array) -> jax.Array:
+    """The reverse, of one array: its numbers, which every process has whole, laid out as `like`."""
+    array = np.asarray(whole)
+    if not is_key(like):
+        return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
+    return jax.random.wrap_key_data(placed(array, jax.random.key_data(like)), impl=jax.random.key_impl(like))
 
 
 def together(work: Callable[[], T]) -> T:

@@ -8,16 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from loro_jax import processes
-
 PREFIX = "policy/"
 
 
 def arrays(policy: Any, seeds: int) -> dict[str, np.ndarray]:
     """The numbers of a population's policies, a leading axis of `seeds` each, by their place in the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(policy)
-    names = [f"{PREFIX}{jax.tree_util.keystr(path)}" for path, _ in leaves]
-    return {name: processes.gathered(leaf)[:seeds] for name, (_, leaf) in zip(names, leaves, strict=True)}
+    return {f"{PREFIX}{jax.tree_util.keystr(path)}": np.asarray(leaf)[:seeds] for path, leaf in leaves}
 
 
 def of(record: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -291,7 +291,7 @@ class Shared:
         self, folder: pathlib.Path, identity: dict[str, Any], resume: bool, computed_on: Mapping[str, Any]
     ) -> None:
         self.out, self.folder = folder, folder / "checkpoints"
-        _agree(identity, computed_on)
+        agree(identity, computed_on)
         self._store: Any = None  # in the others
         self.complete = processes.alone(lambda: self._open(folder, identity, resume, computed_on))
 
@@ -319,38 +319,17 @@ class Shared:
         processes.alone(lambda: self._store.finish(arm, arrays))
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
-        """As `Store` does; the first process gathers the state, an array at a time."""
-
-        def kept(array: jax.Array) -> np.ndarray | None:
-            whole = processes.gathered(array)
-            return whole if processes.first() else None
-
-        whole = dataclasses.replace(progress, runs=jax.tree.map(kept, progress.runs))
+        whole = dataclasses.replace(progress, runs=processes.gathered(progress.runs, everywhere=False))
         processes.alone(lambda: self._store.checkpoint(arm, whole, seconds))
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
-        """As `Store` does, placed on the devices of all."""
-        leaves, tree = jax.tree.flatten(like)
-        numbers = [jax.random.key_data(x) if processes.is_key(x) else x for x in leaves]
-        held: list[np.ndarray] = []
-
-        def read() -> tuple[int, np.ndarray, float] | None:
-            blank = [np.broadcast_to(np.zeros((), x.dtype), x.shape) for x in numbers]
-            if (found := self._store.restore(arm, jax.tree.unflatten(tree, blank))) is None:
-                return None
-            progress, seconds = found
-            held.extend(jax.tree.leaves(progress.runs))
-            return progress.done, progress.records, seconds
-
-        if (found := processes.alone(read)) is None:
+        data = jax.tree.map(lambda x: jax.random.key_data(x) if processes.is_key(x) else x, like)
+        blank = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), data)
+        if (found := processes.alone(lambda: self._store.restore(arm, blank))) is None:
             return None
-        done, records, seconds = found
-        runs = []
-        for i, (leaf, like_numbers) in enumerate(zip(leaves, numbers, strict=True)):
-            array = processes.placed(processes.told(held[i] if held else None), like_numbers.sharding)
-            key = processes.is_key(leaf)
-            runs.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if key else array)
-        return Progress(done, jax.tree.unflatten(tree, runs), records), seconds
+        progress, seconds = found
+        runs = jax.tree.map(processes.placed, progress.runs, like)
+        return dataclasses.replace(progress, runs=runs), seconds
 
     def clear(self) -> None:
         processes.alone(lambda: self._store.clear())
@@ -364,9 +343,9 @@ def opened(
     return kind(folder, identity, resume, computed_on)
 
 
-def _agree(identity: Mapping[str, Any], computed_on: Mapping[str, Any]) -> None:
+def agree(identity: Mapping[str, Any], computed_on: Mapping[str, Any]) -> None:
     """A `UserError`, the same in all processes, where they would not run the same thing."""
-    said = [json.loads(words) for words in processes.each(json.dumps([identity, computed_on]))]
+    said = processes.each((identity, computed_on))
     for process, (ran, on) in enumerate(said):
         other = identities.differences(said[0][0], ran)
         if elsewhere := machine.differences(said[0][1], on):

@@ -118,11 +118,11 @@ def _train(
 
     end = population.train(sentence, programs, start, data, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
-    record["diverged"] = processes.gathered(end.runs.diverged)[: e.seeds]
-    for name, counted in end.runs.counters._asdict().items():
-        record[f"counters/{name}"] = processes.gathered(counted)[: e.seeds]
+    kept = {f"counters/{k}": v for k, v in end.runs.counters._asdict().items()}
+    kept = processes.gathered({"diverged": end.runs.diverged, **kept})
+    record |= {name: array[: e.seeds] for name, array in kept.items()}
     if e.save_policies:
-        record |= policies.arrays(world.agent.policy(end.runs.agent), e.seeds)
+        record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), e.seeds)
     store.finish(arm.name, record)
     return record
 

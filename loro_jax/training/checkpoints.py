@@ -24,7 +24,7 @@ from loro_jax.types import Run
 def digest(progress: Progress) -> str:
     """SHA-256 over all numbers: orbax notices a damaged array only where its compression does."""
     h = hashlib.sha256()
-    for array in map(_numbers, [*jax.tree.leaves(progress.runs), progress.records]):
+    for array in map(processes.numbers, [*jax.tree.leaves(progress.runs), progress.records]):
         h.update(f"{array.dtype.str} {array.shape} ".encode())
         h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()
@@ -35,11 +35,6 @@ def _as(like: Any, found: Any) -> Any:
     if processes.is_key(like) and not processes.is_key(found):
         return jax.random.wrap_key_data(found, impl=jax.random.key_impl(like))
     return found
-
-
-def _numbers(leaf: Any) -> np.ndarray:
-    """What does not show on which devices it lay."""
-    return np.asarray(jax.random.key_data(leaf) if processes.is_key(leaf) else leaf)
 
 
 class Checkpoints:
@@ -75,7 +70,7 @@ class Checkpoints:
             self.manager.save(
                 progress.done,
                 args=ocp.args.Composite(
-                    runs=ocp.args.StandardSave(jax.tree.map(_numbers, progress.runs)),
+                    runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
                     records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
                     says=ocp.args.JsonSave(
                         {"done": progress.done, "of": self.of, "sha256": digest(progress)}

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -70,14 +70,19 @@ def begin(
 
     Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`.
     """
+    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
+    return _beginning(world, layout, seed, shared_pretraining)(indices)
+
+
+@lru_cache(maxsize=8)
+def _beginning(world: World, layout: Layout, seed: int, shared_pretraining: bool) -> Callable[..., Run]:
+    """The compiled part of `begin`, which arms share."""
 
     def one(index: jax.Array) -> Run:
         key = keys.of_seed(seed, index)
         return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
-    sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
-    return jax.jit(jax.vmap(one), out_shardings=sharding)(indices)
+    return jax.jit(jax.vmap(one), out_shardings=NamedSharding(layout.mesh, PartitionSpec(AXIS)))
 
 
 def shared(data: Transition) -> Transition:
@@ -85,7 +90,11 @@ def shared(data: Transition) -> Transition:
     if jax.process_count() == 1:
         return data
     everywhere = NamedSharding(Layout(jax.device_count(), 1).mesh, PartitionSpec())
-    return jax.tree.map(lambda x: processes.placed(x, everywhere), data)
+
+    def placed(x: jax.Array) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: np.asarray(x)[index])
+
+    return jax.tree.map(placed, data)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
