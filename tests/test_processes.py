@@ -17,8 +17,9 @@ import pytest
 from loro_jax import files, processes
 from loro_jax.analysis import figures
 from loro_jax.errors import UserError
-from loro_jax.running import store
+from loro_jax.running import command, store
 from loro_jax.running.command import main
+from loro_jax.running.options import Options
 
 HERE = pathlib.Path(__file__).parent
 ARGV = [
@@ -160,6 +161,17 @@ def test_processes_that_would_run_other_things_say_so(monkeypatch: pytest.Monkey
             store.agree(*here)
     Others(monkeypatch, here)
     store.agree(*here)
+
+
+def test_processes_with_other_options_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it would not show in what is trained: such processes would wait for one another for ever."""
+    options = Options(task="cartpole", process_id=0)
+    given = {name: repr(value) for name, value in vars(options).items()}
+    Others(monkeypatch, given | {"save_policies": "True", "process_id": "1"})
+    with pytest.raises(UserError, match="process 1 was started with another --save-policies than process 0"):
+        command.same_options(options)
+    Others(monkeypatch, given | {"process_id": "1"})
+    command.same_options(options)
 
 
 def test_long_and_short_messages_come_whole(monkeypatch: pytest.MonkeyPatch) -> None:

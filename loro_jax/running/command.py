@@ -15,7 +15,15 @@ from rich.console import Console
 
 from loro_jax.errors import INTERRUPTED, UserError, command, run, within
 from loro_jax.protocols import Protocol
-from loro_jax.running.options import MOST_DEVICES, MOST_SEEDS, cluster_of, named, parse, seeds_of
+from loro_jax.running.options import (
+    MOST_DEVICES,
+    MOST_SEEDS,
+    Options,
+    cluster_of,
+    named,
+    parse,
+    seeds_of,
+)
 
 if TYPE_CHECKING:
     from loro_jax.records.results import Result
@@ -81,13 +89,36 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     first, count = seeds_of(options)
     from loro_jax.running import machine
 
-    machine.start(
-        options.devices, cluster_of(options)
-    )  # after the arguments are known to be good: mistakes answer at once
+    # After the arguments are known to be good: mistakes answer at once.
+    machine.start(options.devices, cluster_of(options))
     from loro_jax import keys, processes
-    from loro_jax.running import experiment
 
     keys.check(options.seed)
+    with processes.connected():
+        same_options(options)
+        return _started(task, options, first, count, sitting)
+
+
+def same_options(options: Options) -> None:
+    """A `UserError`, the same in all, where processes were given other options; settings come later."""
+    from loro_jax import processes
+
+    given = {name: repr(value) for name, value in vars(options).items()}
+    own = {name: value for name, value in given.items() if name not in ("process_id", "settings")}
+    said = processes.each(own)
+    for process, theirs in enumerate(said):
+        if other := [f"--{name.replace('_', '-')}" for name in own if theirs[name] != said[0][name]]:
+            raise UserError(
+                f"process {process} was started with another {', '.join(other)} than process 0; start all"
+                " processes with the same command"
+            )
+
+
+def _started(task: Task, options: Options, first: int, count: int, sitting: Sitting) -> int:
+    """Prepares and trains, JAX running."""
+    from loro_jax import processes
+    from loro_jax.running import experiment
+
     protocol = options.settings
     chosen = named(options.arms, protocol, bool(options.episodes or task.episodes))
     ready = processes.together(
@@ -120,7 +151,7 @@ def train(
     from loro_jax.running.store import opened
 
     sitting = sitting or Sitting()
-    with processes.connected(), opened(out, ready.identity, resume, machine.computed_on()) as store:
+    with opened(out, ready.identity, resume, machine.computed_on()) as store:
         sitting.store = store
         if processes.alone(lambda: _complete(ready, store, out, console)):
             return 0
