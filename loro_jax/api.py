@@ -17,14 +17,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from loro_jax import files, keys
+from loro_jax import files, keys, processes
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.records import identity, results
 from loro_jax.running import command, experiment, machine, options, policies, trainer
-from loro_jax.running.store import Nowhere, Store
+from loro_jax.running.store import Nowhere, opened
 from loro_jax.tasks import Environment, Task, load
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
@@ -211,7 +211,7 @@ def run(
         str(episodes),
     )
     ready = dataclasses.replace(ready, save_policies=save_policies)
-    console = Console(stderr=True, highlight=False, quiet=not progress)
+    console = Console(stderr=True, highlight=False, quiet=not (progress and processes.first()))
     for warning in ready.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     if out is None:
@@ -219,16 +219,17 @@ def run(
             raise UserError("save_policies and resume need a folder: give out=FOLDER")
         return _result(ready, *_trained(ready, Nowhere(), console))
     folder = pathlib.Path(out)
-    with Store(folder, ready.identity, resume, machine.computed_on()) as store:
-        if store.complete and save_policies and not (folder / results.POLICIES).exists():
+    with opened(folder, ready.identity, resume, machine.computed_on()) as store:
+        if store.complete and save_policies and not processes.told((folder / results.POLICIES).exists()):
             raise UserError(
                 f"{folder} holds this run without its policies; without resume it is trained anew"
             )
         if not store.complete:
             result, seconds = _trained(ready, store, console)
-            command.save(ready, result, command.summarise(ready, result), seconds, folder)
+            summary = command.summarise(ready, result)
+            processes.alone(lambda: command.save(ready, result, summary, seconds, folder))
             store.clear()
-    return read(folder)
+    return processes.alone(lambda: read(folder))
 
 
 def _trained(
@@ -264,11 +265,11 @@ def read(folder: str | pathlib.Path) -> Result:
 
 
 def _of(saved: results.Saved, summary: Mapping[str, Any], folder: pathlib.Path | None = None) -> Result:
-    free = saved.group("llm_free")
+    free, first = saved.group("llm_free"), int(saved.run["identity"].get("first_seed", 0))
     return Result(
         task=str(summary["benchmark"]),
-        returns=_curves(saved.curves, saved.env_steps),
-        free=_curves(free, saved.env_steps[: min((c.shape[1] for c in free.values()), default=0)]),
+        returns=_curves(saved.curves, saved.env_steps, first),
+        free=_curves(free, saved.env_steps[: min((c.shape[1] for c in free.values()), default=0)], first),
         flat=saved.group("flat"),
         summary=summary,
         run=saved.run,
@@ -277,10 +278,11 @@ def _of(saved: results.Saved, summary: Mapping[str, Any], folder: pathlib.Path |
     )
 
 
-def _curves(curves: Mapping[str, np.ndarray], env_steps: np.ndarray) -> NamedArray:
+def _curves(curves: Mapping[str, np.ndarray], env_steps: np.ndarray, first: int) -> NamedArray:
     shape = (0, 0, len(env_steps))
     values = np.stack(list(curves.values())) if curves else np.zeros(shape, np.float32)
-    axes = {"arm": list(curves), "seed": list(range(values.shape[1])), "env_steps": env_steps.tolist()}
+    seeds = range(first, first + values.shape[1])
+    axes = {"arm": list(curves), "seed": list(seeds), "env_steps": env_steps.tolist()}
     return NamedArray(values, axes)
 
 
@@ -336,7 +338,7 @@ def load_policy(
     Args:
         folder: the run's.
         arm: which arm's.
-        seed: which seed's, counted from 0.
+        seed: which seed's; the first is 0, unless the run has another range of seeds.
         task: the task, where the run's own name of it does not lead there from here.
 
     Raises:
@@ -363,17 +365,17 @@ def load_policy(
     if arm not in arms:
         raise UserError(f"{folder}: has no policies of '{arm}'; it has {', '.join(arms)}")
     arrays = {k.split("/", 1)[1]: v for k, v in kept.items() if k.split("/", 1)[0] == arm}
-    count = len(next(iter(arrays.values())))
-    if not 0 <= seed < count:
-        raise UserError(f"{folder}: has seeds 0 to {count - 1} of {arm}, not {seed}")
     ran = identity.upgraded(saved.run["identity"])
+    first, count = int(ran.get("first_seed", 0)), len(next(iter(arrays.values())))
+    if not first <= seed < first + count:
+        raise UserError(f"{folder}: has seeds {first} to {first + count - 1} of {arm}, not {seed}")
     found = load(task if task is not None else saved.run.get("source") or ran["task"])
     protocol = identity.protocol_of(ran)
     env = found.under(protocol)
     agent = identity.agent_of(ran, arm).for_game(env.action_space, env.magnitudes)
     like = jax.eval_shape(partial(_initial, agent, env), jax.random.key(0))
     try:
-        state = policies.rebuilt(like, arrays, seed)
+        state = policies.rebuilt(like, arrays, int(seed) - first)
     except ValueError as error:
         raise UserError(f"{folder}: {error}; was the task changed?") from None
     return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state)

@@ -58,6 +58,7 @@ class Finished:
         runs: curves and environment steps.
         task: the task's name.
         seed: the key that its runs' keys are folded from.
+        first: the first of its seeds.
         threshold: the return at which the task counts as solved; None where it names none.
         settings: `run.json`'s identity, nested names joined by dots.
     """
@@ -65,6 +66,7 @@ class Finished:
     runs: comparison.Runs
     task: str
     seed: int
+    first: int
     threshold: float | None
     settings: dict[str, Any]
 
@@ -80,7 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{options.a} is a run of {a.task}, {options.b} of {b.task}: only one task's compare")
     threshold = a.threshold if a.threshold == b.threshold else None
     found = comparison.compare(
-        a.runs, b.runs, threshold, paired=a.seed == b.seed, error_rate=options.error_rate
+        a.runs,
+        b.runs,
+        threshold,
+        paired=(a.seed, a.first) == (b.seed, b.first),
+        error_rate=options.error_rate,
     )
     other = differences(a.settings, b.settings)
     notes = [*_thresholds(a, b), *_settings(other), *_seeds(a, b), *comparison.only(found)]
@@ -110,7 +116,7 @@ def load(folder: pathlib.Path) -> Finished:
             level = float(random.mean())
         threshold = summary["threshold"]
         task, seed = str(identity["task"]), int(identity["seed"])
-        kept = {k: v for k, v in identity.items() if k not in ("task", "seed", "seeds")}
+        kept = {k: v for k, v in identity.items() if k not in ("task", "seed", "seeds", "first_seed")}
         settings = dict(_flat(kept)) | {"schema": saved.run["identity"].get("schema", 1)}
         if not saved.curves:
             raise ValueError("no learning arm")
@@ -120,6 +126,7 @@ def load(folder: pathlib.Path) -> Finished:
             comparison.Runs(saved.curves, saved.env_steps, level),
             task,
             seed,
+            int(identity.get("first_seed", 0)),
             None if threshold is None else float(threshold),
             settings,
         )
@@ -177,6 +184,8 @@ def _settings(other: Mapping[str, list[Any]]) -> list[str]:
 def _seeds(a: Finished, b: Finished) -> list[str]:
     if a.seed != b.seed:
         return [f"Seeds are of --seed {a.seed} in A and {b.seed} in B: they do not pair."]
+    if a.first != b.first:
+        return [f"A begins with seed {a.first} and B with {b.first}: they do not pair."]
     sizes = [len(next(iter(run.runs.curves.values()))) for run in (a, b)]
     if sizes[0] != sizes[1]:
         return [f"A has {sizes[0]} seeds and B {sizes[1]}: the first {min(sizes)} of both are paired."]

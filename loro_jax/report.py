@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import tyro
@@ -34,27 +35,7 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         UserError: the folder holds no finished run, or one that is damaged.
     """
     saved, before, ran = results.finished(folder)
-    flat, llm_free, diverged = (saved.group(name) for name in ("flat", "llm_free", "diverged"))
-    try:
-        found = summary.summarise(
-            benchmark=before["benchmark"],
-            # Older runs name no version: theirs was the first.
-            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
-            curves=saved.curves,
-            env_steps=saved.env_steps,
-            flat=flat,
-            baseline=before["baseline"],
-            threshold=before["threshold"],
-            llm_free=llm_free,
-            notes=before["notes"],
-            random_return=before.get("random_return"),
-            diverged=diverged,
-        )
-        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
-        if type(interval) is not int or interval < 1 or type(prior) is not int:
-            raise ValueError("prior_steps and eval_interval must be whole numbers")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
+    found = summarised(saved, before, ran, folder)
     with results.together(folder) as staging:
         for name in ("curves.npz", "details.npz", results.POLICIES):
             if (folder / name).exists():
@@ -63,12 +44,48 @@ def remake(folder: pathlib.Path, draw: bool = True) -> dict[str, Any]:
         if not draw and (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", staging / "figures")
         elif draw:
-            figures.draw_all(
-                found, saved.curves, saved.env_steps, flat, staging / "figures",
-                prior_steps=prior, steps_per_episode=interval,
-            )  # fmt: skip
+            drawn(found, saved, ran, staging / "figures")
         files.write_json(staging / results.RUN, saved.run)
     return found
+
+
+def summarised(
+    saved: results.Saved, before: Mapping[str, Any], ran: Mapping[str, Any], folder: pathlib.Path
+) -> dict[str, Any]:
+    """`summary.json` of a saved run whose identity is `ran`; what curves do not hold, `before` does.
+
+    Raises:
+        UserError: the files in `folder` do not fit together.
+    """
+    try:
+        prior, interval = before["notes"]["prior_steps"], ran["settings"]["schedule"]["eval_interval"]
+        if type(interval) is not int or interval < 1 or type(prior) is not int:
+            raise ValueError("prior_steps and eval_interval must be whole numbers")
+        return summary.summarise(
+            benchmark=before["benchmark"],
+            # Older runs name no version: theirs was the first.
+            protocol=before["protocol"] if "@" in before["protocol"] else ran["protocol"],
+            curves=saved.curves,
+            env_steps=saved.env_steps,
+            flat=saved.group("flat"),
+            baseline=before["baseline"],
+            threshold=before["threshold"],
+            llm_free=saved.group("llm_free"),
+            notes=before["notes"],
+            random_return=before.get("random_return"),
+            diverged=saved.group("diverged"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its files do not fit together ({error}); run it again") from None
+
+
+def drawn(found: dict[str, Any], saved: results.Saved, ran: Mapping[str, Any], out: pathlib.Path) -> None:
+    """Draws the figures of a saved run, whose summary is `found` and identity `ran`, into `out`."""
+    figures.draw_all(
+        found, saved.curves, saved.env_steps, saved.group("flat"), out,
+        prior_steps=found["notes"]["prior_steps"],
+        steps_per_episode=ran["settings"]["schedule"]["eval_interval"],
+    )  # fmt: skip
 
 
 def main() -> int:

@@ -99,7 +99,7 @@ def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int
             raise UserError(f"{error}; or give their folder by --episodes") from None
     ready = experiment.prepare_experiment(
         found, identity.protocol_of(before), tuple(before["arms"]), seeds or int(before["seeds"]),
-        int(before["seed"]), dataset,
+        int(before["seed"]), dataset, int(before.get("first_seed", 0)),
     )  # fmt: skip
     other = [
         d for d in identity.differences(before, ready.identity) if not (seeds and d.startswith("seeds "))

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "loro_jax"
 # settings to the protocols, its words to training.
 ORDER = (
     {"errors"},
-    {"files", "shipped", "progress", "spaces", "types", "keys", "validation"},
+    {"files", "shipped", "progress", "spaces", "types", "keys", "validation", "processes"},
     {"departures.settings"},
     {"agents"},
     {"protocols"},
@@ -29,7 +29,7 @@ ORDER = (
     {"analysis"},
     {"running"},
     {"interchange"},
-    {"api", "check", "compare", "report", "rerun"},
+    {"api", "check", "compare", "merge", "report", "rerun"},
 )
 # What stands against the order, inside a function, and why: a message about JAX itself; a reading of the
 # journal that a dataset's cost needs; a check that looks at everything.

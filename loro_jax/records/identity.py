@@ -57,6 +57,7 @@ def identify(
     seed: int,
     episodes: dict[str, Any] | None,
     arms: tuple[Arm, ...],
+    first: int = 0,
 ) -> dict[str, Any]:
     """The identity of a run. The file that a stranger's task comes from is part of it, by its
     SHA-256 when the task was loaded."""
@@ -72,6 +73,7 @@ def identify(
         "protocol": protocol.name,
         "settings": settings,
         "seeds": seeds,
+        **({"first_seed": first} if first else {}),
         "seed": seed,
         "episodes": episodes,
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
@@ -155,6 +157,7 @@ def _sound(identity: Mapping[str, Any]) -> dict[str, Any]:
         "settings": not isinstance(settings, Mapping)
         or not all(isinstance(group, Mapping) for group in settings.values()),
         "seeds": not whole("seeds", 1),
+        "first_seed": not whole("first_seed", 0),
         "seed": not whole("seed", 0),
         "episodes": card is not None and not isinstance(card, Mapping),
         "arms": not isinstance(arms, Mapping)
@@ -243,6 +246,7 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     rows |= {k: list(v) if isinstance(v, tuple) else v for k, v in protocol.flat().items()}
     rows |= {f"game.{k}": list(v) if isinstance(v, tuple) else v for k, v in protocol.game}
     rows |= {"task's file": now.get("task_sha256"), "seeds": now.get("seeds"), "seed": now.get("seed")}
+    rows["first_seed"] = now.get("first_seed", 0)
     for k, v in (now.get("episodes") or {}).items():
         rows[f"episodes.{k}"] = v
     rows |= {f"arms.{name}": phases for name, phases in now["arms"].items()}

@@ -6,18 +6,29 @@ import dataclasses
 import os
 import pathlib
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from loro_jax.errors import INTERRUPTED, UserError, command, run, within
 from loro_jax.protocols import Protocol
-from loro_jax.running.options import MOST_DEVICES, MOST_SEEDS, named, parse
+from loro_jax.running.options import (
+    MOST_DEVICES,
+    MOST_SEEDS,
+    Options,
+    cluster_of,
+    named,
+    parse,
+    seeds_of,
+)
 
 if TYPE_CHECKING:
     from loro_jax.records.results import Result
     from loro_jax.running.experiment import Experiment
-    from loro_jax.running.store import Store
+    from loro_jax.running.store import Shared, Store
     from loro_jax.tasks import Task
 
 
@@ -28,15 +39,40 @@ def main(task: str = "", argv: list[str] | None = None) -> int:
     """
     sitting = Sitting()
     if argv is None:
-        run(lambda: _main(task, sys.argv[1:], sitting), sitting.stopped)
+        run(lambda: _alike(lambda: _main(task, sys.argv[1:], sitting)), sitting.stopped)
     return command(lambda: _main(task, argv, sitting))
+
+
+def _alike(main: Callable[[], int]) -> int:
+    """The status of `main`. One of several processes that fails or is stopped ends at once: JAX would have it
+    wait for the others, who learn of its end from the system."""
+    try:
+        status = command(main)
+    except Exception:
+        if not _one_of_several():
+            raise
+        traceback.print_exc()
+        status = 1
+    if status and _one_of_several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        from loro_jax import processes
+
+        if processes.first():
+            time.sleep(1)  # the others would be aborted, before they have said why they end
+        os._exit(status)
+    return status
+
+
+def _one_of_several() -> bool:
+    return "jax" in sys.modules and bool(sys.modules["jax"].distributed.is_initialized())
 
 
 @dataclasses.dataclass
 class Sitting:
     """What Ctrl-C has to tell the user: what is kept, and where."""
 
-    store: Store | None = None
+    store: Store | Shared | None = None
 
     def stopped(self) -> str:
         if self.store is None or not self.store.folder.exists():
@@ -50,33 +86,60 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     task, options = parse(spec, argv)
     within("--seeds", options.seeds, 1, MOST_SEEDS)
     within("--devices", options.devices, 0, MOST_DEVICES)
+    first, count = seeds_of(options)
     from loro_jax.running import machine
 
-    machine.start(
-        options.devices, options.cache
-    )  # after the arguments are known to be good: mistakes answer at once
-    from loro_jax import keys
-    from loro_jax.running import experiment
+    # After the arguments are known to be good: mistakes answer at once.
+    machine.start(options.devices, options.cache, cluster_of(options))
+    from loro_jax import keys, processes
 
     keys.check(options.seed)
+    with processes.connected():
+        same_options(options)
+        return _started(task, options, first, count, sitting)
+
+
+def same_options(options: Options) -> None:
+    """A `UserError`, the same in all, where processes were given other options; settings come later."""
+    from loro_jax import processes
+
+    given = {name: repr(value) for name, value in vars(options).items()}
+    own = {name: value for name, value in given.items() if name not in ("process_id", "settings")}
+    said = processes.each(own)
+    for process, theirs in enumerate(said):
+        if other := [f"--{name.replace('_', '-')}" for name in own if theirs[name] != said[0][name]]:
+            raise UserError(
+                f"process {process} was started with another {', '.join(other)} than process 0; start all"
+                " processes with the same command"
+            )
+
+
+def _started(task: Task, options: Options, first: int, count: int, sitting: Sitting) -> int:
+    """Prepares and trains, JAX running."""
+    from loro_jax import processes
+    from loro_jax.running import experiment
+
     protocol = options.settings
     chosen = named(options.arms, protocol, bool(options.episodes or task.episodes))
-    ready = experiment.prepare_experiment(
-        task, protocol, chosen, options.seeds, options.seed, options.episodes
+    ready = processes.together(
+        lambda: experiment.prepare_experiment(
+            task, protocol, chosen, count, options.seed, options.episodes, first
+        )
     )
     if not 0 <= options.memory_limit < 2**40:
         raise UserError(f"--memory-limit takes GiB, 0 for what there is, got {options.memory_limit:g}")
     limit = int(options.memory_limit * 2**30)
     ready = dataclasses.replace(ready, save_policies=options.save_policies, memory_limit=limit)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=not processes.first())
     for warning in ready.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     if options.dry_run:
         from loro_jax.running import plan
 
-        plan.show(ready, Console(highlight=False))
+        plan.show(ready, Console(highlight=False, quiet=not processes.first()))
         return 0
     name = protocol.name + ("-quick" if options.quick else "")
+    name += f"-seeds-{first}-{first + count}" if options.seed_range else ""
     return train(
         ready, options.out or pathlib.Path("results") / task.name / name, options.resume, console, sitting
     )
@@ -86,25 +149,18 @@ def train(
     ready: Experiment, out: pathlib.Path, resume: bool, console: Console, sitting: Sitting | None = None
 ) -> int:
     """Trains what `ready` says, keeping it in `out`, and reports -> the exit status."""
-    from loro_jax.records import results
+    from loro_jax import processes
     from loro_jax.running import machine, trainer
-    from loro_jax.running.store import Store
+    from loro_jax.running.store import opened
 
     sitting = sitting or Sitting()
-    with Store(out, ready.identity, resume, machine.computed_on()) as store:
+    with opened(out, ready.identity, resume, machine.computed_on()) as store:
         sitting.store = store
-        if store.complete and ready.save_policies and not (out / results.POLICIES).exists():
-            raise UserError(f"{out} holds this run without its policies; without --resume it is trained anew")
-        if store.complete:
-            print(f"{out} holds this run already, complete; without --resume it runs anew")
+        if processes.alone(lambda: _complete(ready, store, out, console)):
             return 0
-        if (out / results.RUN).exists():
-            console.print(
-                f"{out} holds a finished run, which this one will replace", soft_wrap=True, markup=False
-            )
         try:
             result, seconds = trainer.run(ready, store, console)
-            report(ready, result, seconds, out, console)
+            processes.alone(lambda: report(ready, result, seconds, out, console))
         except trainer.Interrupted:
             console.print(
                 f"stopped at a checkpoint in {store.folder}; the same command with --resume goes on",
@@ -116,6 +172,21 @@ def train(
             return INTERRUPTED
         store.clear()
     return 0
+
+
+def _complete(ready: Experiment, store: Store | Shared, out: pathlib.Path, console: Console) -> bool:
+    """Whether nothing is left to do in `out`; says so, or that a finished run will be replaced."""
+    from loro_jax.records import results
+
+    if store.complete and ready.save_policies and not (out / results.POLICIES).exists():
+        raise UserError(f"{out} holds this run without its policies; without --resume it is trained anew")
+    if store.complete:
+        print(f"{out} holds this run already, complete; without --resume it runs anew")
+    elif (out / results.RUN).exists():
+        console.print(
+            f"{out} holds a finished run, which this one will replace", soft_wrap=True, markup=False
+        )
+    return store.complete
 
 
 def report(

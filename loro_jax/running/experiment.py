@@ -64,7 +64,13 @@ class Experiment:
 
 
 def prepare_experiment(
-    task: Task, protocol: Protocol, chosen: Sequence[str | Sentence], seeds: int, seed: int, dataset: str = ""
+    task: Task,
+    protocol: Protocol,
+    chosen: Sequence[str | Sentence],
+    seeds: int,
+    seed: int,
+    dataset: str = "",
+    first: int = 0,
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
@@ -73,6 +79,7 @@ def prepare_experiment(
         seeds: seeds of each arm.
         seed: the key that all keys are folded from.
         dataset: LLM episodes, by name or folder; by default the task's.
+        first: the first of the seeds.
     """
     env = task.under(protocol)
     interval = protocol.schedule.eval_interval
@@ -104,14 +111,14 @@ def prepare_experiment(
                 )
             plan = Plan(protocol, steps, steps, env.limit)
     arms = build(chosen, plan)
-    identity = identify(task, protocol, seeds, seed, card, arms)
+    identity = identify(task, protocol, seeds, seed, card, arms, first)
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
     for arm in arms:
         check_budget(arm, plan)
         _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
     _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
     ran = _written_down(identity, "a setting", "give it another value")
-    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings)
+    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first)
 
 
 def _written_down(value: Any, what: str, remedy: str) -> Any:
@@ -140,8 +147,9 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     learning = sum(bool(arm.phases) for arm in e.arms)
     waves = max((memory.divide(world, e.seeds, e.memory_limit).waves for world in e.worlds), default=1)
     in_waves = f"; {waves} groups of seeds one after the other, as memory allows" if waves > 1 else ""
+    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.local_device_count()}; {e.seeds}"
+        f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}{several}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
         " training, and up to a minute of compiling" + in_waves
     )

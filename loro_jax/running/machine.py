@@ -8,9 +8,12 @@ import pathlib
 import platform
 import subprocess
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loro_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from loro_jax import processes
 
 PACKAGES = (
     "loro_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "scipy",
@@ -32,14 +35,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(devices: int = 0, cache: bool = True) -> None:
+def start(devices: int = 0, cache: bool = True, cluster: processes.Cluster | None = None) -> None:
     """Starts JAX, on a CPU with so many devices, 0 for one a core; where it runs already, leaves it as it is.
 
     A game may start JAX as well, by making an array: call this before one is made. Compiled programs are kept
     for the next start (`running.compiled`) unless `cache` is False.
 
+    Args:
+        cluster: the processes that this one is one of, each with so many devices.
+
     Raises:
-        UserError: JAX cannot start, or runs already with another number of devices than `devices`.
+        UserError: JAX cannot start, or runs already with another number of devices than `devices`; or the
+            other processes cannot be joined.
     """
     import jax
 
@@ -49,6 +56,10 @@ def start(devices: int = 0, cache: bool = True) -> None:
         compiled.keep()
     else:
         jax.config.update("jax_enable_compilation_cache", False)
+    if cluster is not None:
+        from loro_jax import processes
+
+        processes.join(cluster)
     try:
         jax.config.update("jax_num_cpu_devices", devices or cores())
     except RuntimeError:
@@ -60,6 +71,8 @@ def start(devices: int = 0, cache: bool = True) -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # it asserts where a known platform has no device
         raise UserError(unavailable(error)) from None
+    if cluster is not None:
+        processes.check()
 
 
 def has_device() -> bool:
@@ -89,7 +102,7 @@ def computed_on() -> dict[str, Any]:
 
     return {
         "backend": jax.default_backend(),
-        "devices": jax.local_device_count(),
+        "devices": jax.device_count(),  # of all processes: how many they are does not matter
         "precision": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # type: ignore[attr-defined]
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined]
         "random_numbers": jax.config.jax_default_prng_impl  # type: ignore[attr-defined]
@@ -133,6 +146,7 @@ def provenance() -> dict[str, Any]:
             "backend": jax.default_backend(),
             "kind": device.device_kind,
             "count": jax.device_count(),
+            "processes": jax.process_count(),
             "cpu_cores": cores(),
             "machine": platform.machine(),
         },

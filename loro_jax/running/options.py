@@ -15,6 +15,7 @@ from loro_jax.errors import UserError, arguments
 from loro_jax.protocols import Protocol
 
 if TYPE_CHECKING:
+    from loro_jax.processes import Cluster
     from loro_jax.tasks import Task
 
 
@@ -30,6 +31,9 @@ class Options:
     """What to learn: cartpole and so on; FILE.py:NAME for a task of your own; gymnax:NAME."""
     seeds: int = 256
     """Seeds of each arm. The same seed gives every arm the same initial network and starts."""
+    seed_range: str = ""
+    """Seeds FIRST:END instead, END left out, for array jobs; `python -m loro_jax.merge` puts the parts
+    together."""
     protocol: str = ""
     """Settings to start from, the newest version where it names none (standard, or standard@1); every
     setting below can be changed on its own. By default the first that the task has."""
@@ -48,6 +52,15 @@ class Options:
     memory_limit: float = 0.0
     """GiB that all seeds together may take; where they would take more, groups of them are trained one after
     the other, with the same bits. 0: four fifths of what the machine, or its accelerators, have."""
+    distributed: bool = False
+    """Be one of several processes, each started with this command, that train the seeds on the devices of all
+    (docs/scale.md). SLURM, Open MPI, Kubernetes and TPU pods say which; elsewhere the next three do."""
+    coordinator_address: str | None = None
+    """HOST:PORT of process 0, for --distributed."""
+    num_processes: int | None = None
+    """How many processes there are, for --distributed."""
+    process_id: int | None = None
+    """Which of them this one is, counted from 0, for --distributed."""
     quick: bool = False
     """About a minute, for a first look and for CI: few seeds, few arms, a short budget; nothing follows
     from its numbers. Other options are as given."""
@@ -86,7 +99,7 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         from loro_jax.running import machine
 
         devices = _peek(argv, "--devices") or "0"
-        machine.start(int(devices) if devices.isdigit() else 0, "--no-cache" not in argv)
+        machine.start(int(devices) if devices.isdigit() else 0, "--no-cache" not in argv, _joining(argv))
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
@@ -132,6 +145,39 @@ def _quick(task: Task, protocol: Protocol, prior_episodes: bool) -> tuple[dict[s
     )  # fmt: skip
     arms = "pure_rl,loro,llm_policy,random_policy" if prior_episodes else "pure_rl,random_policy"
     return {"seeds": QUICK_SEEDS, "arms": arms}, protocol
+
+
+def seeds_of(options: Options) -> tuple[int, int]:
+    """The first seed, and how many there are; a `UserError` for a range that is none."""
+    if not options.seed_range:
+        return 0, options.seeds
+    first, colon, end = options.seed_range.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= MOST_SEEDS):
+        raise UserError(f"--seed-range takes FIRST:END, such as 0:64, got '{options.seed_range}'")
+    return int(first), int(end) - int(first)
+
+
+def cluster_of(options: Options) -> Cluster | None:
+    """The processes that this one is to join; a `UserError` where --distributed is left out."""
+    from loro_jax.processes import Cluster
+
+    where = (options.coordinator_address, options.num_processes, options.process_id)
+    if options.distributed:
+        return Cluster(*where)
+    if where != (None, None, None):
+        raise UserError("--coordinator-address, --num-processes and --process-id need --distributed: add it")
+    return None
+
+
+def _joining(argv: Sequence[str]) -> Cluster | None:
+    """`cluster_of`, before the options are known."""
+    from loro_jax.processes import Cluster
+
+    if "--distributed" not in argv:
+        return None
+    count, index = (_peek(argv, flag) for flag in ("--num-processes", "--process-id"))
+    number = [int(word) if word and word.isdecimal() else None for word in (count, index)]
+    return Cluster(_peek(argv, "--coordinator-address"), *number)
 
 
 PYTHONS = {"True": True, "False": False, "None": None}

@@ -6,6 +6,7 @@ What cannot be read is refused, never taken for absent: a run goes on with what 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -17,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
+import jax
 import numpy as np
 
-from loro_jax import files
+from loro_jax import files, processes
 from loro_jax.errors import UserError
 from loro_jax.records import identity as identities
 from loro_jax.records import results
@@ -279,3 +281,80 @@ class Store:
                 f"cannot write to {self.folder} ({error.strerror or error}); what was kept before is whole:"
                 " make room, then the same command with --resume goes on"
             ) from None
+
+
+class Shared:
+    """A store of several processes: the first one's, of which it tells the others. See `Store`.
+
+    What it keeps does not show how many processes there were: a run goes on in any number of them that has as
+    many devices.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, identity: dict[str, Any], resume: bool, computed_on: Mapping[str, Any]
+    ) -> None:
+        self.out, self.folder = folder, folder / "checkpoints"
+        agree(identity, computed_on)
+        self._store: Any = None  # in the others
+        self.complete = processes.alone(lambda: self._open(folder, identity, resume, computed_on))
+
+    def _open(self, *given: Any) -> bool:
+        self._store = Store(*given)
+        return self._store.complete
+
+    def __enter__(self) -> Shared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def where(self, arm: str) -> pathlib.Path:
+        return self.folder / f"{arm}.npz"
+
+    def finished(self, arm: str) -> dict[str, np.ndarray] | None:
+        return processes.alone(lambda: self._store.finished(arm))
+
+    def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
+        processes.alone(lambda: self._store.finish(arm, arrays))
+
+    def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
+        whole = dataclasses.replace(progress, runs=processes.gathered(progress.runs, everywhere=False))
+        processes.alone(lambda: self._store.checkpoint(arm, whole, seconds))
+
+    def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
+        data = jax.tree.map(lambda x: jax.random.key_data(x) if processes.is_key(x) else x, like)
+        blank = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), data)
+        if (found := processes.alone(lambda: self._store.restore(arm, blank))) is None:
+            return None
+        progress, seconds = found
+        runs = jax.tree.map(processes.placed, progress.runs, like)
+        return dataclasses.replace(progress, runs=runs), seconds
+
+    def clear(self) -> None:
+        processes.alone(lambda: self._store.clear())
+
+
+def opened(
+    folder: pathlib.Path, identity: dict[str, Any], resume: bool, computed_on: Mapping[str, Any]
+) -> Store | Shared:
+    """The store of a run in one process, or in several."""
+    kind = Store if jax.process_count() == 1 else Shared
+    return kind(folder, identity, resume, computed_on)
+
+
+def agree(identity: Mapping[str, Any], computed_on: Mapping[str, Any]) -> None:
+    """A `UserError`, the same in all processes, where they would not run the same thing."""
+    said = processes.each((identity, computed_on))
+    for process, (ran, on) in enumerate(said):
+        other = identities.differences(said[0][0], ran)
+        if elsewhere := machine.differences(said[0][1], on):
+            other.append(elsewhere)
+        if other:
+            raise UserError(
+                f"process {process} would run something else than process 0 ({'; '.join(other[:2])}); start"
+                " all processes with the same command, files and versions"
+            )

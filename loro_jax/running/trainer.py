@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from loro_jax import progress
+from loro_jax import processes, progress
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.records.results import Result
@@ -48,7 +48,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     learning = [arm for arm in e.arms if arm.phases]
     left = [arm for arm in learning if store.finished(arm.name) is None]
     console.print(announced(e, left), soft_wrap=True)
-    data = prior_data(e)
+    data = population.shared(prior_data(e))
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
@@ -59,7 +59,9 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     with progress.waiting(console, f"compiling {count} programs, which all arms share"):
         for world, phases in distinct.items():
             if phases:
-                like = population.begin(world, programs[world].layout, e.seed, divided[world].wave, False)
+                like = population.begin(
+                    world, programs[world].layout, e.seed, divided[world].wave, False, e.first
+                )
                 programs[world].prepare(list(phases), like, data)
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
@@ -144,19 +146,20 @@ def _train(
     def after(progress: Progress) -> None:
         nonlocal saved
         bar.advance(task, cost[progress.done - 1])
-        if interrupted[0] or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
+        if stop or due:
             store.checkpoint(arm.name, progress, before + time.monotonic() - began)
             saved = time.monotonic()
-        if interrupted[0]:
+        if stop:
             raise Interrupted
 
     end = population.train(sentence, programs, start, data, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
-    record["diverged"] = np.asarray(end.runs.diverged)[: e.seeds]
-    counters = {f"counters/{k}": np.asarray(v)[: e.seeds] for k, v in end.runs.counters._asdict().items()}
-    record |= counters
+    kept = {f"counters/{k}": v for k, v in end.runs.counters._asdict().items()}
+    kept = processes.gathered({"diverged": end.runs.diverged, **kept})
+    record |= {name: array[: e.seeds] for name, array in kept.items()}
     if e.save_policies:
-        record |= policies.arrays(world.agent.policy(end.runs.agent), e.seeds)
+        record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), e.seeds)
     store.finish(arm.name, record)
     return record
 

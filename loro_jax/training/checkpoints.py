@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from loro_jax import processes
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
@@ -22,12 +24,17 @@ from loro_jax.types import Run
 def digest(progress: Progress) -> str:
     """SHA-256 over all numbers: orbax notices a damaged array only where its compression does."""
     h = hashlib.sha256()
-    for leaf in [*jax.tree.leaves(progress.runs), progress.records]:
-        typed = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(leaf) if typed else leaf)
+    for array in map(processes.numbers, [*jax.tree.leaves(progress.runs), progress.records]):
         h.update(f"{array.dtype.str} {array.shape} ".encode())
         h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()
+
+
+def _as(like: Any, found: Any) -> Any:
+    """A leaf as `like` has it; older checkpoints hold keys, not their data."""
+    if processes.is_key(like) and not processes.is_key(found):
+        return jax.random.wrap_key_data(found, impl=jax.random.key_impl(like))
+    return found
 
 
 class Checkpoints:
@@ -38,6 +45,12 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs is raised, or its internals
         self.folder, self.of = folder.absolute(), of
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        if jax.process_count() > 1:  # of which this one writes alone
+            alone = ocp.options.MultiprocessingOptions(
+                active_processes={jax.process_index()}, primary_host=jax.process_index()
+            )
+            options = dataclasses.replace(options, multiprocessing_options=alone, create=False)
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     @property
@@ -57,7 +70,7 @@ class Checkpoints:
             self.manager.save(
                 progress.done,
                 args=ocp.args.Composite(
-                    runs=ocp.args.StandardSave(progress.runs),
+                    runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
                     records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
                     says=ocp.args.JsonSave(
                         {"done": progress.done, "of": self.of, "sha256": digest(progress)}
@@ -85,7 +98,8 @@ class Checkpoints:
                         says=ocp.args.JsonRestore(),
                     ),
                 )
-                found = Progress(step, read["runs"], np.asarray(read["records"])[:, 1:])
+                runs = jax.tree.map(_as, like, read["runs"])
+                found = Progress(step, runs, np.asarray(read["records"])[:, 1:])
                 if read["says"] != {"done": step, "of": self.of, "sha256": digest(found)}:
                     raise ValueError("it is not what was written")
             except Exception as error:  # orbax raises a bare Exception where an array's file is damaged

@@ -12,14 +12,14 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from loro_jax import keys
+from loro_jax import keys, processes
 from loro_jax.training.phases import split
 from loro_jax.training.world import World
 from loro_jax.types import Arm, Phase, Run, Transition
@@ -63,7 +63,7 @@ def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     networks are always trained two by two. One device alone does not give the bits of several either, so all
     are used, however few the seeds are.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()  # of all processes
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-seeds // devices))
@@ -77,14 +77,31 @@ def begin(
 
     Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`.
     """
+    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
+    return _beginning(world, layout, seed, shared_pretraining)(indices)
+
+
+@lru_cache(maxsize=8)
+def _beginning(world: World, layout: Layout, seed: int, shared_pretraining: bool) -> Callable[..., Run]:
+    """The compiled part of `begin`, which arms share."""
 
     def one(index: jax.Array) -> Run:
         key = keys.of_seed(seed, index)
         return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
 
-    sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
-    return jax.jit(jax.vmap(one), out_shardings=sharding)(indices)
+    return jax.jit(jax.vmap(one), out_shardings=NamedSharding(layout.mesh, PartitionSpec(AXIS)))
+
+
+def shared(data: Transition) -> Transition:
+    """Data that every process has, as one array on the devices of all; in one process, as it is."""
+    if jax.process_count() == 1:
+        return data
+    everywhere = NamedSharding(Layout(jax.device_count(), 1).mesh, PartitionSpec())
+
+    def placed(x: jax.Array) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: np.asarray(x)[index])
+
+    return jax.tree.map(placed, data)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
@@ -123,7 +140,7 @@ class Programs:
     def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:
         self.prepare([phase], runs, data)
         runs, record = self.compiled[phase](runs, data)
-        return runs, np.asarray(record)
+        return runs, processes.gathered(record)
 
 
 def pieces(arm: Arm, interval: int, fit_piece: int = 200) -> list[Phase]:
