@@ -143,7 +143,8 @@ class Agent(Interface):
         """A batch (B, ...) -> the state after one gradient step, and the loss, ().
 
         A step that makes the loss or any number of the state infinite or NaN is not taken, and ends the
-        seed's training (`Run.diverged`).
+        seed's training (`Run.diverged`). Where `loss_tells` is true of the agent, the loss alone is looked
+        at, which costs less: it is not finite where the state would not be (`agents.base.watched`).
         """
 
 

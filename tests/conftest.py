@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+# LLVM's optimisations take two fifths of the time that programs take to compile, and tests run theirs for a
+# moment. `.ci/run` sets the variable to nothing: there programs are compiled as everybody's are.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
 import jax
 import pytest
+
+from loro_jax.running import compiled
 
 jax.config.update("jax_num_cpu_devices", 2)  # before gymnax, whose import starts the backend
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# A program that two tests share is compiled once, in whichever comes first.
+# A program that two tests share is compiled once, in whichever comes first: pytest's workers, and commands
+# that tests start, inherit the folder.
 _CACHE = tempfile.TemporaryDirectory(prefix="loro_jax-tests-")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+os.environ.setdefault(compiled.VARIABLE, _CACHE.name)
+compiled.keep()
 
 import optax.tree  # noqa: E402
 import populations  # noqa: E402

@@ -29,6 +29,9 @@ FLAGS = [
     for word in (f"--{k.replace('_', '-')}", *map(str, v if k == "hidden" else [v]))
 ]
 ARMS = ("pure_rl", "loro", "random_policy")
+MINE = lj.load_task("cartpole").protocol("paper").replace(name="mine@1", **SMALL | {"budget": 400})
+"""A protocol of one's own, with one rate of the tests' own, so that their programs are shared."""
+RATE = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +110,16 @@ def test_a_run_that_is_saved_again_keeps_its_policies(saved: pathlib.Path, tmp_p
 
 
 def test_a_protocol_and_numpys_numbers_are_taken() -> None:
-    chosen = lj.load_task("frozen_lake").protocol("paper").replace(budget=400, name="mine@1")
     result = lj.run(
-        "frozen_lake", ("pure_rl",), protocol=chosen, seeds=np.int64(2), seed=np.uint8(3),
-        learning_rate=np.float32(0.5), progress=False,
+        "cartpole", ("pure_rl",), protocol=MINE, seeds=np.int64(2), seed=np.uint8(3),
+        learning_rate=np.float32(RATE), progress=False,
     )  # fmt: skip
     assert result.run["identity"]["protocol"] == "mine@1" and result.run["identity"]["seed"] == 3
-    assert result.run["identity"]["settings"]["agent"]["learning_rate"] == 0.5
+    assert result.run["identity"]["settings"]["agent"]["learning_rate"] == RATE
     assert result.run["throughput"]["env_steps_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_a_task_that_its_source_does_not_hold_is_not_resumed(tmp_path: pathlib.Path) -> None:
     lj.run("gymnax:Catch-bsuite", ("pure_rl",), seeds=2, budget=400, out=tmp_path, progress=False)
     again = lj.run(
@@ -142,13 +145,14 @@ def test_policies_that_are_not_there(saved: pathlib.Path, arm: str, seed: int, s
 
 def test_a_run_is_kept_and_resumed(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "run"
-    first = lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=out, progress=False)
+    given: dict[str, Any] = {"protocol": MINE, "seeds": 2, "out": out, "progress": False}
+    first = lj.run("cartpole", ("pure_rl",), **given)
     before = (out / "run.json").stat().st_mtime_ns
-    again = lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=400, out=out, resume=True, progress=False)
+    again = lj.run("cartpole", ("pure_rl",), resume=True, **given)
     np.testing.assert_array_equal(first.returns.values, again.returns.values)
     assert (out / "run.json").stat().st_mtime_ns == before
     with pytest.raises(lj.UserError, match="budget 400 there, 600 here"):
-        lj.run("frozen_lake", ("pure_rl",), seeds=2, budget=600, out=out, resume=True, progress=False)
+        lj.run("cartpole", ("pure_rl",), budget=600, resume=True, **given)
 
 
 @pytest.mark.parametrize(
@@ -176,12 +180,12 @@ def test_what_a_caller_can_mend_is_one_line(call: Any, says: str) -> None:
 
 def test_an_arm_of_ones_own_stands_beside_the_suites() -> None:
     def quick(plan: lj.Plan) -> lj.Arm:
-        agent = dataclasses.replace(plan.protocol.agent, learning_rate=1e-2)
+        agent = dataclasses.replace(plan.protocol.agent, learning_rate=RATE)
         return lj.Arm("quick", (Interact(plan.protocol.schedule.budget),), "a higher rate", agent=agent)
 
-    result = lj.run("cartpole", ("pure_rl", quick), seeds=2, progress=False, **SMALL | {"budget": 400})
+    result = lj.run("cartpole", ("pure_rl", quick), protocol=MINE, seeds=2, progress=False)
     assert result.returns.axes["arm"] == ["pure_rl", "quick"]
-    alone = lj.run("cartpole", ("pure_rl",), seeds=2, progress=False, **SMALL | {"budget": 400})
+    alone = lj.run("cartpole", ("pure_rl",), protocol=MINE, seeds=2, progress=False)
     np.testing.assert_array_equal(result.returns.sel(arm=["pure_rl"]).values, alone.returns.values)
 
 
@@ -226,6 +230,7 @@ def test_every_public_name_is_there_and_every_function_has_an_example() -> None:
         assert ">>>" in (getattr(lj.Result, name).__doc__ or "")
 
 
+@pytest.mark.slow
 def test_a_policy_of_an_arms_own_agent_is_played_as_it_was_trained(tmp_path: pathlib.Path) -> None:
     """An agent of the same widths that sees observations otherwise is another policy."""
 

@@ -105,6 +105,30 @@ def test_what_does_without_jax(name: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+GYMNAX = """
+import contextlib, importlib, io, sys
+import loro_jax.api, loro_jax.check, loro_jax.rerun, loro_jax.language.collect, loro_jax.interchange
+import benchmarks.suite
+from loro_jax.running import command, experiment, trainer
+from loro_jax.tasks import NAMES, load
+tasks = [load(name) for name in NAMES]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as usage:
+    command.main("cartpole", ["--help"])
+assert "--no-cache" in usage.getvalue()
+for name in ("cliff_walking", "pong"):
+    load(name).environment().step
+found = [name for name in ("gymnax", "matplotlib", "orbax") if name in sys.modules]
+load("cartpole").environment()
+print(found, "gymnax" in sys.modules)
+"""
+
+
+def test_gymnax_is_imported_where_one_of_its_games_is_made() -> None:
+    """It takes seconds: neither a command nor a game of our own needs it."""
+    done = subprocess.run([sys.executable, "-c", GYMNAX], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[] True", done.stderr
+
+
 def test_the_wheel_has_nothing_of_the_clone() -> None:
     """Nothing in the package or the benchmarks imports the studies or the tests."""
     for path in [*MODULES, *(ROOT / "benchmarks").glob("*.py")]:

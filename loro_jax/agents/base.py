@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
+import jax
+import jax.numpy as jnp
 import tyro
 
 from loro_jax.errors import UserError, require
@@ -46,6 +48,8 @@ class OffPolicy:
     """What observations are divided by, (obs,); nothing if empty. Set by `for_game`, not by hand."""
 
     name: ClassVar[str]
+    loss_tells: ClassVar[bool] = False
+    """Whether `learn`'s loss is infinite or NaN wherever a number of the state would be."""
     networks: ClassVar[int] = 1
     """Networks of the `hidden` widths that a gradient step trains."""
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes",)
@@ -63,7 +67,7 @@ class OffPolicy:
             require(math.isfinite(getattr(self, name)), name, "must be a finite number")
         require(0 <= self.epsilon <= 1, "epsilon", "must lie in [0, 1]")
         require(0 <= self.discount <= 1, "discount", "must lie in [0, 1]")
-        require(self.learning_rate > 0, "learning_rate", "must be positive")
+        require(0 < self.learning_rate <= 1e30, "learning_rate", "must be positive, at most 1e30")
         widths = bool(self.hidden) and 0 < min(self.hidden) <= max(self.hidden) <= MOST
         require(widths, "hidden", f"must list widths from 1 to {MOST:,}")
 
@@ -82,6 +86,18 @@ class OffPolicy:
         if not self.accepts(actions):
             raise UserError(f"{type(self).__name__} cannot choose among {actions}; name another agent")
         return dataclasses.replace(self, magnitudes=magnitudes if self.normalise_observations else ())
+
+
+def watched(loss: jax.Array, *gradients: Any) -> jax.Array:
+    """The loss, (), or NaN where a step along these gradients must not be taken.
+
+    While their sum of squares is finite, so is all that Adam makes of them: its moments are means of
+    gradients and of their squares, and no step is longer than some learning rates (Kingma and Ba, 2015,
+    section 2.1); weights that such a step takes beyond all bounds make the next loss infinite. Looking at the
+    gradients, and not at what they make, lets XLA take or refuse a step in one pass.
+    """
+    squares = sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients))
+    return jnp.where(jnp.isfinite(squares), loss, jnp.nan)
 
 
 def settings(agent: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from loro_jax.agents.base import OffPolicy
-from loro_jax.agents.networks import Mlp
+from loro_jax.agents.base import OffPolicy, watched
+from loro_jax.agents.networks import Mlp, of_every_state
 from loro_jax.errors import require
 from loro_jax.spaces import Discrete, Space
 from loro_jax.types import Transition
@@ -36,6 +36,7 @@ class DDQN(OffPolicy):
     """Double DQN: settings, all static, and the functions of `types.Agent`."""
 
     name: ClassVar[str] = "ddqn"
+    loss_tells: ClassVar[bool] = True
 
     target_network_frequency: int = 1000
     """Gradient steps between copies into the target network."""
@@ -58,7 +59,7 @@ class DDQN(OffPolicy):
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> DDQNState:
         assert isinstance(actions, Discrete), "Double DQN chooses among discrete actions"
-        params = Mlp(self.hidden, actions.n, self.magnitudes).init(key, jnp.zeros(obs_shape))
+        params = Mlp(self.hidden, actions.n, self.magnitudes).init(key, jnp.zeros((1, *obs_shape)))
         return DDQNState(
             params=params,
             target=jax.tree.map(jnp.copy, params),
@@ -67,13 +68,22 @@ class DDQN(OffPolicy):
             target_interval=jnp.int32(self.target_network_frequency),
         )
 
+    def enumerates(self, states: int) -> bool:
+        """Whether it takes observations, one of so many states, as their numbers: where that is less work.
+
+        The networks then see every state once for a batch, in the place of every row three times.
+        """
+        return states <= self.batch_size and not self.magnitudes
+
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
-        """Observation (*obs,) -> action values, (actions,)."""
+        """Observations (B, *obs), or the numbers of such, int32 (B,) -> action values, (B, actions)."""
+        if jnp.issubdtype(obs.dtype, jnp.integer):
+            return of_every_state(params)[obs]
         outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
         return Mlp(self.hidden, outputs, self.magnitudes).apply(params, obs)  # type: ignore[return-value]
 
     def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
-        return jnp.argmax(self.values(state.params, obs))
+        return jnp.argmax(self.values(state.params, obs[None])[0])
 
     def policy(self, state: DDQNState) -> DDQNState:
         """What `act` reads of the state, the rest left out."""
@@ -82,19 +92,25 @@ class DDQN(OffPolicy):
 
     def explore(self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         """Epsilon-greedy: a uniform action with probability `epsilon`."""
-        values = self.values(state.params, obs)
+        values = self.values(state.params, obs[None])[0]
         uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, values.shape[0])
         random = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
         return jnp.where(random, uniform, jnp.argmax(values))
 
-    def loss(self, params: Any, target: Any, t: Transition) -> jax.Array:
-        """Huber loss of one transition's double Q-learning error, ()."""
-        best = jnp.argmax(self.values(params, t.next_obs))
+    def loss(self, q: jax.Array, next_q: jax.Array, next_target: jax.Array, t: Transition) -> jax.Array:
+        """Huber loss of one transition's double Q-learning error, ().
+
+        Args:
+            q: the online network's action values in s, (actions,).
+            next_q: those in s'.
+            next_target: the target network's in s'.
+            t: the transition.
+        """
         error = td_error(
-            q=self.values(params, t.obs)[t.action],
+            q=q[t.action],
             reward=t.reward,
             discount=self.discount * (1.0 - t.terminated.astype(jnp.float32)),
-            next_q=self.values(target, t.next_obs)[best],
+            next_q=next_target[jnp.argmax(next_q)],
         )
         return optax.losses.huber_loss(error, delta=self.huber_delta)
 
@@ -107,14 +123,16 @@ class DDQN(OffPolicy):
         del key
 
         def mean_loss(params: Any) -> jax.Array:
-            return jax.vmap(self.loss, (None, None, 0))(params, state.target, batch).mean()
+            q, next_q = self.values(params, batch.obs), self.values(params, batch.next_obs)
+            return jax.vmap(self.loss)(q, next_q, self.values(state.target, batch.next_obs), batch).mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
         updates, optimiser = optax.adam(self.learning_rate).update(gradient, state.optimiser)
         params = optax.apply_updates(state.params, updates)
         copy = state.steps % state.target_interval == 0
         target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, state.target)
-        return DDQNState(params, target, optimiser, state.steps + 1, state.target_interval), loss
+        learned = DDQNState(params, target, optimiser, state.steps + 1, state.target_interval)
+        return learned, watched(loss, gradient)
 
 
 def td_error(q: jax.Array, reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from loro_jax.agents.base import OffPolicy
+from loro_jax.agents.base import OffPolicy, watched
 from loro_jax.agents.networks import Mlp
 from loro_jax.errors import require
 from loro_jax.spaces import Box, Space
@@ -43,6 +43,7 @@ class SAC(OffPolicy):
     """
 
     name: ClassVar[str] = "sac"
+    loss_tells: ClassVar[bool] = True
     networks: ClassVar[int] = 3
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes", "actions")
 
@@ -81,9 +82,9 @@ class SAC(OffPolicy):
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> SACState:
         assert actions == self.actions, "SAC is made for one action space"
         size, k = math.prod(obs_shape), self.actions.shape[0]
-        actor = self._actor.init(jax.random.fold_in(key, 0), jnp.zeros(size))
+        actor = self._actor.init(jax.random.fold_in(key, 0), jnp.zeros((1, size)))
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(1, 3))
-        critics = jax.vmap(lambda k_: self._critic.init(k_, jnp.zeros(size + k)))(keys)
+        critics = jax.vmap(lambda k_: self._critic.init(k_, jnp.zeros((1, size + k))))(keys)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         adam = optax.adam(self.learning_rate)
         return SACState(
@@ -107,7 +108,7 @@ class SAC(OffPolicy):
 
     def act(self, state: SACState, obs: jax.Array) -> jax.Array:
         """The policy's mode, (k,)."""
-        return self.unscale_action(jnp.tanh(self.gaussian(state.actor, obs)[0]))
+        return self.unscale_action(jnp.tanh(self.gaussian(state.actor, obs[None])[0][0]))
 
     def policy(self, state: SACState) -> SACState:
         """What `act` reads of the state, the rest left out."""
@@ -118,62 +119,67 @@ class SAC(OffPolicy):
         """A draw from the policy, or with exploration "mode" its mode, at times replaced by zero; (k,)."""
         if self.exploration == "policy":
             noise = jax.random.normal(key, self.actions.shape)
-            return self.unscale_action(self.sample(state.actor, obs, noise)[0])
+            return self.unscale_action(self.sample(state.actor, obs[None], noise[None])[0][0])
         zero = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
         return jnp.where(zero, 0.0, self.act(state, obs))
 
     def gaussian(self, actor: Any, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Observation (*obs,) -> mean and log standard deviation before the squashing, (k,) each."""
-        mean, log_std = jnp.split(self._actor.apply(actor, obs), 2)  # type: ignore[arg-type]
+        """Observations (B, *obs) -> mean and log standard deviation before the squashing, (B, k) each."""
+        mean, log_std = jnp.split(self._actor.apply(actor, obs), 2, axis=1)  # type: ignore[arg-type]
         return mean, jnp.clip(log_std, *LOG_STD)
 
     def sample(self, actor: Any, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A reparameterised draw: noise (k,) -> inner action (k,), and its log-density there, ()."""
+        """Reparameterised draws: noise (B, k) -> inner actions (B, k), and log-densities there, (B,)."""
         mean, log_std = self.gaussian(actor, obs)
         raw = mean + jnp.exp(log_std) * noise
-        return jnp.tanh(raw), squashed_log_prob(raw, mean, log_std)
+        return jnp.tanh(raw), jax.vmap(squashed_log_prob)(raw, mean, log_std)
 
     def q(self, critics: Any, obs: jax.Array, inner: jax.Array) -> jax.Array:
-        """Both critics' values of an inner action (k,), (2,)."""
-        x = jnp.concatenate([jnp.ravel(obs), inner])
-        return jax.vmap(lambda critic: self._critic.apply(critic, x)[0])(critics)  # type: ignore[index]
+        """Both critics' values of inner actions (B, k) in observations (B, *obs), (2, B)."""
+        x = jnp.concatenate([obs.reshape(len(obs), -1), inner], axis=1)
+
+        def values(critic: Any, x: jax.Array) -> Any:
+            return self._critic.apply(critic, x)[:, 0]  # type: ignore[call-overload, index]
+
+        return jax.vmap(values)(critics, jnp.stack([x, x]))  # sharing one x, XLA would transpose and copy
 
     def unscale_action(self, inner: jax.Array) -> jax.Array:
-        """An inner action (k,) as the environment takes it."""
+        """Inner actions (..., k) as the environment takes them."""
         low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
         if self.action_range == "unit":
             return jnp.clip(inner, low, high)
         return low + (inner + 1.0) * 0.5 * (high - low)
 
     def scale_action(self, action: jax.Array) -> jax.Array:
-        """An action of the environment (k,) as the critics see it."""
+        """Actions of the environment (..., k) as the critics see them."""
         if self.action_range == "unit":
             return action
         low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
         return jnp.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0)
 
-    def critic_loss(self, critics: Any, state: SACState, t: Transition, noise: jax.Array) -> jax.Array:
-        """Squared errors of both critics on one transition, summed, (); equations 5 and 6.
+    def critic_loss(self, critics: Any, state: SACState, batch: Transition, noise: jax.Array) -> jax.Array:
+        """Squared errors of both critics, summed, in the mean over a batch (B, ...), (); equations 5 and 6.
 
-        `noise` (k,) draws the next action. The sum has no factor 1/2 (d3rlpy, `compute_critic_loss`).
+        `noise` (B, k) draws the next actions. The sum has no factor 1/2 (d3rlpy, `compute_critic_loss`).
         """
-        action, log_prob = self.sample(state.actor, t.next_obs, noise)
-        target = soft_target(
-            reward=t.reward,
-            discount=self.discount * (1.0 - t.terminated.astype(jnp.float32)),
-            next_q=self.q(state.targets, t.next_obs, action),
-            log_prob=log_prob,
-            temperature=jnp.exp(state.log_temperature),
+        action, log_prob = self.sample(state.actor, batch.next_obs, noise)
+        target = jax.vmap(soft_target, (0, 0, 1, 0, None))(
+            batch.reward,
+            self.discount * (1.0 - batch.terminated.astype(jnp.float32)),
+            self.q(state.targets, batch.next_obs, action),
+            log_prob,
+            jnp.exp(state.log_temperature),
         )
-        values = self.q(critics, t.obs, self.scale_action(t.action))
-        return jnp.square(values - jax.lax.stop_gradient(target)).sum()
+        values = self.q(critics, batch.obs, self.scale_action(batch.action))
+        return jnp.square(values - jax.lax.stop_gradient(target)).sum(axis=0).mean()
 
     def actor_loss(
         self, actor: Any, critics: Any, temperature: jax.Array, obs: jax.Array, noise: jax.Array
     ) -> jax.Array:
-        """Temperature times log-density, less the smaller value, in one observation, (); equation 9."""
+        """Temperature times log-density, less the smaller value, in the mean over observations (B, *obs), ();
+        equation 9."""
         action, log_prob = self.sample(actor, obs, noise)
-        return temperature * log_prob - self.q(critics, obs, action).min()
+        return (temperature * log_prob - self.q(critics, obs, action).min(axis=0)).mean()
 
     def learn(self, state: SACState, batch: Transition, key: chex.PRNGKey) -> tuple[SACState, jax.Array]:
         """One Adam step each on critics, temperature and actor, then on the targets.
@@ -188,29 +194,23 @@ class SAC(OffPolicy):
         next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), shape) for i in range(2))
         adam = optax.adam(self.learning_rate)
 
-        def critic_mean(critics: Any) -> jax.Array:
-            return jax.vmap(self.critic_loss, (None, None, 0, 0))(critics, state, batch, next_noise).mean()
-
-        loss, gradient = jax.value_and_grad(critic_mean)(state.critics)
-        updates, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        loss, critic_gradient = jax.value_and_grad(self.critic_loss)(state.critics, state, batch, next_noise)
+        updates, critic_optimiser = adam.update(critic_gradient, state.critic_optimiser)
         critics = optax.apply_updates(state.critics, updates)
 
-        _, log_probs = jax.vmap(self.sample, (None, 0, 0))(state.actor, batch.obs, noise)
+        _, log_probs = self.sample(state.actor, batch.obs, noise)
         gradient = jax.grad(temperature_loss)(state.log_temperature, log_probs, -float(shape[1]))
         updates, temperature_optimiser = adam.update(gradient, state.temperature_optimiser)
         log_temperature = optax.apply_updates(state.log_temperature, updates)
         temperature = jnp.exp(log_temperature)
 
-        def actor_mean(actor: Any) -> jax.Array:
-            each = jax.vmap(self.actor_loss, (None, None, None, 0, 0))
-            return each(actor, critics, temperature, batch.obs, noise).mean()
-
-        updates, actor_optimiser = adam.update(jax.grad(actor_mean)(state.actor), state.actor_optimiser)
+        actor_gradient = jax.grad(self.actor_loss)(state.actor, critics, temperature, batch.obs, noise)
+        updates, actor_optimiser = adam.update(actor_gradient, state.actor_optimiser)
         targets = optax.incremental_update(critics, state.targets, self.polyak)
         return SACState(
             optax.apply_updates(state.actor, updates), critics, targets, log_temperature,
             actor_optimiser, critic_optimiser, temperature_optimiser,
-        ), loss  # fmt: skip
+        ), watched(loss, critic_gradient, gradient, actor_gradient)  # fmt: skip
 
 
 def squashed_log_prob(raw: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:

@@ -84,7 +84,7 @@ def _main(spec: str, argv: list[str], sitting: Sitting) -> int:
     from loro_jax.running import machine
 
     # After the arguments are known to be good: mistakes answer at once.
-    machine.start(options.devices, cluster_of(options))
+    machine.start(options.devices, options.cache, cluster_of(options))
     from loro_jax import keys, processes
 
     keys.check(options.seed)
@@ -120,7 +120,10 @@ def _started(task: Task, options: Options, first: int, count: int, sitting: Sitt
             task, protocol, chosen, count, options.seed, options.episodes, first
         )
     )
-    ready = dataclasses.replace(ready, save_policies=options.save_policies)
+    if not 0 <= options.memory_limit < 2**40:
+        raise UserError(f"--memory-limit takes GiB, 0 for what there is, got {options.memory_limit:g}")
+    limit = int(options.memory_limit * 2**30)
+    ready = dataclasses.replace(ready, save_policies=options.save_policies, memory_limit=limit)
     console = Console(stderr=True, highlight=False, quiet=not processes.first())
     for warning in ready.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)

@@ -19,7 +19,7 @@ from loro_jax.protocols import Protocol
 from loro_jax.records.identity import identify
 from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
-from loro_jax.training import population
+from loro_jax.training import memory, population
 from loro_jax.training.arms import Plan, Sentence, build, check_budget
 from loro_jax.training.prior import Prior, prepare
 from loro_jax.training.world import Interaction, World
@@ -36,6 +36,7 @@ class Experiment:
         warnings: sentences about the prior data that whoever reads the results has to see.
         save_policies: whether trained policies are kept.
         first: the first of the seeds, of which there are `seeds` in a row.
+        memory_limit: bytes that all seeds together may take; 0 for most of what there is.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Experiment:
     warnings: tuple[str, ...] = ()
     save_policies: bool = False
     first: int = 0
+    memory_limit: int = 0
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""
@@ -143,11 +145,13 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     """A line that says what the learning `arms` will take: seeds, steps, machine, time."""
     expected = progress.words(expected_seconds(e, arms))
     learning = sum(bool(arm.phases) for arm in e.arms)
+    waves = max((memory.divide(world, e.seeds, e.memory_limit).waves for world in e.worlds), default=1)
+    in_waves = f"; {waves} groups of seeds one after the other, as memory allows" if waves > 1 else ""
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}{several}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
-        " training, and up to a minute of compiling"
+        " training, and up to a minute of compiling" + in_waves
     )
 
 
@@ -191,4 +195,7 @@ def prior_data(e: Experiment) -> Transition:
     """The prior data for the programs; one row of zeros where no arm loads any."""
     if e.prior is None:
         return jax.tree.map(lambda x: x[None], e.world.example)
-    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), e.prior.rows, e.world.example)
+    rows = e.prior.rows
+    if e.world.environment.indexed:
+        rows = rows._replace(obs=rows.obs.argmax(axis=1), next_obs=rows.next_obs.argmax(axis=1))
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), rows, e.world.example)

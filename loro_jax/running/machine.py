@@ -35,10 +35,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(devices: int = 0, cluster: processes.Cluster | None = None) -> None:
+def start(devices: int = 0, cache: bool = True, cluster: processes.Cluster | None = None) -> None:
     """Starts JAX, on a CPU with so many devices, 0 for one a core; where it runs already, leaves it as it is.
 
-    A game may start JAX as well, by making an array: call this before one is made.
+    A game may start JAX as well, by making an array: call this before one is made. Compiled programs are kept
+    for the next start (`running.compiled`) unless `cache` is False.
 
     Args:
         cluster: the processes that this one is one of, each with so many devices.
@@ -49,6 +50,12 @@ def start(devices: int = 0, cluster: processes.Cluster | None = None) -> None:
     """
     import jax
 
+    from loro_jax.running import compiled
+
+    if cache:
+        compiled.keep()
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
     if cluster is not None:
         from loro_jax import processes
 

@@ -49,6 +49,9 @@ class Options:
     """The key that all of the run's keys are folded from."""
     devices: int = 0
     """Devices that share the seeds: CPU cores, or GPUs. 0 takes all."""
+    memory_limit: float = 0.0
+    """GiB that all seeds together may take; where they would take more, groups of them are trained one after
+    the other, with the same bits. 0: four fifths of what the machine, or its accelerators, have."""
     distributed: bool = False
     """Be one of several processes, each started with this command, that train the seeds on the devices of all
     (docs/scale.md). SLURM, Open MPI, Kubernetes and TPU pods say which; elsewhere the next three do."""
@@ -64,6 +67,8 @@ class Options:
     dry_run: bool = False
     """Say what would run: each arm's sentence, its cost in steps, the time and the memory; train
     nothing."""
+    cache: bool = True
+    """Compile every program anew, and keep none for the next start."""
     save_policies: bool = False
     """Keep every seed's trained policy, in policies.npz (loro_jax.load_policy plays it)."""
     game: tuple[str, ...] = ()
@@ -94,7 +99,7 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         from loro_jax.running import machine
 
         devices = _peek(argv, "--devices") or "0"
-        machine.start(int(devices) if devices.isdigit() else 0, _joining(argv))
+        machine.start(int(devices) if devices.isdigit() else 0, "--no-cache" not in argv, _joining(argv))
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import jax
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loro_jax import keys, progress
+from loro_jax import progress
 from loro_jax.running import experiment
 from loro_jax.running.experiment import Experiment
-from loro_jax.training import population
+from loro_jax.training import memory
 from loro_jax.training.phases import AsPrior, Fit, Interact
 from loro_jax.training.world import World
 from loro_jax.types import Phase
@@ -35,14 +33,19 @@ def show(e: Experiment, console: Console) -> None:
         time = progress.words(seconds) if arm.phases else ""
         table.add_row(arm.name, sentence, steps, gradients, time)
     console.print(table)
-    size = sum(memory(world, e.seeds) for world in e.worlds)
+    division = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
+    needs = [memory.needed(w, d.layout, d.wave) for w, d in division.items()]
+    each = max((memory.of_seed(world) for world in e.worlds), default=0)
+    waves = max((d.waves for d in division.values()), default=1)
     charged, budget = e.plan.prior, e.protocol.schedule.budget
     for line in (
         f"{e.seeds} seeds of each learning arm; {charged:,} of {budget:,} environment steps are charged for"
         " prior data.",
         f"About {progress.words(total)} of training (right within a factor of two), and up to a minute"
         " of compiling.",
-        f"The seeds' state takes {size / 2**20:,.0f} MiB, and as much again while a piece runs.",
+        f"A seed's state takes {each / 2**20:,.1f} MiB, training them about"
+        f" {max(needs, default=0) / 2**20:,.0f} MiB at a time"
+        + (f", {waves} groups of seeds one after the other." if waves > 1 else "."),
         "Nothing was trained.",
     ):
         console.print(line, soft_wrap=True, markup=False)
@@ -60,17 +63,3 @@ def cost(phases: tuple[Phase, ...], world: World) -> tuple[int, int]:
         elif isinstance(phase, Fit):
             gradients += phase.steps
     return steps, gradients
-
-
-def memory(world: World, seeds: int) -> int:
-    """Bytes that the state of one arm's seeds takes, those that fill the last block included."""
-    key = keys.of_seed(0, 0)
-    run = jax.eval_shape(world.begin, key, key)
-    one = sum(_bytes(leaf) for leaf in jax.tree.leaves(run))
-    return one * population.layout(seeds, world.agent.hidden).padded(seeds)
-
-
-def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return 8
-    return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize

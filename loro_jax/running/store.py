@@ -26,7 +26,6 @@ from loro_jax.errors import UserError
 from loro_jax.records import identity as identities
 from loro_jax.records import results
 from loro_jax.running import machine
-from loro_jax.training.checkpoints import Checkpoints
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
@@ -150,6 +149,8 @@ class Store:
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
         """Keeps an arm's progress, and the seconds spent on it so far."""
+        from loro_jax.training.checkpoints import Checkpoints  # orbax, which a short run can do without
+
         with self._writing():
             checkpoints = Checkpoints(self.folder / arm, self._name(arm))
             try:
@@ -165,6 +166,8 @@ class Store:
             if os.path.lexists(folder):
                 raise UserError(f"{folder}: is no folder of checkpoints; delete it to train {arm} anew")
             return None
+        from loro_jax.training.checkpoints import Checkpoints
+
         checkpoints = Checkpoints(folder, self._name(arm))
         # A run that was killed while it wrote its first checkpoint has left a folder of orbax's own.
         there = [path for path in folder.iterdir() if not path.name.endswith(".orbax-checkpoint-tmp")]

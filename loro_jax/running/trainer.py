@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from loro_jax.records.results import Result
 from loro_jax.running import curves, policies
 from loro_jax.running.experiment import Experiment, announced, prior_data
 from loro_jax.running.store import Keeper
-from loro_jax.training import population
+from loro_jax.training import memory, population
 from loro_jax.training.phases import Fit, Interact
 from loro_jax.training.population import Programs, Progress
 from loro_jax.types import Agent, Arm, Phase, Transition
@@ -49,7 +50,8 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     console.print(announced(e, left), soft_wrap=True)
     data = population.shared(prior_data(e))
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
-    programs = {world: Programs(world, population.layout(e.seeds, world.agent.hidden)) for world in e.worlds}
+    divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
+    programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
     distinct = {
         w: dict.fromkeys(p for a in left if e.world_of(a) == w for p in sentences[a.name]) for w in programs
     }
@@ -57,21 +59,29 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     with progress.waiting(console, f"compiling {count} programs, which all arms share"):
         for world, phases in distinct.items():
             if phases:
-                like = population.begin(world, programs[world].layout, e.seed, e.seeds, False, e.first)
+                like = population.begin(
+                    world, programs[world].layout, e.seed, divided[world].wave, False, e.first
+                )
                 programs[world].prepare(list(phases), like, data)
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
         console.print(f"compiled {count} programs in {compiling:.0f} s")
     raw: dict[str, dict[str, np.ndarray]] = {}
-    total = sum(_cost(p, e.world_of(arm).agent) for arm in learning for p in sentences[arm.name])
+    total = sum(
+        _cost(p, e.world_of(arm).agent) * divided[e.world_of(arm)].waves
+        for arm in learning
+        for p in sentences[arm.name]
+    )
     with progress.bar(console, *COLUMNS) as bar, _interrupts() as interrupted:
         task = bar.add_task("training", total=total)
         for arm in learning:
             bar.update(task, description=arm.name)
-            raw[arm.name] = _train(
-                e, arm, sentences[arm.name], programs[e.world_of(arm)], data, store, bar, task, interrupted
-            )
+            wave, waves = divided[e.world_of(arm)][1:]
+            raw[arm.name] = _in_waves(
+                e, wave, waves, store, arm, sentences[arm.name], programs[e.world_of(arm)], data, bar, task,
+                interrupted,
+            )  # fmt: skip
     seconds = {
         "compile": sum(p.compile_seconds for p in programs.values()),
         "training": float(sum(float(r["seconds"]) for r in raw.values())),
@@ -79,8 +89,35 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     return curves.result(e, raw), seconds
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wave:
+    """A store of some of the seeds, under a name of their own. See `Keeper`."""
+
+    store: Keeper
+    name: str
+
+    def __getattr__(self, call: str) -> Any:
+        return lambda arm, *given: getattr(self.store, call)(f"{arm}.{self.name}", *given)
+
+
+def _in_waves(
+    e: Experiment, wave: int, waves: int, store: Keeper, arm: Arm, *given: Any
+) -> dict[str, np.ndarray]:
+    """One arm, `wave` seeds at a time, each wave to the end: what `_train` gives for all at once."""
+    if waves == 1 or store.finished(arm.name) is not None:
+        return _train(e, store, arm, *given)
+    parts = []
+    for first in range(0, e.seeds, wave):
+        some = dataclasses.replace(e, seeds=wave, first=e.first + first)
+        parts.append(_train(some, _Wave(store, f"seeds-{first}-{first + wave - 1}"), arm, *given))
+    record = {k: np.concatenate([part[k] for part in parts])[: e.seeds] for k in parts[0] if k != "seconds"}
+    record["seconds"] = np.asarray(sum(float(part["seconds"]) for part in parts))
+    store.finish(arm.name, record)
+    return record
+
+
 def _train(
-    e: Experiment, arm: Arm, sentence: list[Phase], programs: Programs, data: Transition, store: Keeper,
+    e: Experiment, store: Keeper, arm: Arm, sentence: list[Phase], programs: Programs, data: Transition,
     bar: Bar, task: Any, interrupted: list[bool],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""

@@ -45,6 +45,7 @@ class Environment:
         magnitudes: typical sizes of an observation's entries, for networks that want them near one, (obs,);
             empty where they are.
         states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
+        indexed: whether such observations are given as the numbers that they are, int32 ().
     """
 
     game: Any
@@ -55,6 +56,7 @@ class Environment:
     states: int = 0
     magnitudes: tuple[float, ...] = ()
     best_unlimited: float | None = None
+    indexed: bool = False
 
     @property
     def limit(self) -> int:
@@ -72,6 +74,7 @@ class Environment:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
+        """Of an observation as datasets hold it and networks see it: one-hot, where it is a number."""
         return (self.states,) if self.states else tuple(self.game.observation_space(self.params).shape)
 
     @property
@@ -106,8 +109,15 @@ class Environment:
         reward = jnp.asarray(reward, jnp.float32)
         return _rounded((self._observed(obs), state, reward, terminated, truncated))
 
+    @property
+    def blank(self) -> jax.Array:
+        """An observation of zeros, shaped as `step` gives them."""
+        return jnp.int32(0) if self.indexed else jnp.zeros(self.observation_shape, jnp.float32)
+
     def _observed(self, obs: jax.Array) -> jax.Array:
-        """The game's observation as agents and datasets see it, float32."""
+        """The game's observation as agents see it, float32 unless `indexed`."""
+        if self.indexed:
+            return jnp.asarray(obs, jnp.int32)
         if self.states:
             return jax.nn.one_hot(obs, self.states, dtype=jnp.float32)
         return jnp.asarray(obs, jnp.float32)

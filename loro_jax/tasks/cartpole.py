@@ -18,6 +18,7 @@ from loro_jax.tasks.words import Description, Fields, pace, side
 from loro_jax.types import Transition
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def cartpole() -> Environment:
     """gymnax's CartPole-v1, truncated after 200 steps; observation (4,), actions 0 left, 1 right."""
     from gymnax.environments.classic_control.cartpole import CartPole  # gymnax takes seconds to import

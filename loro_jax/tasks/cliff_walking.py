@@ -1,27 +1,25 @@
-"""CliffWalking (Sutton and Barto, 2018, example 6.6; Gymnasium's CliffWalking-v1), for gymnax."""
+"""CliffWalking (Sutton and Barto, 2018, example 6.6; Gymnasium's CliffWalking-v1)."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, RELEASED, by_name
+from loro_jax.spaces import Discrete
 from loro_jax.tasks import grids
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats, best
+from loro_jax.tasks.rules import Clocked, environment
 from loro_jax.tasks.words import Description
 from loro_jax.types import Transition
-
-if TYPE_CHECKING:
-    import chex
 
 ROWS, COLUMNS = 4, 12
 START, GOAL = 36, 47
@@ -36,51 +34,32 @@ def cliff_walking(limit: int = 200) -> Environment:
     the start; only the goal terminates. Gymnasium's game has no limit; here an episode is truncated after
     `limit` steps. Observation: the cell, row by row, one-hot (48,). Actions 0 up, 1 right, 2 down, 3 left.
     """
-    from gymnax.environments import environment, spaces  # gymnax takes seconds to import
-
     if limit < 1:
         raise UserError(f"cliff_walking: limit is {limit}, but an episode needs at least one step")
-
-    @struct.dataclass
-    class State(environment.EnvState):
-        time: Any
-        position: Any
-
-    class CliffWalking(environment.Environment[State, environment.EnvParams]):
-        @property
-        def name(self) -> str:
-            return "CliffWalking"
-
-        @property
-        def num_actions(self) -> int:
-            return len(MOVES)
-
-        def action_space(self, params: Any = None) -> spaces.Discrete:
-            return spaces.Discrete(len(MOVES))
-
-        def observation_space(self, params: Any) -> spaces.Discrete:
-            return spaces.Discrete(ROWS * COLUMNS)
-
-        def reset_env(self, key: chex.PRNGKey, params: Any) -> tuple[jax.Array, State]:
-            return jnp.int32(START), State(time=jnp.int32(0), position=jnp.int32(START))
-
-        def step_env(
-            self, key: chex.PRNGKey, state: State, action: Any, params: Any
-        ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[Any, Any]]:
-            position, reward = step(state.position, action)
-            state = State(time=state.time + 1, position=position)
-            return position, state, reward, position == GOAL, {}
-
-        def is_terminated(self, state: State, params: Any) -> jax.Array:
-            return state.position == GOAL
-
-    return Environment(
-        game=CliffWalking(),
-        params=environment.EnvParams(max_steps_in_episode=limit),
+    return environment(
+        first,
+        then,
+        states=ROWS * COLUMNS,
+        actions=Discrete(len(MOVES)),
+        limit=limit,
         threshold=-13.0,
         best=-float(min(limit, 13)),  # up, eleven steps to the right, down
-        states=ROWS * COLUMNS,
     )
+
+
+def first(key: chex.PRNGKey) -> tuple[jax.Array, jax.Array]:
+    """The observation of a fresh episode, and its state: both are the cell, int32 ()."""
+    del key  # nothing is random
+    return jnp.int32(START), jnp.int32(START)
+
+
+def then(
+    key: chex.PRNGKey, position: jax.Array, action: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """-> observation, state, reward, terminated, each ()."""
+    del key
+    position, reward = step(position, action)
+    return position, position, reward, position == GOAL
 
 
 def step(position: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -134,6 +113,11 @@ def _values() -> Floats:
     return q
 
 
+def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Clocked:
+    """The state that shows the cell `obs` at `time`."""
+    return Clocked(jnp.argmax(obs).astype(jnp.int32), time)
+
+
 # Tuned for pure RL by `python -m studies.tune --task cliff_walking` (results/tuning/). Of the 3
 # rows on 16 seeds (seed 102) this one is the best: -17,318 +- 2,227. Nothing was tuned for LORO: tau is the
 # study's, and fit_steps is a tenth of the budget, as in the study's CartPole.
@@ -166,7 +150,7 @@ TASK = Task(
     episodes="qwen2.5-coder-0.5b-instruct-cot",
     reference=reference,
     reference_episodes=1,
-    restore=grids.restore,
+    restore=restore,
     gymnasium_id="CliffWalking-v1",
     seeds=256,
 )

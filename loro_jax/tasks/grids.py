@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from loro_jax.tasks.base import Environment
 from loro_jax.types import Transition
 
 FIELDS = ("row", "column", "down", "right", "around", "seen")
@@ -47,9 +43,3 @@ def describe(
         "around": ", ".join(f"{word}: {beside(move)}" for word, move in moves.items()),
         "seen": places or "none yet",
     }
-
-
-def restore(environment: Environment, obs: jax.Array, time: jax.Array) -> Any:
-    """The state that shows the cell `obs` at `time`."""
-    _, start = environment.reset(jax.random.key(0))
-    return start.replace(position=jnp.argmax(obs).astype(jnp.int32), time=time)

@@ -18,6 +18,7 @@ from loro_jax.tasks.words import Description, Fields, near, side
 from loro_jax.types import Transition
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def mountain_car() -> Environment:
     """gymnax's MountainCar-v0, truncated after 200 steps; a step costs 1 until the flag at 0.5 is reached.
 

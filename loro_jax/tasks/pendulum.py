@@ -19,6 +19,7 @@ from loro_jax.tasks.words import Description, Fields, near, side
 from loro_jax.types import Transition
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def pendulum() -> Environment:
     """gymnax's Pendulum-v1, truncated after 200 steps, never terminated.
 

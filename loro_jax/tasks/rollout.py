@@ -9,7 +9,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from loro_jax import ahead
 from loro_jax.tasks.base import Environment
+
+AHEAD = 1000
+"""Steps for which an episode draws ahead; a longer one, which may well end before, draws as it goes."""
 
 PolicyFunction = Callable[[jax.Array, chex.PRNGKey], jax.Array]
 """Observation (*obs,), key -> action (*action,)."""
@@ -19,15 +23,24 @@ def rollout(env: Environment, policy: PolicyFunction, key: chex.PRNGKey) -> tupl
     """Undiscounted return and number of steps of one episode, both ()."""
     obs, state = env.reset(jax.random.fold_in(key, 0))
 
+    state = jax.tree.map(jnp.asarray, state)
+
+    def play(game: Any, t: jax.Array) -> Any:
+        return _step(env, policy, key, t, *game)[1]
+
+    draw, rest = ahead.split(play, (obs, state), jnp.int32(1))
+    drawn = jax.vmap(draw)(jnp.arange(1, env.limit + 1)) if env.limit <= AHEAD else None
+
     def going(carry: Any) -> jax.Array:
         return ~carry[3]
 
     def step(carry: Any) -> Any:
         obs, state, total, _, t = carry
-        _, (obs, state, reward, terminated, truncated) = _step(env, policy, key, t, obs, state)
+        draws = draw(t) if drawn is None else jax.tree.map(lambda x: x[t - 1], drawn)
+        obs, state, reward, terminated, truncated = rest((obs, state), draws)
         return obs, state, total + reward, terminated | truncated, t + 1
 
-    start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
+    start = (obs, state, jnp.float32(0), jnp.bool_(False), jnp.int32(1))
     _, _, total, _, t = jax.lax.while_loop(going, step, start)
     return total, t - 1
 

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from loro_jax import ahead
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
 from loro_jax.training.world import World, evaluate
@@ -83,11 +84,12 @@ class Fit:
         return Cost()
 
     def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
-        def step(run: Run, _: None) -> tuple[Run, None]:
-            key = fold(run.fit_key, Purpose.FIT, run.counters.gradient_steps)
-            return learn(run, world, key, jnp.bool_(True)), None
+        key, steps = run.fit_key, run.counters.gradient_steps + jnp.arange(self.steps)
 
-        return jax.lax.scan(step, run, None, self.steps)[0], nothing()
+        def step(run: Run, t: jax.Array) -> tuple[Run, None]:
+            return learn(run, world, fold(key, Purpose.FIT, t), jnp.bool_(True)), None
+
+        return ahead.scan(step, run, steps)[0], nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,16 +170,23 @@ class Interact:
         if self.steps % how.eval_interval:
             raise ValueError(f"{self.steps} steps are not a whole number of intervals of {how.eval_interval}")
 
-        def block(run: Run, t: jax.Array) -> tuple[Run, None]:
-            def step(i: jax.Array, run: Run) -> Run:
-                return step_environment(run, world, t * train_frequency + i == how.eval_interval - 1)
-
-            run = jax.lax.fori_loop(0, train_frequency, step, run, unroll=train_frequency == 1)
-            ready = replay.size(run.replay) > world.agent.learning_starts
-            return learn(run, world, fold(run.key, Purpose.SAMPLE, run.counters.env_steps), ready), None
+        key = run.key
 
         def interval(run: Run, _: None) -> tuple[Run, jax.Array]:
-            run, _ = jax.lax.scan(block, run, jnp.arange(how.eval_interval // train_frequency))
+            steps = run.counters.env_steps + jnp.arange(how.eval_interval)
+
+            def step(run: Run, t: jax.Array) -> tuple[Run, None]:
+                run = run._replace(
+                    key=key, counters=run.counters._replace(env_steps=t)
+                )  # so that draws are ahead
+                return step_environment(run, world, t == steps[-1]), None
+
+            def block(run: Run, t: jax.Array) -> tuple[Run, None]:
+                run, _ = ahead.scan(step, run, t, unroll=train_frequency == 1)
+                ready = replay.size(run.replay) > world.agent.learning_starts
+                return learn(run, world, fold(key, Purpose.SAMPLE, t[-1] + 1), ready), None
+
+            run, _ = ahead.scan(block, run, steps.reshape(-1, train_frequency))
             value = evaluate(world, run.agent, fold(run.key, Purpose.EVALUATE, run.counters.env_steps))
             run = watch(run, finite((run.agent, value)))
             return run, jnp.where(run.diverged < 0, value, jnp.nan)
@@ -223,7 +232,8 @@ def learn(run: Run, world: World, key: jax.Array, ready: jax.Array) -> Run:
     """
     batch = replay.sample(run.replay, jax.random.fold_in(key, 0), world.agent.batch_size)
     agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
-    watched = watch(run, finite((agent, loss)) | ~ready)
+    told = getattr(world.agent, "loss_tells", False)
+    watched = watch(run, finite(loss if told else (agent, loss)) | ~ready)
     taken = ready & (watched.diverged < 0)
     agent, counters = jax.tree.map(
         lambda new, old: jnp.where(taken, new, old),

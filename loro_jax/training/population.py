@@ -26,6 +26,12 @@ from loro_jax.types import Arm, Phase, Run, Transition
 
 AXIS = "seed"
 
+OPTIONS: dict[str, str | bool] = {
+    "xla_cpu_copy_insertion_use_region_analysis": True,  # an optimiser's state is changed where it lies
+    "xla_cpu_enable_concurrency_optimized_scheduler": False,  # one core has nothing to do side by side
+}
+"""XLA's, on a CPU; a fifth faster, and to the bit the same (docs/performance.md)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -53,14 +59,15 @@ class Layout:
 def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
     """Blocks that fit a core's cache on a CPU; all seeds at once on an accelerator.
 
-    On a CPU blocks of 2 to 8 seeds give the same bits, which one seed alone or 16 do not. One device
-    alone does not give those of several either, so all are used, however few the seeds are.
+    On a CPU blocks of 4 to 8 seeds of small networks give the same bits, which fewer or 16 do not; larger
+    networks are always trained two by two. One device alone does not give the bits of several either, so all
+    are used, however few the seeds are.
     """
     devices = jax.device_count()  # of all processes
     small = sum(a * b for a, b in itertools.pairwise(hidden)) < 10_000  # weights that stay in a core's cache
     if jax.default_backend() != "cpu":
         return Layout(devices, -(-seeds // devices))
-    return Layout(devices, max(2, min(8 if small else 2, -(-seeds // devices))))
+    return Layout(devices, max(4, min(8, -(-seeds // devices))) if small else 2)
 
 
 def begin(
@@ -127,7 +134,7 @@ class Programs:
         for phase in phases:
             if phase not in self.compiled:
                 lowered = advance.lower(phase, self.world, self.layout, runs, data)
-                self.compiled[phase] = lowered.compile()
+                self.compiled[phase] = lowered.compile(OPTIONS if jax.default_backend() == "cpu" else None)
         self.compile_seconds += time.monotonic() - start
 
     def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:

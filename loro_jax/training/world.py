@@ -37,11 +37,20 @@ class Interaction:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """The static half of a program; the traced half is a `Run` and the prior data."""
+    """The static half of a program; the traced half is a `Run` and the prior data.
+
+    Where observations are one of n states and the agent `enumerates` them, the environment gives their
+    numbers.
+    """
 
     environment: Environment
     agent: Agent
     interaction: Interaction
+
+    def __post_init__(self) -> None:
+        enumerated = getattr(self.agent, "enumerates", None)
+        indexed = bool(enumerated and self.environment.states and enumerated(self.environment.states))
+        object.__setattr__(self, "environment", dataclasses.replace(self.environment, indexed=indexed))
 
     @property
     def evaluation(self) -> Environment:
@@ -67,7 +76,7 @@ class World:
     @property
     def example(self) -> Transition:
         """A transition of zeros with this environment's shapes and types."""
-        obs = jnp.zeros(self.environment.observation_shape, jnp.float32)
+        obs = self.environment.blank
         space = self.environment.action_space
         action = jnp.zeros(space.shape, space.dtype)
         return Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))

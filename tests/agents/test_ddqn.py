@@ -46,6 +46,17 @@ def batch(seed: int = 0) -> Transition:
     )
 
 
+def loss(agent: DDQN, params: dict, target: dict, rows: Transition) -> jax.Array:
+    """Of each of the rows (B, ...), (B,)."""
+    q, next_q = agent.values(params, rows.obs), agent.values(params, rows.next_obs)
+    return jax.vmap(agent.loss)(q, next_q, agent.values(target, rows.next_obs), rows)
+
+
+def one(*step: object) -> Transition:
+    """A batch of one transition."""
+    return Transition(*(jnp.asarray(x)[None] for x in step))
+
+
 def state(seed: int = 0) -> DDQNState:
     """A state whose target network differs from its online network."""
     s = AGENT.init(jax.random.key(seed), (OBS,), Discrete(ACTIONS))
@@ -73,16 +84,18 @@ ONLINE, TARGET = [[1.0, 4.0], [5.0, 6.0]], [[0.0, 0.0], [7.0, 2.0]]
 )
 def test_loss_by_hand(action: int, reward: float, terminated: bool, truncated: bool, error: float) -> None:
     agent = DDQN(hidden=(2,), discount=0.9)
-    step = Transition(
+    step = one(
         jnp.array([1.0, 0.0]), jnp.int32(action), jnp.float32(reward), jnp.array([0.0, 1.0]),
-        jnp.bool_(terminated), jnp.bool_(truncated),
+        terminated, truncated,
     )  # fmt: skip
     expected = error**2 / 2 if abs(error) <= 1 else abs(error) - 0.5
-    assert float(agent.loss(table(ONLINE), table(TARGET), step)) == pytest.approx(expected, rel=1e-6)
+    assert float(loss(agent, table(ONLINE), table(TARGET), step)[0]) == pytest.approx(expected, rel=1e-6)
+    numbered = step._replace(obs=step.obs.argmax(axis=1), next_obs=step.next_obs.argmax(axis=1))
+    assert float(loss(agent, table(ONLINE), table(TARGET), numbered)[0]) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("error", "delta", "loss"),
+    ("error", "delta", "huber"),
     [
         (0.5, 1.0, 0.125),
         (-0.5, 1.0, 0.125),
@@ -92,19 +105,19 @@ def test_loss_by_hand(action: int, reward: float, terminated: bool, truncated: b
         (3.0, 2.0, 4.0),
     ],
 )
-def test_huber_by_hand(error: float, delta: float, loss: float) -> None:
+def test_huber_by_hand(error: float, delta: float, huber: float) -> None:
     """Square up to delta, linear beyond; a reward of `error` where all values are zero."""
     agent = DDQN(hidden=(1,), huber_delta=delta)
     zeros, obs = table([[0.0, 0.0]]), jnp.ones(1)
-    step = Transition(obs, jnp.int32(0), jnp.float32(error), obs, jnp.bool_(True), jnp.bool_(False))
-    assert float(agent.loss(zeros, zeros, step)) == pytest.approx(loss, rel=1e-6)
+    step = one(obs, jnp.int32(0), jnp.float32(error), obs, True, False)
+    assert float(loss(agent, zeros, zeros, step)[0]) == pytest.approx(huber, rel=1e-6)
 
 
 def test_errors_and_loss_agree_with_rlax() -> None:
     rows, s = batch(), state()
 
     def values(params: dict, obs: np.ndarray) -> jax.Array:
-        return jax.vmap(AGENT.values, (None, 0))(params, jnp.asarray(obs))
+        return AGENT.values(params, jnp.asarray(obs))
 
     q, discount = values(s.params, rows.obs), jnp.asarray(np.where(rows.terminated, 0.0, 0.9), jnp.float32)
     selector, target = values(s.params, rows.next_obs), values(s.target, rows.next_obs)
@@ -118,7 +131,7 @@ def test_errors_and_loss_agree_with_rlax() -> None:
         q[jnp.arange(ROWS), rows.action], jnp.asarray(rows.reward), discount, target[jnp.arange(ROWS), best]
     )
     np.testing.assert_allclose(ours, errors, rtol=1e-5, atol=1e-6)
-    each = jax.vmap(AGENT.loss, (None, None, 0))(s.params, s.target, jax.tree.map(jnp.asarray, rows))
+    each = loss(AGENT, s.params, s.target, jax.tree.map(jnp.asarray, rows))
     np.testing.assert_allclose(each, losses, rtol=1e-5, atol=1e-6)
     assert float(learn(AGENT, s, rows)[1]) == pytest.approx(float(losses.mean()), rel=1e-5)
 
@@ -127,10 +140,8 @@ def test_no_gradient_flows_through_the_target() -> None:
     """With action 0 taken and action 1 best next, only action 0's value may move."""
     agent = DDQN(hidden=(1,), discount=0.9)
     online = table([[1.0, 4.0]])
-    step = Transition(
-        jnp.ones(1), jnp.int32(0), jnp.float32(0.1), jnp.ones(1), jnp.bool_(False), jnp.bool_(False)
-    )
-    gradient = jax.grad(lambda p: agent.loss(p, p, step))(online)["params"]["Dense_1"]["kernel"]
+    step = one(jnp.ones(1), jnp.int32(0), jnp.float32(0.1), jnp.ones(1), False, False)
+    gradient = jax.grad(lambda p: loss(agent, p, p, step)[0])(online)["params"]["Dense_1"]["kernel"]
     np.testing.assert_array_equal(gradient, [[-1.0, 0.0]])  # the error is 0.1 + 3.6 - 1 > 1: linear
 
 
@@ -265,7 +276,7 @@ def test_online_learning_finds_known_values(
 ) -> None:
     world, run = learner(game, limit)
     run, _ = jax.jit(lambda run: Interact(2000)(run, world, world.example))(run)
-    learned = jax.vmap(world.agent.values, (None, 0))(run.agent.params, jnp.asarray(observations))
+    learned = world.agent.values(run.agent.params, jnp.asarray(observations))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
@@ -282,7 +293,7 @@ def test_offline_learning_takes_a_limit_for_what_the_data_says() -> None:
     def fit(rows: Transition) -> jax.Array:
         loaded, _ = Load(200)(run, world, rows)
         fitted, _ = Fit(2000)(loaded, world, rows)
-        return world.agent.values(fitted.agent.params, jnp.ones(1))
+        return world.agent.values(fitted.agent.params, jnp.ones((1, 1)))[0]
 
     np.testing.assert_allclose(fit(limits), [1.0, 2.0], atol=0.1)
     np.testing.assert_allclose(fit(ends), [1 / 3, 4 / 3], atol=0.1)

@@ -54,7 +54,7 @@ def test_the_critics_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> None:
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
 
         def loss(critics, state=state, noise=noise, case=case):
-            return jax.vmap(AGENT.critic_loss, (None, None, 0, 0))(critics, state, rows(case), noise).mean()
+            return AGENT.critic_loss(critics, state, rows(case), noise)
 
         value, gradient = jax.value_and_grad(loss)(state.critics)
         np.testing.assert_allclose(value, 4 * case["critic_loss"], rtol=2e-5)
@@ -66,9 +66,8 @@ def test_the_actors_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> None:
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
 
         def loss(actor, state=state, noise=noise, case=case):
-            each = jax.vmap(AGENT.actor_loss, (None, None, None, 0, 0))
             temperature = jnp.exp(state.log_temperature)
-            return each(actor, state.critics, temperature, rows(case).obs, noise).mean()
+            return AGENT.actor_loss(actor, state.critics, temperature, rows(case).obs, noise)
 
         value, gradient = jax.value_and_grad(loss)(state.actor)
         np.testing.assert_allclose(value, case["actor_loss"], rtol=2e-4, atol=2e-5)
@@ -79,7 +78,7 @@ def test_the_temperatures_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> 
     """At brax's target entropy, which is half of this agent's."""
     for seed, case in enumerate(oracle):
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
-        _, log_probs = jax.vmap(AGENT.sample, (None, 0, 0))(state.actor, rows(case).obs, noise)
+        _, log_probs = AGENT.sample(state.actor, rows(case).obs, noise)
         value, gradient = jax.value_and_grad(temperature_loss)(state.log_temperature, log_probs, -1.0)
         np.testing.assert_allclose(value, case["alpha_loss"], rtol=2e-4, atol=2e-5)
         np.testing.assert_allclose(gradient, case["alpha_gradient"][0], rtol=2e-4, atol=2e-5)
@@ -102,7 +101,7 @@ def test_the_networks_losses_by_hand() -> None:
     a = 0.25 are 1.5 and 2.75: squared errors 0.399164 and 0.382178.
     """
     box = Box((-1.0,), (1.0,))
-    agent, one, zero = SAC(hidden=(2,), discount=0.5).for_game(box), jnp.ones(1), jnp.zeros(1)
+    agent, one, zero = SAC(hidden=(2,), discount=0.5).for_game(box), jnp.ones((1, 1)), jnp.zeros((1, 1))
     first = {"kernel": jnp.eye(1, 2), "bias": jnp.zeros(2)}
     last = {"kernel": jnp.zeros((2, 2)), "bias": jnp.array([0.5, 0.0])}
     actor = {"params": {"Dense_0": first, "Dense_1": last}}
@@ -113,9 +112,10 @@ def test_the_networks_losses_by_hand() -> None:
     state = state._replace(targets=critics, actor=actor, log_temperature=jnp.log(jnp.float32(0.5)))
     loss = agent.actor_loss(actor, critics, jnp.float32(0.5), one, zero)
     assert float(loss) == pytest.approx(0.5 * -0.678709 - 1.924234, abs=2e-6)
-    step = Transition(one, jnp.array([0.25]), jnp.float32(1), one, jnp.bool_(False), jnp.bool_(True))
+    no, yes = jnp.zeros(1, bool), jnp.ones(1, bool)
+    step = Transition(one, jnp.array([[0.25]]), jnp.ones(1), one, no, yes)
     assert float(agent.critic_loss(critics, state, step, zero)) == pytest.approx(0.781342, abs=3e-6)
-    ended = agent.critic_loss(critics, state, step._replace(terminated=jnp.bool_(True)), zero)
+    ended = agent.critic_loss(critics, state, step._replace(terminated=yes), zero)
     assert float(ended) == pytest.approx(0.5**2 + 1.75**2, abs=3e-6)
 
 
@@ -197,12 +197,16 @@ def test_exploration_draws_have_the_policys_median() -> None:
 def test_only_termination_stops_bootstrapping(oracle: list[dict[str, np.ndarray]]) -> None:
     case = oracle[0] | {"terminated": np.zeros(16, bool)}
     state, noise = begun(0, case["log_temperature"]), jnp.asarray(case["noise"])
-    each = jax.vmap(AGENT.critic_loss, (None, None, 0, 0))
+
+    def each(critics: object, state: SACState, batch: Transition, noise: jax.Array) -> jax.Array:
+        alone = jax.tree.map(lambda x: x[:, None], (batch, noise))
+        return jax.vmap(lambda one: AGENT.critic_loss(critics, state, *one))(alone)
+
     going, cut = (each(state.critics, state, rows(case, flag), noise) for flag in (False, True))
     np.testing.assert_array_equal(going, cut)
     ended = each(state.critics, state, rows(case | {"terminated": np.ones(16, bool)}), noise)
-    values = jax.vmap(AGENT.q, (None, 0, 0))(state.critics, rows(case).obs, rows(case).action)
-    wanted = np.square(np.asarray(values) - case["reward"][:, None].astype(np.float32)).sum(axis=1)
+    values = AGENT.q(state.critics, rows(case).obs, rows(case).action)
+    wanted = np.square(np.asarray(values) - case["reward"].astype(np.float32)).sum(axis=0)
     np.testing.assert_allclose(ended, wanted, rtol=1e-5)
 
 
@@ -216,13 +220,13 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
     next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), (16, 2)) for i in range(2))
 
     def drawn(actor, obs, noise):
-        mean, log_std = jax.vmap(agent.gaussian, (None, 0))(actor, obs)
+        mean, log_std = agent.gaussian(actor, obs)
         raw = mean + jnp.exp(log_std) * noise
         log_prob = jax.scipy.stats.norm.logpdf(raw, mean, jnp.exp(log_std)) - jnp.log(1 - jnp.tanh(raw) ** 2)
         return jnp.tanh(raw), log_prob.sum(axis=1)
 
     def smaller(critics, obs, action):
-        return jax.vmap(agent.q, (None, 0, 0))(critics, obs, action).min(axis=1)
+        return agent.q(critics, obs, action).min(axis=0)
 
     def adam(gradient, parameters):
         updates, _ = optax.adam(1e-2).update(gradient, optax.adam(1e-2).init(parameters))
@@ -233,8 +237,8 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
     target = batch.reward + 0.9 * jnp.where(batch.terminated, 0.0, future)
 
     def errors(critics):
-        values = jax.vmap(agent.q, (None, 0, 0))(critics, batch.obs, batch.action)
-        return ((values - target[:, None]) ** 2).mean(axis=0).sum()
+        values = agent.q(critics, batch.obs, batch.action)
+        return ((values - target) ** 2).mean(axis=1).sum()
 
     critics = adam(jax.grad(errors)(state.critics), state.critics)
     _, log_prob = drawn(state.actor, batch.obs, noise)

@@ -94,6 +94,6 @@ def test_the_recorded_batches_tell_variants_apart(case: str) -> None:
     before, steps = recorded(case)
     ended, torque = (np.concatenate([step[k] for step in steps]) for k in ("terminated", "action"))
     assert 0.1 < ended.mean() < 0.5 and 1.9 < np.abs(torque).max() <= 2.0
-    outputs = jax.vmap(AGENT._actor.apply, (None, 0))(network(before, "actor"), steps[0]["obs"])
+    outputs = AGENT._actor.apply(network(before, "actor"), steps[0]["obs"])
     log_std = outputs[:, len(TORQUES.low) :]
     assert 0.05 < (np.asarray(log_std) > LOG_STD[1]).mean() < 0.95

@@ -272,6 +272,7 @@ def test_with_prior_data_free_no_curve_holds_prior_data(finished: pathlib.Path) 
         )
 
 
+@pytest.mark.slow
 def test_diverged_seeds_are_named_and_count_as_random_play(
     dataset: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -466,6 +467,7 @@ def test_interrupted_and_resumed_writes_the_same_files(
     assert contents(tmp_path)["summary.json"] == contents(finished)["summary.json"]
 
 
+@pytest.mark.slow
 def test_paper_plots_the_prior_episodes_first(dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Under `paper` an LLM episode takes the place of an evaluation, one for one."""
     arms = "pure_rl,loro,random_data"

@@ -352,6 +352,7 @@ def test_a_finished_run_of_schema_1_is_remade(finished: pathlib.Path) -> None:
         assert results.read(finished).run["identity"] == saved(GOLDEN / "finished" / "run.json")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_schema_1_goes_on(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

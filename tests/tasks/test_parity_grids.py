@@ -14,6 +14,7 @@ from stepping import ends, step_all
 
 from loro_jax.errors import UserError
 from loro_jax.tasks import Environment, load
+from loro_jax.tasks.rules import Clocked
 
 START, GOAL = 36, 47
 """Cells of CliffWalking."""
@@ -25,8 +26,9 @@ def cells(env: Environment, position: Any, time: Any = 0) -> Any:
     """States of a grid world in the cells `position` (N,)."""
     _, state = env.reset(jax.random.key(0))
     position = jnp.asarray(position, jnp.int32)
+    where = "inner" if isinstance(state, Clocked) else "position"
     return state.replace(
-        position=position, time=jnp.broadcast_to(jnp.asarray(time, jnp.int32), position.shape)
+        **{where: position}, time=jnp.broadcast_to(jnp.asarray(time, jnp.int32), position.shape)
     )
 
 
@@ -212,8 +214,8 @@ def test_cliff_walking_is_gymnasiums_table_in_every_cell_and_action(cliff: Envir
     grid = np.array(np.meshgrid(np.arange(48), np.arange(4))).reshape(2, -1).T
     obs, after, reward, terminated, truncated = step_all(cliff, cells(cliff, grid[:, 0]), grid[:, 1])
     assert obs.shape == (192, 48) and (obs.sum(1) == 1).all()
-    np.testing.assert_array_equal(obs.argmax(1), after.position)
-    for (cell, action), *ours in zip(grid, after.position, reward, terminated, strict=True):
+    np.testing.assert_array_equal(obs.argmax(1), after.inner)
+    for (cell, action), *ours in zip(grid, after.inner, reward, terminated, strict=True):
         ((probability, to, worth, end),) = table[cell][action]
         assert probability == 1 and tuple(ours) == (to, worth, end)
     # Down from the row above, from the corners inwards, and from the cliff's own cells, where nobody stands.
@@ -223,10 +225,10 @@ def test_cliff_walking_is_gymnasiums_table_in_every_cell_and_action(cliff: Envir
 
 def test_cliff_walkings_directions_and_cliff(cliff: Environment) -> None:
     after = step_all(cliff, cells(cliff, [14] * 4), [0, 1, 2, 3])[1]
-    assert after.position.tolist() == [2, 15, 26, 13]  # up, right, down, left
+    assert after.inner.tolist() == [2, 15, 26, 13]  # up, right, down, left
     state = cells(cliff, [START, START, START, 25, 34, 35])
     _, after, reward, terminated, _ = step_all(cliff, state, [1, 3, 2, 2, 2, 2])
-    assert after.position.tolist() == [START, START, START, START, START, GOAL]
+    assert after.inner.tolist() == [START, START, START, START, START, GOAL]
     assert reward.tolist() == [-100, -1, -1, -100, -100, -1]
     assert terminated.tolist() == [False] * 5 + [True]
 
@@ -235,7 +237,7 @@ def test_cliff_walking_starts_and_ends(cliff: Environment) -> None:
     assert cliff.limit == 200
     assert gymnasium.spec("CliffWalking-v1").max_episode_steps is None  # our limit is our own
     obs, game = cliff.reset(jax.random.key(0))
-    assert np.flatnonzero(obs).tolist() == [START] == [int(game.position)] and not int(game.time)
+    assert np.flatnonzero(obs).tolist() == [START] == [int(game.inner)] and not int(game.time)
     state = cells(cliff, [START, START, START, 25, 35, 35], [198, 199, 200, 199, 198, 199])
     cut = [(False, False), (False, True), (False, True), (False, True), (True, False), (True, False)]
     assert ends(cliff, state, [0, 0, 0, 2, 2, 2]) == cut

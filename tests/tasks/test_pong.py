@@ -152,15 +152,15 @@ def test_the_environment_replays_a_step_of_eight_frames(env: Environment) -> Non
 def test_21_points_end_the_game_and_freeze_it(env: Environment, side: str, reward: float) -> None:
     x, vx = (52, 1) if side == "player_score" else (205, -1)
     _, state = env.reset(jax.random.key(0))
-    game = state.replace(memory=memory(ball_x=x, vx=vx, **{side: 19}))
+    game = state.replace(inner=memory(ball_x=x, vx=vx, **{side: 19}))
     obs, after, got, terminated, _ = env.step(jax.random.key(0), game, jnp.int32(0))
     assert float(got) == reward and not bool(terminated) and float(obs[7 if side[0] == "p" else 6]) == 20
-    game = state.replace(memory=memory(ball_x=x, vx=vx, **{side: 20}), time=jnp.int32(199))
+    game = state.replace(inner=memory(ball_x=x, vx=vx, **{side: 20}), time=jnp.int32(199))
     _, after, got, terminated, truncated = env.step(jax.random.key(0), game, jnp.int32(0))
     assert float(got) == reward and bool(terminated) and not bool(truncated)
-    _, (first, second) = play(game.memory, jnp.int32(0))
+    _, (first, second) = play(game.inner, jnp.int32(0))
     assert (float(first), float(second)) == (reward, 0.0)
-    for a, b in zip(ahead(after.memory, 3, 3), after.memory, strict=True):
+    for a, b in zip(ahead(after.inner, 3, 3), after.inner, strict=True):
         assert int(a) == int(b)
     _, _, got, terminated, _ = env.step(jax.random.key(0), after, jnp.int32(2))
     assert float(got) == 0 and bool(terminated)

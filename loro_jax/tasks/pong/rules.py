@@ -1,4 +1,4 @@
-"""Atari Pong as ten numbers of its memory (ALE/Pong-v5 from RAM, without sticky actions), for gymnax.
+"""Atari Pong as ten numbers of its memory (ALE/Pong-v5 from RAM, without sticky actions).
 
 The rules were found from outside: by recording the console's 128 bytes of memory frame by frame under the
 Arcade Learning Environment (Bellemare et al., 2013), by writing positions into them, and by watching what
@@ -11,16 +11,17 @@ console takes from `ball_x` in each frame: positive is to the left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import dataclasses
+import functools
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from loro_jax.spaces import Discrete
 from loro_jax.tasks.base import Environment
-
-if TYPE_CHECKING:
-    import chex
+from loro_jax.tasks.rules import environment
 
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
 """As Gymnasium numbers them. RIGHT moves the paddle up, LEFT down."""
@@ -70,6 +71,7 @@ START = Memory(
 """Memory after a reset, always the same."""
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
     """Pong to 21 points against the console, a step of 8 frames: the reference study's RepresentedPong-v0.
 
@@ -84,51 +86,30 @@ def pong(limit: int = 200, drop_first_half: bool = False) -> Environment:
     Nothing is random: start, serves and enemy are fixed, and Gymnasium's sticky actions are left out, which
     is what the study's recorded episodes show. A policy that draws nothing plays one and the same episode.
     """
-    from gymnax.environments import environment, spaces  # gymnax takes seconds to import
 
-    @struct.dataclass
-    class State(environment.EnvState):
-        time: Any
-        memory: Memory
+    def first(key: chex.PRNGKey) -> tuple[jax.Array, Memory]:
+        memory = start()
+        return observation(memory, memory), memory
 
-    class Pong(environment.Environment[State, environment.EnvParams]):
-        @property
-        def name(self) -> str:
-            return "Pong"
+    def then(
+        key: chex.PRNGKey, before: Memory, action: jax.Array
+    ) -> tuple[jax.Array, Memory, jax.Array, jax.Array]:
+        memory, (half, other) = play(before, action)
+        reward = other if drop_first_half else half + other
+        return observation(memory, before), memory, reward, is_over(memory)
 
-        @property
-        def num_actions(self) -> int:
-            return len(ACTIONS)
-
-        def action_space(self, params: Any = None) -> spaces.Discrete:
-            return spaces.Discrete(len(ACTIONS))
-
-        def observation_space(self, params: Any) -> spaces.Box:
-            return spaces.Box(-255.0, 255.0, (10,), jnp.float32)
-
-        def reset_env(self, key: chex.PRNGKey, params: Any) -> tuple[jax.Array, State]:
-            memory = start()
-            return observation(memory, memory), State(time=jnp.int32(0), memory=memory)
-
-        def step_env(
-            self, key: chex.PRNGKey, state: State, action: Any, params: Any
-        ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[Any, Any]]:
-            memory, (first, second) = play(state.memory, action)
-            reward = second if drop_first_half else first + second
-            obs = observation(memory, state.memory)
-            return obs, State(time=state.time + 1, memory=memory), reward, is_over(memory), {}
-
-        def is_terminated(self, state: State, params: Any) -> jax.Array:
-            return is_over(state.memory)
-
-    return Environment(
-        game=Pong(),
-        params=environment.EnvParams(max_steps_in_episode=limit),
+    game = environment(
+        first,
+        then,
+        observation_shape=(10,),
+        actions=Discrete(len(ACTIONS)),
+        limit=limit,
         threshold=1.0,  # a lead after 200 steps: about what `reference`, below, reaches
         best=5.0,  # in 200 steps, by the beam search of studies.pong_fidelity
-        best_unlimited=float(WINNING_SCORE),  # to nil, which the same search reaches after about 800 steps
         magnitudes=(128.0, 188.0, 128.0, 64.0, 128.0, 128.0, 10.0, 10.0, 16.0, 16.0),
     )
+    # To nil, which the same search reaches after about 800 steps.
+    return dataclasses.replace(game, best_unlimited=float(WINNING_SCORE))
 
 
 def start() -> Memory:
