@@ -10,9 +10,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 import pickle
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -24,11 +28,16 @@ from loro_jax.errors import UserError
 
 T = TypeVar("T")
 
+WAIT = 300.0
+"""Seconds in which all processes have to come."""
 HEAD, PIECE = 4096, 2**20
 """Bytes that a process sends at once: a short message, or a piece of a long one."""
 FLAGS = "--coordinator-address HOST:PORT, --num-processes N and --process-id I (docs/scale.md)"
 LOST = ("Gloo", "NCCL", "Connection closed", "Connection reset", "oordination service", "DEADLINE_EXCEEDED")
 """What JAX's errors say where another process is gone."""
+
+
+_met = threading.Event()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +59,8 @@ class Cluster:
 def join(cluster: Cluster) -> None:
     """Makes this process one of several; before JAX starts. Once joined, it stays.
 
-    Where the others do not come within five minutes JAX ends the process.
-
     Raises:
-        UserError: nothing says which processes there are, or JAX runs already.
+        UserError: nothing says which processes there are, or not all come, or JAX runs already.
     """
     if jax.distributed.is_initialized():
         return
@@ -64,14 +71,39 @@ def join(cluster: Cluster) -> None:
     # Its own handler would take the place of the one that stops at a checkpoint.
     jax.config.update("jax_enable_preemption_service", False)
     where = cluster.address or "the address that the cluster gives"
-    try:
-        with progress.waiting(Console(stderr=True, highlight=False), f"waiting for all processes at {where}"):
-            jax.distributed.initialize(cluster.address, cluster.count, cluster.index)
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
+    failed: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(
+                cluster.address, cluster.count, cluster.index, initialization_timeout=int(WAIT) + 60
+            )
+        except Exception as error:
+            failed.append(error)
+
+    # In a thread: while it waits no signal is heard, and where nobody comes it aborts the process.
+    joining = threading.Thread(target=connect, daemon=True)
+    with progress.waiting(Console(stderr=True, highlight=False), f"waiting for all processes at {where}"):
+        joining.start()
+        joining.join(WAIT)
+    if joining.is_alive():
+        raise UserError(f"not all processes came to {where} in {progress.words(WAIT)}; check {FLAGS}")
+    if failed:
+        why = " ".join(str(failed[0]).split())[:200]
         if None in (cluster.address, cluster.count, cluster.index) and "efined" in why:
-            raise UserError(f"--distributed finds no cluster here ({why}); give {FLAGS}") from None
-        raise UserError(f"this process cannot join the others ({why}); check {FLAGS}") from None
+            raise UserError(f"--distributed finds no cluster here ({why}); give {FLAGS}")
+        raise UserError(f"this process cannot join the others ({why}); check {FLAGS}")
+    _met.set()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process at once: at an orderly end JAX would wait for the others, who learn of it from the
+    system."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if _met.is_set() and first():
+        time.sleep(1)  # the others would be aborted, before they have said why they end
+    os._exit(status)
 
 
 def check() -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -126,6 +127,15 @@ def test_flags_that_do_not_fit(argv: list[str], words: str, capsys: pytest.Captu
     assert main("cartpole", argv) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
+
+
+def test_who_waits_for_nobody_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **settings: over.wait(60))
+    monkeypatch.setattr(processes, "WAIT", 0.05)
+    with pytest.raises(UserError, match=r"not all processes came to a:1 in 1 s; check --coordinator-address"):
+        processes.join(processes.Cluster("a:1", 2, 0))
+    over.set()
 
 
 class Others:

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import pathlib
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,7 @@ def main(task: str = "", argv: list[str] | None = None) -> int:
 
 
 def _alike(main: Callable[[], int]) -> int:
-    """The status of `main`. One of several processes that fails or is stopped ends at once: JAX would have it
-    wait for the others, who learn of its end from the system."""
+    """The status of `main`; one of several processes that fails or is stopped ends here."""
     try:
         status = command(main)
     except Exception:
@@ -54,13 +52,9 @@ def _alike(main: Callable[[], int]) -> int:
         traceback.print_exc()
         status = 1
     if status and _one_of_several():
-        sys.stdout.flush()
-        sys.stderr.flush()
         from loro_jax import processes
 
-        if processes.first():
-            time.sleep(1)  # the others would be aborted, before they have said why they end
-        os._exit(status)
+        processes.leave(status)
     return status
 
 
