@@ -1,6 +1,6 @@
 """Every example in a docstring of loro_jax gives what stands below it.
 
-    python -m pytest tests/test_doctests.py
+    python -m pytest -m '' tests/test_doctests.py
 
 Blanks and line ends do not matter, and `...` stands for anything.
 """
