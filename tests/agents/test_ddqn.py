@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import rlax
 from environments import Endless, OneStep, Probe, TwoSteps, probe
 
 from loro_jax.agents import DDQN
@@ -114,6 +113,8 @@ def test_huber_by_hand(error: float, delta: float, huber: float) -> None:
 
 
 def test_errors_and_loss_agree_with_rlax() -> None:
+    import rlax  # takes seconds
+
     rows, s = batch(), state()
 
     def values(params: dict, obs: np.ndarray) -> jax.Array:

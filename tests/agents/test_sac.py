@@ -275,6 +275,7 @@ def test_keys_decide_a_step(oracle: list[dict[str, np.ndarray]]) -> None:
     assert not np.array_equal(flat(one.actor), flat(other.actor))
 
 
+@pytest.mark.slow
 def test_the_best_action_of_a_single_step_is_found() -> None:
     """Reward -(a - 1.2)^2 on a torque in [-2, 2], terminated at once: the mode goes to 1.2."""
     agent = SAC((32,), 3e-3, 64, 0.9, initial_temperature=0.1).for_game(TORQUE)

@@ -78,8 +78,8 @@ def test_words_and_actions_go_the_same_way() -> None:
         for word, (down, right) in moves.items():
             action = words.reader.read(f"Action: {word}")
             row, column = 1, 2
-            _, state = game.reset(jax.random.key(0))
-            state = state.replace(position=np.int32(row * size[1] + column))
+            cell = np.eye(size[0] * size[1], dtype=np.float32)[row * size[1] + column]
+            state = load(name).restore(game, cell, np.int32(0))
             obs, *_ = game.step(jax.random.key(0), state, np.int32(action))
             assert divmod(int(np.argmax(obs)), size[1]) == (row + down, column + right)
 

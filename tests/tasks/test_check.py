@@ -49,7 +49,9 @@ def problems(found: lj.Task) -> list[str]:
     return [f.says for f in check_task(found) if f.kind == "problem"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "pong" else n for n in NAMES]
+)
 def test_the_suites_own_tasks_are_sound(name: str) -> None:
     assert problems(load(name)) == []
 

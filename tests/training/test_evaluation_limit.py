@@ -62,7 +62,9 @@ def evaluated(protocol: str, policy: Callable[[jax.Array], jax.Array]) -> float:
     return float(jax.jit(lambda key: evaluate(world, None, key))(jax.random.key(0)))
 
 
-@pytest.mark.parametrize(("policy", "steps"), [(at_rest, 382), (REFERENCE, 1536)])
+@pytest.mark.parametrize(
+    ("policy", "steps"), [(at_rest, 382), pytest.param(REFERENCE, 1536, marks=pytest.mark.slow)]
+)
 def test_pong_is_evaluated_to_21_points_as_in_the_study(
     policy: Callable[[jax.Array], jax.Array], steps: int
 ) -> None:
