@@ -16,7 +16,7 @@ PACKAGE = ROOT / "loro_jax"
 # settings to the protocols, its words to training.
 ORDER = (
     {"errors"},
-    {"files", "shipped", "progress", "spaces", "types", "keys", "validation", "processes"},
+    {"files", "shipped", "progress", "spaces", "types", "keys", "validation", "processes", "ahead"},
     {"departures.settings"},
     {"agents"},
     {"protocols"},
