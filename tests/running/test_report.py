@@ -18,7 +18,7 @@ from loro_jax.errors import UserError
 from loro_jax.records import identity, results
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
-RUN = RESULTS / "frozen_lake" / "standard@1"
+RUN = RESULTS / "mountain_car" / "standard@1"
 
 
 @pytest.fixture

@@ -181,7 +181,8 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
 
 def test_a_finished_arm_of_ones_own_is_kept(tmp_path: pathlib.Path) -> None:
     """And gone on from, next to one that was not begun."""
-    ready = prepared(("pure_rl", wide))
+    ready = prepared(("random_data", "pure_rl", wide))  # whose programs `together` has
+    ready = dataclasses.replace(ready, arms=ready.arms[1:])
     with Store(tmp_path, ready.identity, resume=False) as store:
         alone = dataclasses.replace(ready, arms=ready.arms[1:])
         first, _ = trainer.run(alone, store, Console(quiet=True))
@@ -277,6 +278,7 @@ def test_all_arms_are_those_there_is_prior_data_for(tmp_path: pathlib.Path) -> N
     assert ready.plan.rows == sum(g.step for g in game)
 
 
+@pytest.mark.slow
 def test_the_command_runs_all_that_a_task_of_ones_own_has(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
