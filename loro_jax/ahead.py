@@ -27,6 +27,8 @@ INLINED = ("jit", "pjit", "closed_call")
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, unroll: bool = False) -> Any:
     """`jax.lax.scan(body, carry, xs)`; what follows from `xs` alone is computed ahead, (length, ...) each."""
+    if not len(jax.tree.leaves(xs)[0]):
+        return jax.lax.scan(body, carry, xs)
     ahead, rest = split(body, carry, jax.tree.map(lambda x: x[0], xs))
     return jax.lax.scan(rest, carry, jax.vmap(ahead)(xs), unroll=unroll)
 

@@ -36,6 +36,8 @@ def same(a: Any, b: Any) -> None:
 def test_a_scan_is_laxs_scan() -> None:
     plain = jax.jit(lambda s, x: jax.lax.scan(body, s, x))(STATE, XS)
     same(jax.jit(lambda s, x: ahead.scan(body, s, x))(STATE, XS), plain)
+    none = jax.tree.map(lambda leaf: leaf[:0], XS)
+    same(ahead.scan(body, STATE, none), jax.lax.scan(body, STATE, none))
     two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), STATE)
     many = jax.jit(jax.vmap(lambda s: ahead.scan(body, s, XS)))(two)
     same(jax.tree.map(lambda leaf: leaf[1], many), plain)

@@ -22,6 +22,10 @@ EXACT = ("jax", "jaxlib", "flax", "optax", "gymnax")
 """Packages whose versions decide the bits of a result."""
 
 
+ARITHMETIC = 2
+"""Counts up when the suite computes the same settings to other bits (docs/performance.md); what does not say
+has 1."""
+
 NUMERIC = (
     "jax_random_seed_offset", "jax_disable_most_optimizations", "jax_high_dynamic_range_gumbel",
     "jax_optimization_level", "jax_memory_fitting_level", "jax_enable_custom_prng", "jax_disable_jit",
@@ -101,6 +105,7 @@ def computed_on() -> dict[str, Any]:
     import jax
 
     return {
+        "arithmetic": ARITHMETIC,
         "backend": jax.default_backend(),
         "devices": jax.device_count(),  # of all processes: how many they are does not matter
         "precision": "64 bits" if jax.config.jax_enable_x64 else "32 bits",  # type: ignore[attr-defined]
@@ -116,6 +121,7 @@ def computed_on() -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """In what but the processor two `computed_on` differ, in words; empty where numbers are the same."""
+    before, now = ({"arithmetic": 1, **there} for there in (before, now))
     fixed = [k for k in {**before, **now} if k != "processor" and before.get(k) != now.get(k)]
     return "; ".join(f"{k.replace('_', ' ')} {before.get(k)} there, {now.get(k)} here" for k in fixed)
 

@@ -92,3 +92,10 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert shutil.which("git")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.commit() is None
+
+
+def test_what_does_not_say_its_arithmetic_has_the_first() -> None:
+    now = machine.computed_on()
+    before = {name: value for name, value in now.items() if name != "arithmetic"}
+    assert machine.differences(before, now) == "arithmetic 1 there, 2 here"
+    assert machine.differences(before, before) == machine.differences(now, now) == ""
