@@ -352,41 +352,23 @@ def test_a_finished_run_of_schema_1_is_remade(finished: pathlib.Path) -> None:
         assert results.read(finished).run["identity"] == saved(GOLDEN / "finished" / "run.json")
 
 
-@pytest.mark.slow
-def test_an_interrupted_run_of_schema_1_goes_on(
+def test_an_interrupted_run_of_schema_1_is_known_and_not_gone_on_with(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From its checkpoint, stopped within its second arm, to what the former code got without a stop.
-
-    To the bit where the fixture was made; elsewhere in all that was computed before the stop.
-    """
+    """Its checkpoint is of another arithmetic, whose bits this code does not give (`machine.ARITHMETIC`)."""
     out = tmp_path / "run"
     with zipfile.ZipFile(GOLDEN / "interrupted.zip") as archive:
         archive.extractall(out)
-    path = out / "checkpoints" / "identity.json"
-    record = files.read_json(path)
+    record = files.read_json(out / "checkpoints" / "identity.json")
     assert record["format"] == 2 and record["identity"] == saved(GOLDEN / "finished" / "run.json")
-    there = record["computed_on"]
-    files.write_json(path, record | {"computed_on": machine.computed_on()})
     before = contents(out)
     assert main("cartpole", [*FLAGS, "--tau", "3", "--resume", "--out", str(out)]) == 2
     assert "holds another configuration (tau 2 there, 3 here; " in capsys.readouterr().err
     assert main("cartpole", [*FLAGS, "--out", str(out)]) == 2
     assert "holds an interrupted run; add --resume to go on" in capsys.readouterr().err
+    assert main("cartpole", [*FLAGS, "--resume", "--out", str(out)]) == 2
+    assert "arithmetic 1 there, 2 here" in capsys.readouterr().err
     assert contents(out) == before
-
-    assert main("cartpole", [*FLAGS, "--resume", "--out", str(out)]) == 0
-    assert not (out / "checkpoints").exists()
-    found, expected = results.read(out), results.read(GOLDEN / "finished")
-    assert found.run["identity"]["schema"] == 2
-    assert identity.differences(expected.run["identity"], found.run["identity"]) == []
-    kept = slice(None) if there == machine.computed_on() else slice(3)
-    np.testing.assert_array_equal(found.curves["pure_rl"], expected.curves["pure_rl"])
-    np.testing.assert_array_equal(found.curves["loro"][:, kept], expected.curves["loro"][:, kept])
-    assert found.details.keys() == expected.details.keys()
-    if there == machine.computed_on():
-        for name, array in expected.details.items():
-            np.testing.assert_array_equal(found.details[name], array, err_msg=name)
 
 
 def test_a_run_of_today_under_the_names_of_schema_1_goes_on(
