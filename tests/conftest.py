@@ -30,7 +30,6 @@ compiled.keep()
 
 import optax.tree  # noqa: E402
 import populations  # noqa: E402
-from gymnax.environments.classic_control.cartpole import CartPole  # noqa: E402
 
 WARNINGS = (
     "error",
@@ -52,9 +51,8 @@ def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]
     return wrapped
 
 
-# Two places that are not ours mix types, and they alone are promoted as usual: gymnax multiplies its
-# force by the integer action, and optax raises a decay to the power of the integer step count.
-CartPole.step_env = _with_standard_promotion(CartPole.step_env)
+# optax raises a decay to the power of the integer step count: it alone is promoted as usual, beside gymnax's
+# games, for which `Environment.step` sees to it.
 optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
 
 

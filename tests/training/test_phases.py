@@ -199,10 +199,10 @@ def test_load_and_sampling_keep_rows_whole() -> None:
 
 def test_online_rows_follow_loaded_ones_in_the_replay() -> None:
     run, _ = apply(Load(37), begin(), data=prior(37))
-    run, _ = apply(Interact(INTERVAL), run)
+    run, _ = apply(Interact(3 * INTERVAL), run)
     assert_aligned(held(run))
-    assert len(held(run).action) == 37 + INTERVAL
-    assert int(run.counters.gradient_steps) == INTERVAL  # learning starts with the first step
+    assert len(held(run).action) == 37 + 3 * INTERVAL
+    assert int(run.counters.gradient_steps) == 3 * INTERVAL  # learning starts with the first step
 
 
 def test_load_takes_the_first_rows() -> None:
@@ -271,7 +271,7 @@ def test_every_phase_declares_what_it_costs() -> None:
 
 
 def test_interact_as_prior_data_is_interact() -> None:
-    assert_same(apply(AsPrior(Interact(2 * INTERVAL)), begin()), apply(Interact(2 * INTERVAL), begin()))
+    assert_same(apply(AsPrior(Interact(3 * INTERVAL)), begin()), apply(Interact(3 * INTERVAL), begin()))
     assert repr(AsPrior(Interact(40))) == "Interact(steps=40)"
 
 
