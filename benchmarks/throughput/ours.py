@@ -38,19 +38,17 @@ def main() -> None:
     world, agent = e.world, e.world.agent
     layout, wave, waves = memory.divide(world, e.seeds)
     piece = population.pieces(e.arms[0], e.protocol.schedule.eval_interval)[0]
-    data = experiment.prior_data(e)
+    data = experiment.prior_data(e, world)
     programs = population.Programs(world, layout)
     runs = population.begin(world, layout, e.seed, wave, False)
     programs.prepare([piece], runs, data)
     compile_seconds = programs.compile_seconds
     program = programs.compiled[piece]
-    state = sum(_bytes(leaf) for leaf in jax.tree.leaves(runs))
-    agent_state = sum(_bytes(leaf) for leaf in jax.tree.leaves(runs.agent))
     padded = layout.padded(wave)
     observation, actions = sizes(e)
     env = world.environment
-    states = env.states if getattr(env, "indexed", False) else 0
-    work_ = needed(agent, observation, actions, agent_state // padded, states)  # type: ignore[arg-type]
+    states, of_agent = env.states if env.indexed else 0, memory.size(runs.agent) // padded
+    work_ = needed(agent, observation, actions, of_agent, states)  # type: ignore[arg-type]
     # Half of what the replay comes to hold, so that batches are gathered from as much memory as usual.
     fill = max(agent.learning_starts + 1, min(agent.replay_capacity, e.protocol.schedule.budget) // 2)
     runs, _ = programs(Collect(min(fill, agent.replay_capacity), 0, 0), runs, data)
@@ -63,7 +61,7 @@ def main() -> None:
         warm_up_seconds=warm,
         replay_filled=fill,
         layout={"devices": layout.devices, "block": layout.block, "seeds_trained": padded, "waves": waves},
-        bytes_a_seed=state / padded,
+        bytes_a_seed=memory.of_seed(world),
         memory={"idle": idle, "resident": resident(), **_analysis(program.memory_analysis())},
         needed=work_._asdict(),
         one_step=one_step(world, layout.block),
@@ -145,14 +143,6 @@ def resident() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _bytes(leaf: Any) -> int:
-    import jax
-
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return int(leaf.nbytes)
 
 
 def about() -> dict[str, Any]:

@@ -52,18 +52,18 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
     on_cpu = saved["machine"]["computed_on"]["backend"] == "cpu"
     whose, share = ("numpy's sgemm", "share_of_sgemm") if on_cpu else ("XLA's product", "share_of_xla")
     peers = sorted({k.removeprefix("ratio_") for row in rows for k in row["found"] if k.startswith("ratio_")})
-    ratios = [estimated_column(f"times {name}", f"ratio_{name}") for name in peers]
+    ratios = [rendering.estimated(f"times {name}", f"ratio_{name}") for name in peers]
     named = (Column("task", ("task",)), Column("sizes", ("protocol",)), Column("seeds", ("seeds",)))
     speed = Table(
         "throughput",
         "Training, all seeds together",
         (
             *named,
-            estimated_column("environment steps/s", "env_steps_per_second"),
-            estimated_column("gradient steps/s", "gradient_steps_per_second"),
-            estimated_column("GFLOP/s", "gflops"),
-            estimated_column(f"of {whose}, %", share),
-            estimated_column("of the roof, %", "share_of_roof"),
+            rendering.estimated("environment steps/s", "env_steps_per_second"),
+            rendering.estimated("gradient steps/s", "gradient_steps_per_second"),
+            rendering.estimated("GFLOP/s", "gflops"),
+            rendering.estimated(f"of {whose}, %", share),
+            rendering.estimated("of the roof, %", "share_of_roof"),
             *ratios,
             Column("compile, s", ("compile_seconds",)),
         ),
@@ -86,9 +86,9 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
         "What the machine gave in the same rounds",
         (
             *named,
-            estimated_column("numpy's sgemm, GFLOP/s", "sgemm"),
-            estimated_column("XLA, same squares", "xla"),
-            estimated_column("XLA, the row's shapes", "shapes"),
+            rendering.estimated("numpy's sgemm, GFLOP/s", "sgemm"),
+            rendering.estimated("XLA, same squares", "xla"),
+            rendering.estimated("XLA, the row's shapes", "shapes"),
             Column("triad, GB/s", ("bandwidth",)),
             Column("MFLOP a gradient step", ("needed",)),
             Column("XLA counts", ("counted",)),
@@ -182,10 +182,6 @@ def write(saved: Mapping[str, Any], out: pathlib.Path) -> None:
     files.write_text(out / "README.md", "\n".join([*lines(saved), "", *pictures]) + "\n")
     found = [*tables(saved), *(stages(row) for row in saved["rows"] if row["stages"])]
     outputs.write_tables(found, out / outputs.TABLES)
-
-
-def estimated_column(title: str, name: str) -> Column:
-    return rendering.estimated(title, name)
 
 
 def spread(found: Sequence[float] | None, times: float = 1.0) -> Cell:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from loro_jax import progress
 from loro_jax.data import episodes
@@ -191,11 +190,8 @@ def _of(world: World, arm: Arm, protocol: Protocol, plan: Plan) -> World:
     return dataclasses.replace(world, agent=own)
 
 
-def prior_data(e: Experiment) -> Transition:
-    """The prior data for the programs; one row of zeros where no arm loads any."""
+def prior_data(e: Experiment, world: World) -> Transition:
+    """The prior data for a world's programs; one row of zeros where no arm loads any."""
     if e.prior is None:
-        return jax.tree.map(lambda x: x[None], e.world.example)
-    rows = e.prior.rows
-    if e.world.environment.indexed:
-        rows = rows._replace(obs=rows.obs.argmax(axis=1), next_obs=rows.next_obs.argmax(axis=1))
-    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), rows, e.world.example)
+        return jax.tree.map(lambda x: x[None], world.example)
+    return world.rows(e.prior.rows)

@@ -48,7 +48,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     learning = [arm for arm in e.arms if arm.phases]
     left = [arm for arm in learning if store.finished(arm.name) is None]
     console.print(announced(e, left), soft_wrap=True)
-    data = population.shared(prior_data(e))
+    data = {world: population.shared(prior_data(e, world)) for world in e.worlds}
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
@@ -62,7 +62,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
                 like = population.begin(
                     world, programs[world].layout, e.seed, divided[world].wave, False, e.first
                 )
-                programs[world].prepare(list(phases), like, data)
+                programs[world].prepare(list(phases), like, data[world])
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
@@ -77,10 +77,10 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
         task = bar.add_task("training", total=total)
         for arm in learning:
             bar.update(task, description=arm.name)
-            wave, waves = divided[e.world_of(arm)][1:]
+            world = e.world_of(arm)
             raw[arm.name] = _in_waves(
-                e, wave, waves, store, arm, sentences[arm.name], programs[e.world_of(arm)], data, bar, task,
-                interrupted,
+                e, *divided[world][1:], store, arm, sentences[arm.name], programs[world], data[world], bar,
+                task, interrupted,
             )  # fmt: skip
     seconds = {
         "compile": sum(p.compile_seconds for p in programs.values()),

@@ -21,9 +21,7 @@ PolicyFunction = Callable[[jax.Array, chex.PRNGKey], jax.Array]
 
 def rollout(env: Environment, policy: PolicyFunction, key: chex.PRNGKey) -> tuple[jax.Array, jax.Array]:
     """Undiscounted return and number of steps of one episode, both ()."""
-    obs, state = env.reset(jax.random.fold_in(key, 0))
-
-    state = jax.tree.map(jnp.asarray, state)
+    obs, state = jax.tree.map(jnp.asarray, env.reset(jax.random.fold_in(key, 0)))
 
     def play(game: Any, t: jax.Array) -> Any:
         return _step(env, policy, key, t, *game)[1]

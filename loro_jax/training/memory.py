@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,7 +53,12 @@ class Division(NamedTuple):
 def of_seed(world: World) -> int:
     """Bytes of one seed's state, its replay above all."""
     key = keys.of_seed(0, 0)
-    return sum(map(_bytes, jax.tree.leaves(jax.eval_shape(world.begin, key, key))))
+    return size(jax.eval_shape(world.begin, key, key))
+
+
+def size(tree: Any) -> int:
+    """Bytes of its arrays, or of arrays of these shapes."""
+    return sum(map(_bytes, jax.tree.leaves(tree)))
 
 
 def working(world: World) -> int:
@@ -126,7 +131,7 @@ def divide(world: World, seeds: int, limit: int = 0) -> Division:
     return Division(layout, seeds, 1) if waves == 1 else Division(layout, wave, -(-seeds // wave))
 
 
-def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
+def _bytes(leaf: Any) -> int:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return 8
     return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize

@@ -176,9 +176,8 @@ class Interact:
             steps = run.counters.env_steps + jnp.arange(how.eval_interval)
 
             def step(run: Run, t: jax.Array) -> tuple[Run, None]:
-                run = run._replace(
-                    key=key, counters=run.counters._replace(env_steps=t)
-                )  # so that draws are ahead
+                # As they are, but known before the loop: what is drawn by them is drawn ahead.
+                run = run._replace(key=key, counters=run.counters._replace(env_steps=t))
                 return step_environment(run, world, t == steps[-1]), None
 
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:

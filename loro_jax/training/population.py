@@ -30,7 +30,7 @@ OPTIONS: dict[str, str | bool] = {
     "xla_cpu_copy_insertion_use_region_analysis": True,  # an optimiser's state is changed where it lies
     "xla_cpu_enable_concurrency_optimized_scheduler": False,  # one core has nothing to do side by side
 }
-"""XLA's, on a CPU; a fifth faster, and to the bit the same (docs/performance.md)."""
+"""XLA's, on a CPU; a tenth faster, and to the bit the same (docs/performance.md)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,16 @@ class World:
             diverged=jnp.int32(-1),
         )
 
+    def rows(self, data: Transition) -> Transition:
+        """Transitions (N, ...) as datasets hold them, in this world's form.
+
+        The zeros that stand for an observation behind an episode's end become state 0, whose value no loss
+        looks at.
+        """
+        if self.environment.indexed:
+            data = data._replace(obs=data.obs.argmax(axis=1), next_obs=data.next_obs.argmax(axis=1))
+        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), data, self.example)
+
     @property
     def example(self) -> Transition:
         """A transition of zeros with this environment's shapes and types."""

@@ -20,7 +20,7 @@ from loro_jax.language import play
 from loro_jax.protocols import Protocol
 from loro_jax.records.results import Result
 from loro_jax.running import command, trainer
-from loro_jax.running.experiment import Experiment, prepare_experiment
+from loro_jax.running.experiment import Experiment, prepare_experiment, prior_data
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task, load
@@ -125,6 +125,27 @@ def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyP
         [((4,), piece), ((8,), piece), ((4,), uniform), ((4,), Fit(6)), ((4,), Forget())], key=repr
     )
     assert len(ready.worlds) == 2
+
+
+def test_every_world_gets_prior_data_in_its_own_form() -> None:
+    """Of a lake's 16 cells, the protocol's agent takes the numbers, one with batches of 8 one-hot rows."""
+
+    def narrow(p: Plan) -> Arm:
+        agent = dataclasses.replace(p.protocol.agent, batch_size=8)  # type: ignore[type-var]
+        return dataclasses.replace(ARMS["loro"](p), name="narrow", agent=agent)
+
+    task = load("frozen_lake")
+    protocol = task.protocol("standard").replace(
+        budget=400, tau=2, fit_steps=6, hidden=(4,), batch_size=16, learning_starts=20, eval_episodes=1
+    )
+    ready = prepare_experiment(task, protocol, ("loro", narrow), SEEDS, 0)
+    numbers, one_hot = (prior_data(ready, world) for world in ready.worlds)
+    assert numbers.obs.dtype == jnp.int32 and one_hot.obs.shape == (*numbers.obs.shape, 16)
+    for name in ("obs", "next_obs"):
+        np.testing.assert_array_equal(getattr(one_hot, name).argmax(axis=1), getattr(numbers, name))
+    np.testing.assert_array_equal(one_hot.action, numbers.action)
+    result = trained(ready)
+    assert result.curves["loro"].shape == result.curves["narrow"].shape
 
 
 def test_its_agent_is_fitted_to_the_game_like_the_protocols() -> None:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from typing import Any
 
+import platformdirs
+
 from benchmarks.throughput.child import Child, Team, script
 from loro_jax.errors import UserError
 
@@ -37,8 +39,7 @@ def named(words: str) -> tuple[str, ...]:
 
 def folder(name: str) -> pathlib.Path:
     """The environment of a peer, in the user's cache."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    base = os.environ.get("LORO_JAX_PEERS") or cache / "loro_jax" / "peers"
+    base = os.environ.get("LORO_JAX_PEERS") or platformdirs.user_cache_path("loro_jax", False) / "peers"
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     return pathlib.Path(base) / f"{PINNED[name][0].replace('==', '-')}-{python}"
 
