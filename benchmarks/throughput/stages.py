@@ -42,6 +42,10 @@ class Idle:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.agent, name)
 
+    def of_states(self, states: int) -> Idle:
+        of_states = getattr(self.agent, "of_states", lambda _: self.agent)
+        return dataclasses.replace(self, agent=of_states(states))
+
     @property
     def batch_size(self) -> int:
         return 1 if "batch" in self.without else int(self.agent.batch_size)

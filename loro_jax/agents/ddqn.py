@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+import tyro
 
 from loro_jax.agents.base import OffPolicy, watched
 from loro_jax.agents.networks import Mlp, of_every_state
@@ -20,6 +21,7 @@ from loro_jax.types import Transition
 class DDQNState(NamedTuple):
     """Parameters, target parameters, optimiser state; gradient steps since the start, ().
 
+    Where states are enumerated, the target network stands as what it says of each, (states, actions).
     `target_interval` is state rather than a setting, so that a phase can change it (`Retarget`)
     within one compiled program.
     """
@@ -42,6 +44,10 @@ class DDQN(OffPolicy):
     """Gradient steps between copies into the target network."""
     huber_delta: float = 1.0
     """Where the loss turns from square to linear, in units of return."""
+    states: Annotated[int, tyro.conf.Suppress] = 0
+    """Where not 0, observations are numbers of so many states. Set by `of_states`, not by hand."""
+
+    of_game: ClassVar[tuple[str, ...]] = ("magnitudes", "states")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,18 +68,20 @@ class DDQN(OffPolicy):
         params = Mlp(self.hidden, actions.n, self.magnitudes).init(key, jnp.zeros((1, *obs_shape)))
         return DDQNState(
             params=params,
-            target=jax.tree.map(jnp.copy, params),
+            target=of_every_state(params) if self.states else jax.tree.map(jnp.copy, params),
             optimiser=optax.adam(self.learning_rate).init(params),
             steps=jnp.int32(0),
             target_interval=jnp.int32(self.target_network_frequency),
         )
 
-    def enumerates(self, states: int) -> bool:
-        """Whether it takes observations, one of so many states, as their numbers: where that is less work.
+    def of_states(self, states: int) -> DDQN:
+        """The agent for observations that are the numbers of so many states, where that is less work.
 
-        The networks then see every state once for a batch, in the place of every row three times.
+        The online network then sees every state once for a batch, in the place of every row twice, and the
+        target network sees them when it is copied. Otherwise, and where `states` is 0, the agent takes
+        observations as they are: its `states` are 0.
         """
-        return states <= self.batch_size and not self.magnitudes
+        return dataclasses.replace(self, states=0 if states > self.batch_size or self.magnitudes else states)
 
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
         """Observations (B, *obs), or the numbers of such, int32 (B,) -> action values, (B, actions)."""
@@ -124,15 +132,40 @@ class DDQN(OffPolicy):
 
         def mean_loss(params: Any) -> jax.Array:
             q, next_q = self.values(params, batch.obs), self.values(params, batch.next_obs)
-            return jax.vmap(self.loss)(q, next_q, self.values(state.target, batch.next_obs), batch).mean()
+            told = state.target[batch.next_obs] if self.states else self.values(state.target, batch.next_obs)
+            return jax.vmap(self.loss)(q, next_q, told, batch).mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
         updates, optimiser = optax.adam(self.learning_rate).update(gradient, state.optimiser)
         params = optax.apply_updates(state.params, updates)
         copy = state.steps % state.target_interval == 0
-        target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, state.target)
+        if self.states:
+            target = told_of_every_state(copy, params, state.target)
+        else:
+            target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, state.target)
         learned = DDQNState(params, target, optimiser, state.steps + 1, state.target_interval)
         return learned, watched(loss, gradient)
+
+
+@jax.custom_batching.custom_vmap
+def told_of_every_state(due: jax.Array, params: Any, told: jax.Array) -> jax.Array:
+    """What the network says of every state, (states, actions), where `due`, (); else what it `told`."""
+    return jnp.where(due, of_every_state(params), told)
+
+
+@told_of_every_state.def_vmap
+def _(seeds: int, batched: Any, *given: Any) -> tuple[jax.Array, bool]:
+    """A branch, which all seeds side by side take if it is due for one: `vmap` alone asks at every step."""
+
+    def each(x: jax.Array, has: bool) -> jax.Array:
+        return x if has else jnp.broadcast_to(x, (seeds, *x.shape))
+
+    due, params, told = jax.tree.map(each, given, tuple(batched))
+
+    def ask() -> jax.Array:
+        return jnp.where(due[:, None, None], jax.vmap(of_every_state)(params), told)
+
+    return jax.lax.cond(due.any(), ask, lambda: told), True
 
 
 def td_error(q: jax.Array, reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:

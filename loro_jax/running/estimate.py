@@ -26,9 +26,9 @@ def seconds(phases: Sequence[Phase], world: World, layout: Layout, seeds: int) -
     agent, how = world.agent, world.interaction
     widths = (4, *agent.hidden, 2)
     weights = sum(a * b for a, b in itertools.pairwise(widths))
-    # One forward pass is 2 weights B flops; three of them, and a backward pass that costs two more. Where the
-    # networks see every state once, two forward passes and a backward one over the states.
-    rows = 0.8 * world.environment.states if world.environment.indexed else agent.batch_size
+    # One forward pass is 2 weights B flops; three of them, and a backward pass that costs two more. Where a
+    # network sees every state once, one forward pass and a backward one over the states.
+    rows = 0.6 * world.environment.states if world.environment.indexed else agent.batch_size
     step = agent.networks * (10.0 * weights * rows + OVERHEAD_FLOPS)
     gradient_steps = environment_steps = 0
     for phase in phases:

@@ -39,8 +39,8 @@ class Interaction:
 class World:
     """The static half of a program; the traced half is a `Run` and the prior data.
 
-    Where observations are one of n states and the agent `enumerates` them, the environment gives their
-    numbers.
+    Where observations are one of n states and the agent takes their numbers (`DDQN.of_states`), it gets these
+    from the environment.
     """
 
     environment: Environment
@@ -48,8 +48,11 @@ class World:
     interaction: Interaction
 
     def __post_init__(self) -> None:
-        enumerated = getattr(self.agent, "enumerates", None)
-        indexed = bool(enumerated and self.environment.states and enumerated(self.environment.states))
+        agent = self.agent
+        if hasattr(agent, "of_states"):
+            agent = agent.of_states(self.environment.states)
+        indexed = getattr(agent, "states", 0) > 0
+        object.__setattr__(self, "agent", agent)
         object.__setattr__(self, "environment", dataclasses.replace(self.environment, indexed=indexed))
 
     @property

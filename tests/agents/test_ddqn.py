@@ -298,3 +298,41 @@ def test_offline_learning_takes_a_limit_for_what_the_data_says() -> None:
 
     np.testing.assert_allclose(fit(limits), [1.0, 2.0], atol=0.1)
     np.testing.assert_allclose(fit(ends), [1 / 3, 4 / 3], atol=0.1)
+
+
+def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
+    """Seeds side by side, each with a target interval of its own: as each alone with one-hot observations."""
+    n, seeds, rng = 5, 3, np.random.default_rng(2)
+    plain = DDQN(hidden=(8, 6), learning_rate=1e-2, batch_size=16, discount=0.9)
+    numbered = plain.of_states(n)
+    assert (numbered.states, plain.of_states(17).states, numbered.of_states(0)) == (n, 0, plain)
+    every = jax.random.split(jax.random.key(0), seeds)
+    intervals = jnp.arange(1, seeds + 1)
+
+    def begun(agent: DDQN) -> DDQNState:
+        states = jax.vmap(lambda key: agent.init(key, (n,), Discrete(3)))(every)
+        return states._replace(target_interval=intervals)
+
+    s, ours = begun(plain), begun(numbered)
+    side_by_side = jax.jit(jax.vmap(numbered.learn, (0, None, None)))
+    alone = jax.jit(plain.learn)
+    for _ in range(7):
+        obs, next_obs = rng.integers(0, n, (2, 16))
+        rows = Transition(
+            obs=np.eye(n, dtype=np.float32)[obs],
+            action=rng.integers(0, 3, 16).astype(np.int32),
+            reward=rng.normal(size=16).astype(np.float32),
+            next_obs=np.eye(n, dtype=np.float32)[next_obs],
+            terminated=rng.random(16) < 0.3,
+            truncated=np.zeros(16, bool),
+        )
+        numbers = rows._replace(obs=obs.astype(np.int32), next_obs=next_obs.astype(np.int32))
+        ours, losses = side_by_side(ours, numbers, jax.random.key(0))
+        each = [alone(jax.tree.map(lambda x, i=i: x[i], s), rows, jax.random.key(0)) for i in range(seeds)]
+        s = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in each))
+        np.testing.assert_allclose(losses, [loss for _, loss in each], rtol=1e-4)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours.params, s.params
+        )
+        told = jax.vmap(plain.values, (0, None))(s.target, jnp.eye(n))
+        np.testing.assert_allclose(ours.target, told, rtol=1e-3, atol=1e-5)
