@@ -62,7 +62,8 @@ class Options:
     table: bool = False
     """Write table and figures anew from the rows that are saved; measure nothing."""
     resume: bool = False
-    """Leave out rows that are saved, measured with the same options at the same commit."""
+    """Leave out rows that are saved, measured at the same commit with the same options, or with more peers,
+    rounds or seconds."""
     out: pathlib.Path | None = None
     """Folder for the results, results/throughput/<machine> when not given. Rows of earlier runs are kept
     there beside the new ones, each with the commit that it was measured at."""
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case, seconds in zip(cases, expected, strict=True):
             bar.update(task, description=str(case))
             done = [row for row in saved["rows"] if key(row) == key(dataclasses.asdict(case))]
-            if asked.resume and done and same(done[0], case, rounds):
+            if asked.resume and done and suffices(done[0], case, rounds):
                 bar.advance(task, seconds)
                 continue
             part = functools.partial(bar.advance, task, seconds / (1 + asked.repeats))
@@ -167,12 +168,15 @@ def load(path: pathlib.Path) -> dict[str, Any]:
         return {"machine": None, "rows": []}
 
 
-def same(row: dict[str, Any], case: Case, rounds: dict[str, Any]) -> bool:
-    """Whether a saved row is what would be measured now."""
+def suffices(row: dict[str, Any], case: Case, rounds: dict[str, Any]) -> bool:
+    """Whether a saved row is what would be measured now, or more of it."""
     from loro_jax.running import machine
 
-    now = json.loads(json.dumps([case.work(), rounds, machine.commit()]))
-    return [row["work"], row["options"], row["commit"]] == now
+    had = row["options"]
+    if [row["work"], row["commit"]] != json.loads(json.dumps([case.work(), machine.commit()])):
+        return False
+    as_long = all(had[k] >= rounds[k] for k in ("seconds", "repeats", "profile"))
+    return as_long and had["devices"] == rounds["devices"] and set(had["peers"]) >= set(rounds["peers"])
 
 
 def inquired(devices: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,6 +82,27 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
             for row in rows
         ],
     )
+    beside = [
+        (
+            *_named(row),
+            rendering.word(way),
+            spread(_middle([r[way]["env_steps_per_second"] for r in row["rounds"]])),
+            spread(_middle([_ratio(r["ours"], r[way]) for r in row["rounds"]])),
+        )
+        for row in rows
+        for way in row["peers"]
+    ]
+    others = Table(
+        "peers",
+        "Beside other packages, each in every way that it was run",
+        (
+            *named,
+            Column("package", ("peer",)),
+            rendering.estimated("environment steps/s", "env_steps_per_second"),
+            rendering.estimated("ours, times as many", "ratio"),
+        ),
+        beside,
+    )
     rates = Table(
         "rates",
         "What the machine gave in the same rounds",
@@ -137,7 +159,15 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
             for row in rows
         ],
     )
-    return [speed, rates, memory]
+    return [speed, *([others] if beside else []), rates, memory]
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float]:
+    return statistics.median(values), min(values), max(values)
+
+
+def _ratio(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    return ours["env_steps_per_second"] / theirs["env_steps_per_second"]
 
 
 def stages(row: Mapping[str, Any]) -> Table:

@@ -17,6 +17,7 @@ from benchmarks.throughput import command, peers, report, stages
 from benchmarks.throughput.cases import Case, chosen
 from benchmarks.throughput.work import needed
 from loro_jax.agents import DDQN, SAC, ddqn, networks, sac
+from loro_jax.running import machine
 from loro_jax.spaces import Box, Discrete, Space
 from loro_jax.training.phases import Interact
 from loro_jax.types import Transition
@@ -145,6 +146,25 @@ def test_a_peer_has_a_folder_of_its_own_and_its_games(
     monkeypatch.setenv("LORO_JAX_PEERS", str(tmp_path))
     assert peers.folder("d3rlpy").parent == tmp_path and "d3rlpy-2.8.1-py3" in peers.folder("d3rlpy").name
     assert peers.teams("rejax", Case("frozen_lake", "paper", 4).work(), 2) == {}
+
+
+def test_resuming_leaves_out_what_was_measured_with_as_much_or_more() -> None:
+    case = Case("cartpole", "small", 4)
+    asked = {"seconds": 5.0, "repeats": 3, "devices": 0, "peers": [], "profile": False}
+    had = asked | {"peers": ["d3rlpy"], "repeats": 4}
+    row = {"work": json.loads(json.dumps(case.work())), "commit": machine.commit(), "options": had}
+    assert command.suffices(row, case, asked)
+    assert not command.suffices(row, case, asked | {"peers": ["rejax"]})
+    assert not command.suffices(row | {"commit": "another"}, case, asked)
+    assert not command.suffices(row, Case("pendulum", "small", 4), asked)
+    for other in ({"seconds": 1.0}, {"repeats": 2}, {"devices": 1}):
+        assert not command.suffices(row | {"options": had | other}, case, asked)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "results" / "throughput").glob("*/")), ids=lambda f: f.name)
+def test_the_pages_that_are_kept_follow_from_their_rows(folder: pathlib.Path) -> None:
+    saved = json.loads((folder / "throughput.json").read_text())
+    assert (folder / "README.md").read_text().startswith("\n".join(report.lines(saved)))
 
 
 @pytest.mark.slow
