@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import loro_jax as lj
+from loro_jax.tasks.words import at, banded, size
 
 RUNGS = 8
 
@@ -38,13 +39,20 @@ def observe(state):
     return jnp.stack([rung / RUNGS, wind])
 
 
-def describe(obs, life):
-    """An observation in words; `life` holds the transitions so far, which this game does not need."""
-    wind = abs(float(obs[1]))
-    return {
-        "left": str(RUNGS - round(float(obs[0]) * RUNGS)),
-        "wind": "calm" if wind < 0.25 else "breezy" if wind <= 0.5 else "stormy",
-    }
+# An observation in words: each field finds the place of its text by comparisons.
+LEFT = [str(RUNGS - n) for n in range(RUNGS + 1)]
+WORDS = lj.Description(
+    fields=(
+        banded(
+            "left",
+            at(0),
+            [(n + 0.5) / RUNGS for n in range(RUNGS)],
+            [str(RUNGS - n) for n in range(RUNGS + 1)],
+        ),
+        banded("wind", size(1), (0.25, 0.5), ("calm", "breezy", "stormy")),
+    ),
+    reader=lj.Words(("wait", "climb", "jump")),
+)
 
 
 PROMPT = """You climb a ladder. You can wait, climb one rung, or jump two rungs up.
@@ -59,6 +67,6 @@ TASK = lj.Task(
     game=lj.environment(
         reset, step, observation_shape=(2,), actions=lj.Discrete(3), limit=40, threshold=0.5, best=0.85
     ),
-    words=lj.Description(describe, names=("left", "wind"), reader=lj.Words(("wait", "climb", "jump"))),
+    words=WORDS,
     prompts={"cot": PROMPT},
 )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from loro_jax.tasks.loading import load as load_task
     from loro_jax.tasks.rules import environment as environment
     from loro_jax.tasks.words import Description as Description
+    from loro_jax.tasks.words import Field as Field
     from loro_jax.training.arms import Plan as Plan
     from loro_jax.types import Arm as Arm
 
@@ -44,7 +45,7 @@ __version__ = "0.1.0"
 
 WHERE = {
     "Arm": "types", "Box": "spaces", "DDQN": "agents", "Description": "tasks.words", "Discrete": "spaces",
-    "Environment": "tasks", "NamedArray": "analysis.named", "Number": "tasks.actions",
+    "Environment": "tasks", "Field": "tasks.words", "NamedArray": "analysis.named", "Number": "tasks.actions",
     "Plan": "training.arms", "Policy": "api", "Protocol": "protocols", "Result": "api", "SAC": "agents",
     "Task": "tasks",
     "UserError": "errors", "Words": "tasks.actions", "check_task": "tasks.check",
@@ -54,9 +55,9 @@ WHERE = {
 """Public names, and the modules that hold them."""
 
 __all__ = [
-    "DDQN", "SAC", "Arm", "Box", "Description", "Discrete", "Environment", "NamedArray", "Number", "Plan",
-    "Policy", "Protocol", "Result", "Task", "UserError", "Words", "check_task", "environment", "load_policy",
-    "load_task", "read", "run",
+    "DDQN", "SAC", "Arm", "Box", "Description", "Discrete", "Environment", "Field", "NamedArray", "Number",
+    "Plan", "Policy", "Protocol", "Result", "Task", "UserError", "Words", "check_task", "environment",
+    "load_policy", "load_task", "read", "run",
 ]  # fmt: skip
 
 importing(__name__)

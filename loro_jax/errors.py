@@ -26,6 +26,10 @@ class EpisodeError(UserError):
     """A file of episodes that cannot be used: missing, truncated, corrupted or foreign."""
 
 
+class AnswerError(UserError):
+    """A file of answers that cannot be used: missing, truncated, corrupted or foreign."""
+
+
 def command(main: Callable[[], int | None]) -> int:
     """Runs a command's `main` -> its exit status; what the user can mend is one line on stderr, and 2.
 

@@ -173,7 +173,7 @@ def _tails(game: object, words: object, prompt: object, count: int) -> list[str]
     while len(tails) < count:
         episode, index = game.begin(index), index + 1
         while not episode.done and len(tails) < count:
-            tails.append(prompt.tail(words.fields(episode.observations[-1], episode.rows)))
+            tails.append(prompt.tail(words.tell(episode.observations[-1], episode.rows)))
             game.advance(episode, words.reader.random(int(rng.integers(2**31))))
     return tails
 

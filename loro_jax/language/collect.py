@@ -147,7 +147,7 @@ def _try_out(
     A resumed collection is tried out as well: the server may be another since.
     """
     missing = [g for g in games if not g.done]
-    states = [plan.description.fields(g.observations[-1], g.rows) for g in missing[: policy.TRIAL]]
+    states = [plan.description.tell(g.observations[-1], g.rows) for g in missing[: policy.TRIAL]]
     first = player.try_out(states, 1 if settings.allow_unreadable else policy.TRIAL)
     if first is not None and not settings.allow_unreadable:
         raise UserError(
@@ -186,7 +186,7 @@ def _estimate(
 ) -> None:
     """Times one step's answers that are not kept, and says how long the collection may take."""
     missing = [g for g in games if not g.done]
-    fields = plan.description.fields(missing[0].observations[-1], missing[0].rows)
+    fields = plan.description.tell(missing[0].observations[-1], missing[0].rows)
     query = Query(prompt.head, prompt.tail(fields), prompt.start, policy.number_of("warm-up", settings.seed))
     began = time.monotonic()
     backend.complete([query] * mode.answers)

@@ -21,6 +21,8 @@ from loro_jax.language.models import MISSING_EXTRA, ModelFile
 from loro_jax.tasks.actions import Reader
 
 HEADS = 2  # prompts' heads that stay evaluated: the question's and the judge's
+LAST = HEADS  # the sequence of the last question, whose beginning the next one may share beyond the head
+KEPT = HEADS + 1
 MARK = "\x00"  # stands for the user's message while the chat template is rendered; in no prompt
 
 
@@ -52,6 +54,7 @@ class _Answer:
     position: int
     prompt_tokens: int
     output: int = -1
+    prompt: list[int] = dataclasses.field(default_factory=list)
     text: bytes = b""
     pending: list[int] = dataclasses.field(default_factory=list)
     sampled: int = 0
@@ -85,9 +88,9 @@ class LlamaCpp:
             )
         self._cleanup.callback(c.llama_model_free, self._model)
         params = c.llama_context_default_params()
-        params.n_ctx = context * (parallel + HEADS)
+        params.n_ctx = context * (parallel + KEPT)
         params.n_batch = params.n_ubatch = 512
-        params.n_seq_max = parallel + HEADS
+        params.n_seq_max = parallel + KEPT
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = threads
         self._context = c.llama_init_from_model(self._model, params)
@@ -105,6 +108,9 @@ class LlamaCpp:
         self._heads: dict[
             str, tuple[int, list[int]]
         ] = {}  # head -> its sequence and tokens, oldest use first
+        self._last: list[int] = []  # the tokens in sequence `LAST`
+        self.read_tokens = 0
+        """Tokens of questions that were evaluated, and not taken from what was kept."""
         try:
             self._before, self._after = self._chat_frame()
         except UserError as error:
@@ -126,8 +132,13 @@ class LlamaCpp:
         return {"llama_cpp_python": self._c.__version__}
 
     def complete(self, queries: Sequence[Query]) -> list[Completion]:
-        """The answers, `parallel` at a time, in the order of the queries."""
+        """The answers, `parallel` at a time, in the order of the queries.
+
+        Queries share what they have in common with the one before them, but not with those of an earlier
+        call: a call's answers are the same whatever was asked before it.
+        """
         found: dict[int, Completion] = {}
+        self._last = []
         for head in dict.fromkeys(q.head for q in queries):
             places = [i for i, q in enumerate(queries) if q.head == head]
             for first in range(0, len(places), self._parallel):
@@ -141,13 +152,16 @@ class LlamaCpp:
         source, head = self._evaluate_head(queries[0].head)
         answers: list[_Answer] = []
         try:
-            for seq, query in enumerate(queries, start=HEADS):
+            for seq, query in enumerate(queries, start=KEPT):
                 answers.append(self._begin(seq, query, source, head))
             asked: dict[tuple[int, ...], list[_Answer]] = {}
             for answer in answers:
                 asked.setdefault((answer.position, *answer.pending), []).append(answer)
             for first, *same in asked.values():  # a question that is asked several times is read once
+                self._share(first)
+                self.read_tokens += len(first.pending)
                 self._evaluate([first])
+                self._keep(first)
                 for answer in same:
                     c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
                     c.llama_memory_seq_cp(self._memory, first.seq, answer.seq, -1, -1)
@@ -173,14 +187,36 @@ class LlamaCpp:
         # As one text: where two texts meet, a tokenizer may join what it would split in either.
         tokens = self._tokenize(self._before + query.head + query.tail + self._after + query.start)
         self._check_room(len(tokens))
-        kept = next((i for i, (a, b) in enumerate(zip(head, tokens, strict=False)) if a != b), len(head))
-        kept = min(kept, len(tokens) - 1)
+        kept = min(_common(head, tokens), len(tokens) - 1)
         self._c.llama_memory_seq_cp(self._memory, source, seq, 0, kept)
-        answer = _Answer(seq, self._sampler(query.seed), kept, len(tokens), pending=tokens[kept:])
+        answer = _Answer(
+            seq, self._sampler(query.seed), kept, len(tokens), pending=tokens[kept:], prompt=tokens
+        )
         answer.room, answer.text = d.max_tokens, query.start.encode()
         answer.mark, answer.reader, answer.seed = (query.mark or d.mark).encode(), query.reader, query.seed
         self._notice(answer)
         return answer
+
+    def _share(self, answer: _Answer) -> None:
+        """Takes from the last question what a question has in common with it beyond the head.
+
+        Texts that are asked about in sorted order begin as their neighbours do.
+        """
+        same = next(
+            (i for i, (a, b) in enumerate(zip(self._last, answer.prompt, strict=False)) if a != b), None
+        )
+        same = min(len(self._last) if same is None else same, len(answer.prompt) - 1)
+        if same > answer.position:
+            self._c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
+            self._c.llama_memory_seq_cp(self._memory, LAST, answer.seq, 0, same)
+            answer.pending = answer.prompt[same:]
+            answer.position = same
+
+    def _keep(self, answer: _Answer) -> None:
+        """Keeps a question that has just been read as the last one."""
+        self._c.llama_memory_seq_rm(self._memory, LAST, -1, -1)
+        self._c.llama_memory_seq_cp(self._memory, answer.seq, LAST, 0, len(answer.prompt))
+        self._last = answer.prompt
 
     def _evaluate_head(self, head: str) -> tuple[int, list[int]]:
         """Evaluates the head, unless a sequence holds it; -> that sequence, and its tokens."""
@@ -307,3 +343,9 @@ class LlamaCpp:
         room = ctypes.create_string_buffer(512)
         count = self._c.llama_token_to_piece(self._vocab, token, room, len(room), 0, True)
         return room.raw[: max(count, 0)]
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    shorter = min(len(first), len(second))
+    return next((i for i in range(shorter) if first[i] != second[i]), shorter)

@@ -138,7 +138,7 @@ class Collection:
         if self.description.remembers:
             earlier = range(game.index % self.parallel, game.index, self.parallel)
             life = [row for i in earlier for row in games[i].rows] + life
-        return self.description.fields(game.observations[-1], life)
+        return self.description.tell(game.observations[-1], life)
 
     def _round(
         self, policy: Policy, games: Sequence[play.Episode], active: Sequence[play.Episode]

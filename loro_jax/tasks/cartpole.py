@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,8 +13,7 @@ from loro_jax.protocols import PAPER, RELEASED, by_name
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats
-from loro_jax.tasks.words import Description, Fields, pace, side
-from loro_jax.types import Transition
+from loro_jax.tasks.words import PACES, Description, at, banded, rounded, sided, size
 
 
 @functools.cache  # the same game is the same object: programs are shared
@@ -32,35 +30,27 @@ def cartpole() -> Environment:
     )
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
-    """CartPole's four numbers (m, m/s, rad, rad/s) as sides, sizes in metres and degrees, and paces.
-
-    Sides come from the exact numbers, so that a size that rounds to 0 still has its true side.
-    """
-    x, speed, angle, turning = (float(v) for v in obs)
-    return {
-        "cart_side": side(x),
-        "cart_distance": f"{abs(x):.2f}",
-        "cart_direction": side(speed),
-        "cart_speed": f"{abs(speed):.2f}",
-        "pole_side": side(angle),
-        "pole_angle": f"{abs(math.degrees(angle)):.0f}",
-        "pole_direction": side(turning),
-        "pole_speed": f"{abs(math.degrees(turning)):.0f}",
-        "cart_place": "near" if abs(x) < 0.8 else "off" if abs(x) < 1.6 else "far from",
-        "cart_pace": pace(speed, 0.3, 1.0),
-        "pole_pace": pace(math.degrees(turning), 15, 60),
-    }
-
+DEGREE = math.pi / 180
 
 DESCRIPTION = Description(
-    fields,
-    names=(
-        "cart_side", "cart_distance", "cart_direction", "cart_speed", "pole_side", "pole_angle",
-        "pole_direction", "pole_speed", "cart_place", "cart_pace", "pole_pace",
+    # Metres, metres and radians a second. Sides come from the exact numbers, so that a size that rounds to 0
+    # still has its true side.
+    fields=(
+        sided("cart_side", at(0)),
+        rounded("cart_distance", size(0), 0.01, 2.4, "{:.2f}"),
+        sided("cart_direction", at(1)),
+        rounded("cart_speed", size(1), 0.01, 4, "{:.2f}"),
+        sided("pole_side", at(2)),
+        rounded("pole_angle", size(2), 1, 12, "{:.0f}", DEGREE),
+        sided("pole_direction", at(3)),
+        rounded("pole_speed", size(3), 1, 360, "{:.0f}", DEGREE),
+        banded("cart_place", size(0), (0.8, 1.6), ("near", "off", "far from")),
+        banded("cart_pace", size(1), (0.3, 1.0), PACES),
+        banded("pole_pace", size(3), (15 * DEGREE, 60 * DEGREE), PACES),
+        rounded("pole_rate", size(3), 15, 240, "{:.0f}", DEGREE),
     ),
     reader=Words(("left", "right")),
-)  # fmt: skip
+)
 
 
 def reference(observations: Floats) -> np.ndarray:

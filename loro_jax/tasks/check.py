@@ -216,15 +216,15 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
     texts: set[str] = set()
     for obs in p.visited[:STEPS]:
         try:
-            fields = words.fields(obs, [])
+            fields = words.tell(obs, [])
         except Exception as error:
-            yield problem(f"words.fields fails on the observation {obs.tolist()}: {_why(error)}")
+            yield problem(f"words fail on the observation {obs.tolist()}: {_why(error)}")
             return
         if set(fields) != set(words.names):
-            yield problem(f"words.fields gives {sorted(fields)}; words.names lists {sorted(words.names)}")
+            yield problem(f"words tell {sorted(fields)}; words.names lists {sorted(words.names)}")
             return
         if wrong := [k for k, v in fields.items() if not isinstance(v, str)]:
-            yield problem(f"words.fields gives no text for {', '.join(wrong)}")
+            yield problem(f"words.history gives no text for {', '.join(wrong)}")
             return
         texts.add("|".join(fields[k] for k in sorted(fields)))
     yield ok(f"{len(texts)} different descriptions in {min(len(p.visited), STEPS)} steps")
@@ -240,7 +240,7 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
             continue
         if "action:" not in (prompt.text).lower():
             yield note(f"prompt '{name}' never asks for a line 'Action: ...', which is what is read")
-        asked = prompt.head + prompt.tail(words.fields(p.visited[0], []))
+        asked = prompt.head + prompt.tail(words.tell(p.visited[0], []))
         yield ok(f"prompt '{name}': {len(asked)} characters, {len(prompt.head)} of them the same always")
     if names and not {"cot", "direct"} & set(names):
         yield note(f"no prompt is called cot or direct: name one with --prompt {names[0]}")

@@ -18,7 +18,7 @@ from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats, best
 from loro_jax.tasks.rules import Clocked, environment
-from loro_jax.tasks.words import Description
+from loro_jax.tasks.words import Description, Fields
 from loro_jax.types import Transition
 
 ROWS, COLUMNS = 4, 12
@@ -76,22 +76,28 @@ WORDS: grids.Moves = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0
 """What each move is called, and where it leads."""
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> dict[str, str]:
-    """Four rows of twelve cells; a cell of the cliff is known once this life has stepped on it."""
+def history(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
+    """A cell of the cliff is known once this life has stepped on it."""
     moves = tuple(WORDS.values())
 
     def entered(t: Transition) -> tuple[int, str]:
         if float(t.reward) > -100:
             return int(np.argmax(t.next_obs)), "safe"
-        row, column = divmod(int(np.argmax(t.obs)), 12)  # a fall ends at the start, so reckon where it was
+        row, column = divmod(int(np.argmax(t.obs)), COLUMNS)  # a fall ends at the start: reckon where it was
         down, right = moves[int(t.action)]
-        return (row + down) * 12 + column + right, "the cliff"
+        return (row + down) * COLUMNS + column + right, "the cliff"
 
-    return grids.describe(obs, (4, 12), WORDS, life, entered, "the cliff")
+    return grids.remembered(obs, (ROWS, COLUMNS), WORDS, life, entered, "the cliff")
 
 
+CELLS = ["safe"] * (START + 1) + ["the cliff"] * (GOAL - START - 1) + ["the goal"]
 DESCRIPTION = Description(
-    fields, grids.FIELDS, Words(("up", "right", "down", "left")), remembers=True, samples=4
+    fields=grids.fields((ROWS, COLUMNS), WORDS, CELLS),
+    reader=Words(("up", "right", "down", "left")),
+    history=history,
+    history_names=grids.HISTORY,
+    remembers=True,
+    samples=4,
 )
 
 

@@ -17,7 +17,7 @@ from loro_jax.tasks import grids, planning
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats
-from loro_jax.tasks.words import Description
+from loro_jax.tasks.words import Description, Fields
 from loro_jax.types import Transition
 
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))
@@ -104,7 +104,7 @@ WORDS: grids.Moves = {"left": (0, -1), "down": (1, 0), "right": (0, 1), "up": (-
 """What each move is called, and where it leads."""
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> dict[str, str]:
+def history(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
     """A square lake; holes are known once this life has fallen into them."""
     size = round(len(obs) ** 0.5)
 
@@ -112,11 +112,17 @@ def fields(obs: np.ndarray, life: Sequence[Transition]) -> dict[str, str]:
         fell = bool(t.terminated) and float(t.reward) == 0
         return int(np.argmax(t.next_obs)), "a hole" if fell else "safe ice"
 
-    return grids.describe(obs, (size, size), WORDS, life, entered, "a hole")
+    return grids.remembered(obs, (size, size), WORDS, life, entered, "a hole")
 
 
+CALLED = {"S": "safe ice", "F": "safe ice", "H": "a hole", "G": "the goal"}
 DESCRIPTION = Description(
-    fields, grids.FIELDS, Words(("left", "down", "right", "up")), remembers=True, samples=4
+    fields=grids.fields((4, 4), WORDS, [CALLED[tile] for tile in "SFFFFHFHFFFHHFFG"]),
+    reader=Words(("left", "down", "right", "up")),
+    history=history,
+    history_names=grids.HISTORY,
+    remembers=True,
+    samples=4,
 )
 
 

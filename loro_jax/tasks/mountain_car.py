@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,8 +13,7 @@ from loro_jax.protocols import PAPER, RELEASED, by_name
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats, best, interpolate
-from loro_jax.tasks.words import Description, Fields, near, side
-from loro_jax.types import Transition
+from loro_jax.tasks.words import Description, Field, at, rounded, sided, size
 
 
 @functools.cache  # the same game is the same object: programs are shared
@@ -38,19 +36,26 @@ def mountain_car() -> Environment:
     )
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
-    """Where the car is from the valley's lowest point, to a tenth, and its speed on a scale to 10."""
-    from_bottom = float(obs[0]) + math.pi / 6
-    return {
-        "position": f"{near(from_bottom, 0.1):.1f}",
-        "side": side(from_bottom),
-        "speed": f"{near(float(obs[1]) / 0.007, 1):.0f}",
-        "direction": side(float(obs[1])),
-    }
+BOTTOM = -math.pi / 6
+"""The valley's lowest point."""
+
+
+def _tenths() -> Field:
+    """How far the car is from the lowest point, to a tenth: each side has edges of its own."""
+    tenths = np.arange(11) / 10 + 0.05
+    right, left = (BOTTOM + tenths).astype(np.float32), (BOTTOM - tenths).astype(np.float32)
+    values = tuple(f"{place / 10:.1f}" for place in range(12))
+    return Field("position", values, lambda obs: (obs[0] > right).sum() + (obs[0] < left).sum())
 
 
 DESCRIPTION = Description(
-    fields, names=("position", "side", "speed", "direction"), reader=Words(("left", "wait", "right"))
+    fields=(
+        _tenths(),
+        sided("side", at(0), edge=BOTTOM),
+        rounded("speed", size(1), 1, 10, "{:.0f}", 0.007),
+        sided("direction", at(1)),
+    ),
+    reader=Words(("left", "wait", "right")),
 )
 
 

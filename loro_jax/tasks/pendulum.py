@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,8 +13,7 @@ from loro_jax.protocols import SAC_PAPER, SAC_RELEASED, by_name
 from loro_jax.tasks.actions import Number
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats, interpolate
-from loro_jax.tasks.words import Description, Fields, near, side
-from loro_jax.types import Transition
+from loro_jax.tasks.words import Description, Field, at, rounded, sided, size
 
 
 @functools.cache  # the same game is the same object: programs are shared
@@ -40,24 +37,24 @@ def pendulum() -> Environment:
     )
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
-    """The angle from upright to the nearest 10 degrees, and the speed to the nearest rad/s, with sides.
-
-    Gymnasium counts angles, speeds and torques counterclockwise, so that a pole that leans to the left
-    has a positive angle, and a positive torque turns it further to the left through the top.
-    """
-    angle = math.degrees(math.atan2(float(obs[1]), float(obs[0])))
-    return {
-        "angle": f"{near(angle, 10):.0f}",
-        "side": side(-angle),
-        "half": "above" if abs(angle) < 90 else "below",
-        "speed": f"{near(float(obs[2]), 1):.0f}",
-        "direction": "counterclockwise" if obs[2] > 0 else "clockwise",
-    }
+def _tens() -> Field:
+    """The angle from upright to the nearest 10 degrees, whose cosine falls as it grows."""
+    cosines = np.cos(np.radians(np.arange(5, 180, 10))).astype(np.float32)
+    values = tuple(f"{10 * place}" for place in range(19))
+    return Field("angle", values, lambda obs: (obs[0] < cosines).sum())
 
 
 DESCRIPTION = Description(
-    fields, names=("angle", "side", "half", "speed", "direction"), reader=Number(-2.0, 2.0)
+    # Gymnasium counts angles, speeds and torques counterclockwise, so that a pole that leans to the left has
+    # a positive angle, and a positive torque turns it further to the left through the top.
+    fields=(
+        _tens(),
+        Field("side", ("left", "right"), lambda obs: (obs[1] < 0).astype("int32")),
+        sided("half", at(0), "below", "above"),
+        rounded("speed", size(2), 1, 8, "{:.0f}"),
+        sided("direction", at(2), "clockwise", "counterclockwise"),
+    ),
+    reader=Number(-2.0, 2.0),
 )
 
 

@@ -30,28 +30,29 @@ def moved(
 
 
 def test_the_lake_without_memory() -> None:
-    assert frozen_lake.fields(cell(0), []) == {
+    assert frozen_lake.DESCRIPTION.tell(cell(0), []) == {
         "row": "1",
         "column": "1",
         "down": "3",
         "right": "3",
+        "beside": "left: the edge, down: safe ice, right: safe ice, up: the edge",
         "around": "left: the edge, down: not seen yet, right: not seen yet, up: the edge",
         "seen": "none yet",
     }
-    assert frozen_lake.fields(cell(14), [])["around"].endswith("right: the goal, up: not seen yet")
+    assert frozen_lake.DESCRIPTION.tell(cell(14), [])["around"].endswith("right: the goal, up: not seen yet")
 
 
 def test_the_lake_remembers_holes_and_safe_ice() -> None:
     life = [moved(0, RIGHT, 1), moved(1, DOWN, 5, terminated=True), moved(0, DOWN, 4)]
-    fields = frozen_lake.fields(cell(4), life)  # nobody has come back to the start
+    fields = frozen_lake.DESCRIPTION.tell(cell(4), life)  # nobody has come back to the start
     assert fields["around"] == "left: the edge, down: not seen yet, right: a hole, up: not seen yet"
     assert fields["seen"] == "row 2 column 2"
-    assert frozen_lake.fields(cell(0), life)["around"].split(", ")[2] == "right: safe ice"
+    assert frozen_lake.DESCRIPTION.tell(cell(0), life)["around"].split(", ")[2] == "right: safe ice"
 
 
 def test_reaching_the_goal_is_no_hole() -> None:
     life = [moved(14, RIGHT, 15, reward=1.0, terminated=True)]
-    assert frozen_lake.fields(cell(14), life)["seen"] == "none yet"
+    assert frozen_lake.DESCRIPTION.tell(cell(14), life)["seen"] == "none yet"
 
 
 def test_the_cliff_is_remembered_where_it_was_stepped_on() -> None:
@@ -61,7 +62,7 @@ def test_the_cliff_is_remembered_where_it_was_stepped_on() -> None:
     assert float(reward) == -100
     fall = moved(36, 1, int(np.argmax(obs)), float(reward), cells=48)
     up = moved(36, 0, 24, -1.0, cells=48)
-    fields = cliff_walking.fields(cell(36, 48), [fall, up])
+    fields = cliff_walking.DESCRIPTION.tell(cell(36, 48), [fall, up])
     assert fields["around"] == "up: safe, right: the cliff, down: the edge, left: the edge"
     assert (fields["seen"], fields["down"], fields["right"]) == ("row 4 column 2", "0", "11")
 

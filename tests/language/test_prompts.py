@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 
+import loro_jax as lj
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import prompts
@@ -25,7 +26,9 @@ def leaning(held: dict[str, str] | pathlib.Path | None) -> Task:
     cartpole = load("cartpole")
     assert cartpole.words is not None
     return dataclasses.replace(
-        cartpole, words=dataclasses.replace(cartpole.words, names=FIELDS), prompts=held
+        cartpole,
+        words=lj.Description((), cartpole.words.reader, lambda obs, life: {}, FIELDS),
+        prompts=held,
     )
 
 
@@ -57,7 +60,7 @@ def test_only_the_hint_states_a_rule() -> None:
 def test_cartpole_in_words() -> None:
     words = load("cartpole").words
     assert words is not None
-    fields = words.fields(np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)]), [])
+    fields = words.tell(np.array([-0.123, 1.5, np.radians(3.4), np.radians(-20.6)]), [])
     assert fields == {
         "cart_side": "left",
         "cart_distance": "0.12",
@@ -70,6 +73,7 @@ def test_cartpole_in_words() -> None:
         "cart_place": "near",
         "cart_pace": "fast",
         "pole_pace": "steadily",
+        "pole_rate": "15",
     }
     assert set(fields) == set(words.names)
 

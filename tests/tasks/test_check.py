@@ -42,7 +42,7 @@ def task(
 
 def words(describe: Any = lambda obs, life: {"place": str(int(obs[0]))}, **more: Any) -> lj.Description:
     given: dict[str, Any] = {"names": ("place",), "reader": lj.Words(("left", "right"))} | more
-    return lj.Description(describe, **given)
+    return lj.Description((), given["reader"], history=describe, history_names=given["names"])
 
 
 def problems(found: lj.Task) -> list[str]:
@@ -108,7 +108,7 @@ def two_rewards(key: Any, place: Any, action: Any) -> Any:
         (task(words=words(), prompts={}), "no prompts: give Task(prompts="),
         (task(words=words(names=("place", "mood")), prompts={"cot": PROMPT}), "words.names lists"),
         (task(words=words(lambda obs, life: {"place": 3}), prompts={"cot": PROMPT}), "no text for place"),
-        (task(words=words(lambda obs, life: 1 / 0), prompts={"cot": PROMPT}), "words.fields fails"),
+        (task(words=words(lambda obs, life: 1 / 0), prompts={"cot": PROMPT}), "words fail"),
         (
             task(words=words(reader=lj.Words(("a", "b", "c"))), prompts={"cot": PROMPT}),
             "words.reader names actions that the game does not have: actions must be whole numbers from 0",

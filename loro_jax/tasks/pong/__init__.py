@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,31 +14,28 @@ from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Task
 from loro_jax.tasks.planning import Floats
 from loro_jax.tasks.pong import rules
-from loro_jax.tasks.words import Description, Fields, near
-from loro_jax.types import Transition
+from loro_jax.tasks.words import Description, at, banded, sided
 
 
-def fields(obs: np.ndarray, life: Sequence[Transition]) -> Fields:
-    """Where the ball is from the middle of the player's paddle, to 8 lines, and where it goes.
+def _offset(obs: Any) -> Any:
+    """Lines from the middle of the player's paddle down to the ball: whole numbers, hence exact."""
+    return obs[5] - (obs[0] + 7)
 
-    The player's paddle is the right one, and its middle 7 lines below its own number. Lines are counted
-    downwards, so that a smaller number is higher; a ball with y = 0 is not in play.
-    """
-    paddle, ball, (x, y) = float(obs[0]), float(obs[5]), (float(v) for v in obs[8:10])
-    offset = ball - (paddle + 7)
-    return {
-        "ball": "in play" if ball > 0 else "not in play",
-        "offset": f"{near(offset, 8):.0f}",
-        "vertical": "below" if offset > 0 else "above",
-        "course": "towards you" if x > 0 else "away from you",
-        "rise": "down" if y > 0 else "up" if y < 0 else "level",
-        "distance": "near" if obs[4] > 160 else "half-way" if obs[4] > 120 else "far",
-    }
 
+EIGHTS = [8 * n + (4 if n % 2 == 0 else 3.5) for n in range(27)]
+"""Where lines are nearer to the next multiple of 8; those in the middle go to the even one."""
 
 DESCRIPTION = Description(
-    fields,
-    names=("ball", "offset", "vertical", "course", "rise", "distance"),
+    # The player's paddle is the right one, and its middle 7 lines below its own number. Lines are counted
+    # downwards, so that a smaller number is higher; a ball with y = 0 is not in play.
+    fields=(
+        sided("ball", at(5), "not in play", "in play"),
+        banded("offset", lambda obs: abs(_offset(obs)), EIGHTS, [str(8 * n) for n in range(28)]),
+        sided("vertical", _offset, "above", "below"),
+        sided("course", at(8), "away from you", "towards you"),
+        banded("rise", at(9), (-0.5, 0.5), ("up", "level", "down")),
+        banded("distance", at(4), (120, 160), ("far", "half-way", "near")),
+    ),
     reader=Words(("stay", "up", "down"), (0, 2, 3)),
 )
 

@@ -1,0 +1,343 @@
+"""What a language model answered about every text that matters: a table, asked once, looked up ever after.
+
+A folder holds `answers.npz` and `card.json`, beside the survey's transcript. `answers.npz` has a row for each
+of T texts, in the order of their codes: `texts (T,)`, the changing part of the prompt; `digits (T, F)`, the
+place of each field's value; `codes (T,)`, their mixed-radix number as decimal text, since it may exceed 64
+bits; `asked (T,)`; `actions (T, n, *action)`, the n answers in the order asked, -1 (NaN where actions are
+continuous) where one could not be read; and, if the model was scored, `log_probs (T, A)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loro_jax import files
+from loro_jax import shipped as places
+from loro_jax.errors import AnswerError
+from loro_jax.spaces import Discrete, Space
+from loro_jax.tasks.words import Field
+
+DENSE = 2**20
+"""Texts that fields can make, up to which every one has a place of its own in a program."""
+PADDED = 64
+"""Rows come in multiples of this, so that tables share programs."""
+SHIPPED = places.folder("results/answers")
+SURVEYED = pathlib.Path("results") / "answers"
+"""Where a survey goes that is told nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Coding:
+    """A number for each text that some fields can make. *Static.*
+
+    >>> from loro_jax.tasks.words import at, sided
+    >>> two = Coding((sided("a", at(0)), sided("b", at(1))))
+    >>> [int(two.code(np.float32([a, b]))) for a in (-1, 1) for b in (-1, 1)]
+    [0, 1, 2, 3]
+    """
+
+    fields: tuple[Field, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Values of each field, (F,)."""
+        return tuple(len(field.values) for field in self.fields)
+
+    @property
+    def space(self) -> int:
+        """Texts that the fields can make."""
+        return int(np.prod(self.sizes, dtype=object)) if self.fields else 1
+
+    @property
+    def dense(self) -> bool:
+        return self.space <= DENSE
+
+    def digits(self, obs: Any) -> jax.Array:
+        """The place of each field's value for an observation (*obs,): int32 (F,)."""
+        return jnp.stack([jnp.asarray(field.index(obs), jnp.int32) for field in self.fields])
+
+    def code(self, obs: Any) -> jax.Array:
+        """The text's number: int32 () where `dense`, else its two halves, uint32 (2,), the greater first."""
+        return self.number(self.digits(obs))
+
+    def number(self, digits: jax.Array) -> jax.Array:
+        """The number of digits (F,): as `code`. Each half has as many of the last fields as fit 32 bits."""
+        if self.dense:
+            return jnp.asarray(_weights(self.sizes), jnp.int32) @ digits
+        split = _split(self.sizes)
+        halves = (slice(0, split), slice(split, None))
+        return jnp.stack(
+            [
+                (jnp.asarray(_weights(self.sizes[h]), jnp.uint32) * digits[h].astype(jnp.uint32)).sum()
+                for h in halves
+            ]
+        )
+
+    def texts(self, digits: Sequence[int]) -> dict[str, str]:
+        """What stands in a prompt, by field."""
+        return {f.name: f.values[d] for f, d in zip(self.fields, digits, strict=True)}
+
+
+def _weights(sizes: Sequence[int]) -> list[int]:
+    """What a step of each digit counts, the last one 1."""
+    return [int(np.prod(sizes[i + 1 :], dtype=object)) if sizes[i + 1 :] else 1 for i in range(len(sizes))]
+
+
+def _split(sizes: Sequence[int]) -> int:
+    """The first field of the lesser half, which has as many as 32 bits hold."""
+    first = len(sizes)
+    while first and int(np.prod(sizes[first - 1 :], dtype=object)) <= 2**32:
+        first -= 1
+    if int(np.prod(sizes[:first], dtype=object) if first else 1) > 2**32:
+        raise AnswerError(f"a prompt's fields can make more texts than 64 bits can number: {list(sizes)}")
+    return first
+
+
+class Table(NamedTuple):
+    """Answers as a program takes them, the same for all seeds. *Traced.*
+
+    Attributes:
+        actions: (T, n, *action); -1, or NaN, where an answer could not be read.
+        log_probs: the model's log-probabilities of the actions, (T, A); None if it was not scored.
+        rows: where codes are dense, the row for each, int32 (space,): the text's own if it was asked about,
+            else the nearest one's that was.
+        own: whether it is the text's own, bool (space,).
+        codes: where they are not, the codes of the texts that were met, ascending, uint32 (T, 2).
+        digits: those texts' digits, int32 (T, F); None where codes are dense.
+        asked: bool (T,).
+        nearest: the row of the nearest text that was asked about, int32 (T,).
+    """
+
+    actions: jax.Array
+    log_probs: jax.Array | None
+    rows: jax.Array | None
+    own: jax.Array | None
+    codes: jax.Array | None
+    digits: jax.Array | None
+    asked: jax.Array
+    nearest: jax.Array
+
+
+class Found(NamedTuple):
+    """Where the answer about a text lies: its row, int32 (), and whether it is the text's own, bool ()."""
+
+    row: jax.Array
+    own: jax.Array
+
+
+def find(table: Table, coding: Coding, digits: jax.Array) -> Found:
+    """The row of the text with these digits (F,), or of the nearest one that was asked about."""
+    code = coding.number(digits)
+    if table.rows is not None and table.own is not None:
+        return Found(table.rows[code], table.own[code])
+    assert table.codes is not None and table.digits is not None
+    row = _search(table.codes, code)
+    met = (table.codes[row] == code).all()
+    far = jnp.where(table.asked, distance(table.digits, digits), jnp.iinfo(jnp.int32).max)
+    return Found(jnp.where(met, table.nearest[row], far.argmin().astype(jnp.int32)), met & table.asked[row])
+
+
+def _search(codes: jax.Array, code: jax.Array) -> jax.Array:
+    """The last row whose code (2,) is not greater, among ascending codes (T, 2); row 0 if none is."""
+    high, low = codes[:, 0], codes[:, 1]
+    below = (high < code[0]) | ((high == code[0]) & (low <= code[1]))
+    return jnp.maximum(below.sum(dtype=jnp.int32) - 1, 0)
+
+
+def distance(digits: Any, other: Any) -> Any:
+    """How far texts are apart: the sum over fields of the steps between their values. (..., F) -> (...)."""
+    return abs(digits - other).sum(axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """A table as it is kept: T texts, as NumPy arrays, with their card.
+
+    Attributes:
+        coding: of the prompt's fields.
+        digits: the texts, int32 (T, F), ascending by code.
+        actions: (T, n, *action); -1, or NaN, where unreadable, and in rows that were not asked about.
+        asked: bool (T,).
+        log_probs: (T, A), or None.
+    """
+
+    coding: Coding
+    digits: np.ndarray
+    actions: np.ndarray
+    asked: np.ndarray
+    card: dict[str, Any]
+    log_probs: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get("name", "unnamed"))
+
+    @property
+    def samples(self) -> int:
+        """n: answers about each text."""
+        return int(self.actions.shape[1])
+
+    def table(self) -> Table:
+        """The answers for programs, padded."""
+        rows = -(-len(self.digits) // PADDED) * PADDED
+        nearest = _nearest(self.digits, self.digits[self.asked])
+        asked_rows = np.flatnonzero(self.asked)
+
+        def padded(x: np.ndarray) -> jax.Array:
+            return jnp.asarray(np.concatenate([x, np.repeat(x[-1:], rows - len(x), axis=0)]))
+
+        scores = None if self.log_probs is None else padded(self.log_probs)
+        near_rows = padded(asked_rows[nearest].astype(np.int32))
+        found = Table(padded(self.actions), scores, None, None, None, None, padded(self.asked), near_rows)
+        if self.coding.dense:
+            every = np.indices(self.coding.sizes, np.int32).reshape(len(self.coding.sizes), -1).T
+            near = asked_rows[_nearest(every, self.digits[self.asked])].astype(np.int32)
+            is_own = (every == self.digits[near]).all(axis=1)
+            return found._replace(rows=jnp.asarray(near), own=jnp.asarray(is_own))
+        codes = np.asarray(jax.vmap(self.coding.number)(jnp.asarray(self.digits)))
+        return found._replace(codes=padded(codes), digits=padded(self.digits))
+
+
+def _nearest(digits: np.ndarray, among: np.ndarray, at_once: int = 4096) -> np.ndarray:
+    """For each row of `digits` (N, F) the first of the nearest of `among` (M, F): (N,)."""
+    parts = [digits[i : i + at_once] for i in range(0, len(digits), at_once)]
+    return np.concatenate([distance(part[:, None], among[None]).argmin(axis=1) for part in parts])
+
+
+ARRAYS = ("texts", "digits", "codes", "asked", "actions")
+
+
+def save(answers: Answers, texts: Sequence[str], folder: pathlib.Path) -> None:
+    """Writes `answers.npz` and `card.json`, each atomically, the card last; `texts` are prompts' ends."""
+    arrays = _arrays(answers) | {"texts": np.array(texts, dtype=np.str_)}
+    card = {
+        **answers.card,
+        "fields": {f.name: len(f.values) for f in answers.coding.fields},
+        "texts": len(answers.digits),
+        "asked": int(answers.asked.sum()),
+        "answers_about_each": answers.samples,
+        "arrays_sha256": digest(answers),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_npz(folder / "answers.npz", arrays)
+    files.write_json(folder / "card.json", card)
+
+
+def digest(answers: Answers) -> str:
+    """SHA-256 over the arrays' names, shapes, types and bytes; independent of compression."""
+    h = hashlib.sha256()
+    for name, array in _arrays(answers).items():
+        h.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
+
+
+def _arrays(answers: Answers) -> dict[str, np.ndarray]:
+    scored = {} if answers.log_probs is None else {"log_probs": answers.log_probs}
+    codes = np.array([str(code_of(answers.coding, d)) for d in answers.digits.tolist()], dtype=np.str_)
+    return {
+        "digits": answers.digits,
+        "codes": codes,
+        "asked": answers.asked,
+        "actions": answers.actions,
+        **scored,
+    }
+
+
+def code_of(coding: Coding, digits: Sequence[int]) -> int:
+    """A text's number, as Python counts."""
+    return sum(w * d for w, d in zip(_weights(coding.sizes), digits, strict=True))
+
+
+def load(
+    folder: pathlib.Path, environment: str, coding_of: Callable[[str], Coding], actions: Space
+) -> Answers:
+    """The answers in `folder`, checked; an `AnswerError` says which file is wrong and why.
+
+    Args:
+        coding_of: a prompt's text -> the coding of its fields.
+    """
+    card_path, path = folder / "card.json", folder / "answers.npz"
+    for file in (card_path, path):
+        if not file.is_file():
+            raise AnswerError(f"{file}: no such file; answers are a folder with card.json and answers.npz")
+    try:
+        card = json.loads(card_path.read_text())
+    except (ValueError, OSError, RecursionError) as error:
+        raise AnswerError(f"{card_path}: not readable as JSON ({error})") from None
+    if not isinstance(card, dict):
+        raise AnswerError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    if card.get("environment") != environment:
+        raise AnswerError(
+            f"{card_path}: answers about '{card.get('environment')}', not about '{environment}'"
+        )
+    prompt = card.get("prompt")
+    if not isinstance(prompt, dict) or not isinstance(prompt.get("text"), str):
+        raise AnswerError(f"{card_path}: does not say what was asked (prompt.text)")
+    coding = coding_of(prompt["text"])
+    sizes = {f.name: len(f.values) for f in coding.fields}
+    if card.get("fields") != sizes:
+        raise AnswerError(
+            f"{card_path}: its fields are {card.get('fields')}, the task's are {sizes}: words have changed"
+            " since; survey anew"
+        )
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {k: archive[k] for k in archive.files}
+    except Exception as error:  # damage surfaces as a dozen types
+        why = " ".join(str(error).split())[:200]
+        raise AnswerError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+    if missing := [k for k in ARRAYS if k not in arrays]:
+        raise AnswerError(f"{path}: lacks the arrays {', '.join(missing)}")
+    answers = _checked(path, arrays, coding, {"name": folder.name, **card}, actions)
+    if card.get("arrays_sha256") != digest(answers):
+        raise AnswerError(f"{path}: its arrays are not those that {card_path.name} was written for")
+    return answers
+
+
+def _checked(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], coding: Coding, card: dict[str, Any], actions: Space
+) -> Answers:
+    """Refuses arrays that cannot be answers about this game."""
+
+    def refuse(why: str) -> None:
+        raise AnswerError(f"{path}: {why}")
+
+    digits, asked, said = arrays["digits"], arrays["asked"], arrays["actions"]
+    kinds = digits.dtype.kind == "i" and asked.dtype == np.bool_ and said.dtype.kind in "if"
+    if not kinds or digits.ndim != 2 or digits.shape[1] != len(coding.fields) or not len(digits):
+        refuse("digits must be whole numbers, a row for each text, with a place for each field")
+    if (digits < 0).any() or (digits >= np.array(coding.sizes)).any():
+        refuse("digits name values that the fields do not have")
+    numbers = [code_of(coding, row) for row in digits.tolist()]
+    if any(b <= a for a, b in itertools.pairwise(numbers)):
+        refuse("its texts are not in the order of their codes")
+    if asked.shape != (len(digits),) or not asked.any():
+        refuse("asked must be a flag for each text, one of them set at least")
+    if said.ndim < 2 or said.shape[0] != len(digits) or said.shape[2:] != actions.shape or not said.shape[1]:
+        refuse(
+            f"actions has shape {said.shape}, expected (texts, answers, {', '.join(map(str, actions.shape))})"
+        )
+    discrete = isinstance(actions, Discrete)
+    unread = said == -1 if discrete else np.isnan(said).any(axis=tuple(range(2, said.ndim)))
+    if why := actions.refuses(said[~unread]):
+        refuse(why)
+    if not unread[~asked].all():
+        refuse("a text that was not asked about has answers")
+    scores = arrays.get("log_probs")
+    if scores is not None:
+        each = (len(digits), actions.n) if isinstance(actions, Discrete) else None
+        if scores.shape != each or scores.dtype != np.float32 or not (scores[asked] <= 0).all():
+            refuse("log_probs must be log-probabilities of each action, a row for each text")
+    kind = np.int32 if discrete else np.float32
+    return Answers(coding, digits.astype(np.int32), said.astype(kind), asked, card, scores)

@@ -1,0 +1,131 @@
+"""Who visits the texts that a survey asks about: players, stepped side by side from outside.
+
+Players are functions of NumPy: a reference policy is, and so is a table that still grows. What they visit
+decides what is asked, and on episodes of their own how much of what they meet was asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from loro_jax.data.answers import Coding
+from loro_jax.spaces import Discrete
+from loro_jax.tasks import Environment, Task
+from loro_jax.tasks.reference import preferences
+
+Act = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Observations (N, *obs) and where chance comes from -> actions (N, *action)."""
+
+MOST_STEPS = 1000
+"""Steps of an episode that are looked at, where its limit is beyond them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Visits:
+    """The texts of some steps: digits (M, F), ascending, and how often each was met, (M,)."""
+
+    digits: np.ndarray
+    times: np.ndarray
+
+    def share(self, asked: set[tuple[int, ...]]) -> float:
+        """How many of the steps were in texts that were `asked` about."""
+        known = [
+            times
+            for digits, times in zip(self.digits.tolist(), self.times, strict=True)
+            if tuple(digits) in asked
+        ]
+        return float(sum(known) / self.times.sum())
+
+
+def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) -> Visits:
+    """The texts that a player meets in so many episodes."""
+    seen = observations(env, act, episodes, seed)
+    digits, times = np.unique(np.asarray(_digits(coding)(seen)), axis=0, return_counts=True)
+    return Visits(digits, times)
+
+
+def _digits(coding: Coding) -> Callable[[np.ndarray], jax.Array]:
+    return jax.jit(jax.vmap(coding.digits))
+
+
+def observations(env: Environment, act: Act, episodes: int, seed: int) -> np.ndarray:
+    """All observations in which a player acts, (N, *obs), of episodes played side by side."""
+    keys = jax.random.split(jax.random.key(seed), episodes)
+    fold = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
+    chance = np.random.default_rng(seed)
+    obs, state = jax.jit(jax.vmap(env.reset))(fold(keys, 0))
+    step = jax.jit(jax.vmap(env.step))
+    space, alive, seen = env.action_space, np.ones(episodes, bool), []
+    for t in range(min(env.limit, MOST_STEPS)):
+        now = np.asarray(obs, np.float32)
+        seen.append(now[alive])
+        actions = act(now, chance).astype(space.dtype).reshape(episodes, *space.shape)
+        obs, state, _, terminated, truncated = step(fold(keys, 1 + t), state, actions)
+        alive &= ~np.asarray(terminated | truncated)
+        if not alive.any():
+            break
+    return np.concatenate(seen)
+
+
+def uniform(env: Environment) -> Act:
+    """Draws every action uniformly."""
+    space = env.action_space
+    if isinstance(space, Discrete):
+        return lambda obs, chance: chance.integers(space.n, size=len(obs))
+    low, high = np.asarray(space.low), np.asarray(space.high)
+    return lambda obs, chance: chance.uniform(low, high, (len(obs), len(low)))
+
+
+def reference(task: Task) -> Act:
+    """The task's reference policy; among equally good actions any."""
+    discrete = isinstance(task.environment().action_space, Discrete)
+
+    def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        wanted = preferences(task, obs)
+        return (wanted * chance.random(wanted.shape)).argmax(axis=1) if discrete else wanted
+
+    return act
+
+
+def trained(task: Task, seeds: int = 4) -> Act:
+    """Agents that pure RL trained under the task's first protocol; each plays its share of the episodes."""
+    from loro_jax import api
+
+    with tempfile.TemporaryDirectory(prefix="loro_jax-survey-") as folder:
+        api.run(task, ("pure_rl",), seeds=seeds, out=f"{folder}/run", save_policies=True, progress=False)
+        policies = [api.load_policy(f"{folder}/run", "pure_rl", seed, task) for seed in range(seeds)]
+
+    def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        parts = np.array_split(obs, seeds)
+        return np.concatenate([p(part) for p, part in zip(policies, parts, strict=True) if len(part)])
+
+    return act
+
+
+def answering(env: Environment, coding: Coding, answers: Mapping[tuple[int, ...], np.ndarray]) -> Act:
+    """The answers so far, (n, *action) by text, one drawn at each step: of the nearest text where a text was
+    not asked about, and uniformly where an answer could not be read."""
+    if not answers:
+        return uniform(env)
+    known, digits_of, draw = np.array(list(answers)), _digits(coding), uniform(env)
+    said = np.stack(list(answers.values())).astype(np.float64)
+
+    def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        digits = np.asarray(digits_of(obs))
+        rows = abs(digits[:, None] - known[None]).sum(axis=2).argmin(axis=1)
+        taken = said[rows, chance.integers(said.shape[1], size=len(rows))]
+        read = ~unreadable(taken)
+        instead = draw(obs, chance)
+        return np.where(read.reshape(-1, *(1,) * (taken.ndim - 1)), taken, instead)
+
+    return act
+
+
+def unreadable(actions: np.ndarray) -> np.ndarray:
+    """Which of the answers (N,) or (N, k) could not be read, bool (N,)."""
+    return (actions == -1) if actions.ndim == 1 else np.isnan(actions).any(axis=1)
