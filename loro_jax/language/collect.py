@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     name = f"{model['name']}-{prompt.name}" + ("-grammar" if settings.grammar else "")
     name += f"-{mode.name}{mode.answers}" if mode.answers > 1 else ""
     out = settings.out or episodes.COLLECTED / task.name / name
-    with _on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
+    with on_cpu(), contextlib.closing(journal.Journal(out, identity)) as record:
         simulator = play.Simulator(task.environment(), settings.seed)
         card = {"name": name, "alignment": "true", **identity}
         plan = session.Collection(simulator, words, settings.episodes, settings.parallel, out, card)
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 130
 
 
-def _on_cpu() -> contextlib.AbstractContextManager[object]:
+def on_cpu() -> contextlib.AbstractContextManager[object]:
     """Makes a CPU take the game's tiny steps, unless JAX_PLATFORMS leaves it out."""
     try:
         cpu = jax.local_devices(backend="cpu")[0]
@@ -151,12 +151,12 @@ def _try_out(
     first = player.try_out(states, 1 if settings.allow_unreadable else policy.TRIAL)
     if first is not None and not settings.allow_unreadable:
         raise UserError(
-            f"none of the first {policy.TRIAL} answers names an action; {_looks(first)};"
+            f"none of the first {policy.TRIAL} answers names an action; {looks(first)};"
             " or play at random with --allow-unreadable"
         )
 
 
-def _looks(answer: Completion) -> str:
+def looks(answer: Completion) -> str:
     """An unreadable answer in a few words, and what may mend it."""
     found = f"the first one is {_short(answer.text)}" if answer.text.strip() else "the first one is empty"
     if answer.reasoning:

@@ -15,7 +15,7 @@ import os
 import pathlib
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from loro_jax import files
@@ -33,12 +33,17 @@ class Journal:
     Nothing is written before the first `append`.
     """
 
-    def __init__(self, folder: pathlib.Path, identity: dict[str, Any]) -> None:
-        """Reads the record in `folder`, if there is one.
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        identity: dict[str, Any],
+        order: Callable[[Step], Any] = lambda step: (step["episode"], step["step"]),
+    ) -> None:
+        """Reads the record in `folder`, if there is one; the transcript's steps stand in `order`.
 
         A `UserError` if the record is damaged, in use, or another collection's.
         """
-        self.folder, self._identity = folder, identity
+        self.folder, self._identity, self._order = folder, identity, order
         self.steps: list[Step] = []
         self._file: io.BufferedRandom | None = None
         transcript = folder / TRANSCRIPT
@@ -94,7 +99,7 @@ class Journal:
             files.replacing(self.folder / TRANSCRIPT) as raw,
             gzip.GzipFile("", "wb", 9, raw, mtime=0) as out,
         ):
-            for line in (self._identity, *sorted(self.steps, key=lambda s: (s["episode"], s["step"]))):
+            for line in (self._identity, *sorted(self.steps, key=self._order)):
                 out.write(_line(line))
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self.close()

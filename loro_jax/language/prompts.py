@@ -53,6 +53,12 @@ class Prompt:
         return self.tail_template.format_map(fields)
 
 
+def placeholders(prompt: Prompt) -> list[str]:
+    """The fields that a prompt names, in the order of their places, each once."""
+    fields = (field for _, field, _, _ in string.Formatter().parse(prompt.tail_template))
+    return list(dict.fromkeys(field for field in fields if field))
+
+
 def available(task: Task) -> list[str]:
     """Names of the prompts there are for `task`."""
     if isinstance(task.prompts, Mapping):

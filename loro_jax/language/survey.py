@@ -9,3 +9,397 @@ stopped; a finished table only grows, by more texts or more answers about each.
 """
 
 from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+import loro_jax
+from loro_jax import errors, progress, tasks
+from loro_jax.data import answers
+from loro_jax.data.answers import Answers, Coding
+from loro_jax.errors import UserError, command, within
+from loro_jax.language import collect, journal, players, prompts
+from loro_jax.language import settings as collecting
+from loro_jax.language.backend import Backend, Decoding, Query
+from loro_jax.language.policy import Mode, number_of
+from loro_jax.language.server import Server
+from loro_jax.spaces import Discrete
+from loro_jax.tasks import Task
+from loro_jax.tasks.actions import Reader
+
+ROUND = 32
+"""Texts that are asked about, and recorded, together."""
+TRIAL = 20
+"""Answers in a row, none of them readable, after which a survey is not begun."""
+
+Digits = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Asks a language model about every text that matters in a game, and keeps the answers as a table."""
+
+    model: str
+    """a .gguf file; or smollm2-135m-instruct, qwen2.5-coder-0.5b-instruct or qwen2.5-coder-1.5b-instruct,
+    looked up in $LORO_JAX_MODELS or ~/.cache/loro_jax/models; or hf:owner/repository/file.gguf; with
+    --backend http the server's name for its model"""
+    backend: Literal["llama.cpp", "http"] = "llama.cpp"
+    """llama.cpp loads the model into this process; http asks an OpenAI-compatible server at --url"""
+    task: Annotated[str, tyro.conf.arg(aliases=("--environment",))] = "cartpole"
+    """what the texts are about: cartpole and so on; or FILE.py:NAME for a task of your own"""
+    prompt: str = "cot"
+    """one of the task's prompts, such as a file of prompts/TASK/ without its suffix, or a .txt file; one that
+    tells the observation alone, nothing that a life remembers"""
+    samples: int = 8
+    """answers about each text; more than a table has add the missing ones"""
+    coverage: float = 0.98
+    """share of the least covered player's steps that is to be in texts that were asked about"""
+    episodes: int = 200
+    """episodes that each player plays to find texts, and again as many to measure the coverage"""
+    most: int = 20_000
+    """texts that are asked about at most"""
+    out: pathlib.Path | None = None
+    """the table's folder; default results/answers/TASK/MODEL-PROMPT"""
+    seed: int = 0
+    """of every answer, and of the players"""
+    threads: int = 0
+    """CPU threads for llama.cpp; 0 takes the machine's cores"""
+    parallel: int = 8
+    """answers that grow side by side; changes them by floating-point noise only"""
+    grammar: bool = False
+    """hold what follows "Action:" to the game's actions while decoding"""
+    allow_unreadable: bool = False
+    """go on although none of the first 20 answers names an action"""
+    context: int = 1024
+    """room for one prompt and its answer, in tokens"""
+    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
+    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Server)
+
+    @property
+    def asking(self) -> collecting.Settings:
+        """What reaches the model, as a collection has it."""
+        return collecting.Settings(
+            model=self.model, backend=self.backend, task=self.task, prompt=self.prompt, seed=self.seed,
+            threads=self.threads or cores(), parallel=self.parallel, grammar=self.grammar,
+            context=self.context, decoding=self.decoding, server=self.server, samples=self.samples,
+            mode="direct" if self.prompt == "direct" else "cot", out=self.out,
+        )  # fmt: skip
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def coding_of(task: Task, text: str) -> Coding:
+    """The coding of the fields that a prompt names.
+
+    Raises:
+        UserError: it names what the observation alone does not tell.
+    """
+    assert task.words is not None
+    prompt = prompts.parse(text, "prompt", task.words.names, f"{task.name}'s prompt")
+    used = prompts.placeholders(prompt)
+    if told := [name for name in used if name in task.words.history_names]:
+        raise UserError(
+            f"the prompt names {{{told[0]}}}, which a life remembers: its texts cannot be asked about ahead;"
+            " name one that tells the observation alone"
+        )
+    return Coding(tuple(field for field in task.words.fields if field.name in used))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    prog = "python -m loro_jax.language.survey"
+    settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
+    collecting.check(settings.asking)
+    within("--samples", settings.samples, 1, 1000)
+    within("--episodes", settings.episodes, 8, 100_000)
+    within("--most", settings.most, 1, 1_000_000)
+    if not 0 < settings.coverage <= 1:
+        raise UserError("--coverage must be above 0, at most 1")
+    task = tasks.load(settings.task)
+    prompt, mode = collecting.asked(settings.asking, task)
+    coding = coding_of(task, prompt.text)
+    console = Console(stderr=True, highlight=False)
+    with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
+        model, opened = collecting.source(settings.asking)
+    identity = identify(settings, task, model, prompt, mode)
+    out = settings.out or answers.SURVEYED / task.name / name_of(model, prompt, settings.grammar)
+    with collect.on_cpu(), contextlib.closing(journal.Journal(out, identity, order)) as record:
+        record.check_writable()
+        survey = Survey(settings, task, prompt, coding, out, identity, console)
+        try:
+            return survey.run(record, opened)
+        except KeyboardInterrupt:
+            print(
+                f"stopped after {len(record.steps)} texts; the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 130
+
+
+def name_of(model: Mapping[str, Any], prompt: prompts.Prompt, grammar: bool) -> str:
+    return f"{model['name']}-{prompt.name}" + ("-grammar" if grammar else "")
+
+
+def order(entry: journal.Step) -> Any:
+    """Where an entry stands in the transcript."""
+    return entry["round"], entry["place"]
+
+
+def identify(
+    settings: Settings, task: Task, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode
+) -> dict[str, Any]:
+    """All that decides the answers: not how many texts are asked about, nor how often."""
+    known = collecting.identify(settings.asking, task, model, prompt, mode)
+    kept = ("environment", "model", "prompt", "decoding", "seed", "grammar", "precision")
+    return {"kind": "survey"} | {k: known[k] for k in kept if k in known}
+
+
+class Known:
+    """What a record says: the answers about each text, in the order asked."""
+
+    def __init__(self, entries: Sequence[journal.Step]) -> None:
+        self.said: dict[Digits, list[Any]] = {}
+        self.rounds = 0
+        self.add(entries)
+
+    def add(self, entries: Sequence[journal.Step]) -> None:
+        for entry in entries:
+            actions = [attempt["action"] for attempt in entry["attempts"]]
+            self.said.setdefault(tuple(entry["digits"]), []).extend(actions)
+            self.rounds = max(self.rounds, entry["round"] + 1)
+
+    def lacking(self, samples: int) -> list[Digits]:
+        """Texts that have fewer answers than that."""
+        return [digits for digits, said in self.said.items() if len(said) < samples]
+
+    def actions(self, space: Any) -> dict[Digits, np.ndarray]:
+        """As many answers as every text has, (n, *action) each: -1, or NaN, where unreadable."""
+        if not self.said:
+            return {}
+        samples = min(map(len, self.said.values()))
+        discrete = isinstance(space, Discrete)
+        unread = -1 if discrete else np.nan
+        kind = np.int32 if discrete else np.float32
+
+        def one(said: list[Any]) -> np.ndarray:
+            numbers = [unread if action is None else action for action in said[:samples]]
+            return np.array(numbers, kind).reshape(samples, *space.shape)
+
+        return {digits: one(said) for digits, said in self.said.items()}
+
+
+@dataclasses.dataclass
+class Survey:
+    """A survey and where it goes."""
+
+    settings: Settings
+    task: Task
+    prompt: prompts.Prompt
+    coding: Coding
+    out: pathlib.Path
+    identity: dict[str, Any]
+    console: Console
+
+    def __post_init__(self) -> None:
+        self.environment = self.task.environment()
+        assert self.task.words is not None
+        self.reader: Reader = self.task.words.reader
+
+    def run(self, record: journal.Journal, opened: Any) -> int:
+        known = Known(record.steps)
+        with progress.waiting(self.console, "players"):
+            self.fixed = self.standing()
+            found = {name: self.visits(act, 0) for name, act in self.fixed.items()}
+            kept = {name: self.visits(act, 1) for name, act in self.fixed.items()}
+        with contextlib.ExitStack() as stack:
+            backend: Backend | None = None
+            began, asked_before = time.monotonic(), len(record.steps)
+            while True:
+                played = players.answering(
+                    self.environment, self.coding, known.actions(self.environment.action_space)
+                )
+                found["answers"], kept["answers"] = self.visits(played, 0), self.visits(played, 1)
+                covered = {name: v.share(set(known.said)) for name, v in kept.items()}
+                self.save(record, known, found, kept, backend)
+                texts = self.next(known, found, covered)
+                if not texts:
+                    break
+                if backend is None:
+                    with progress.waiting(self.console, f"opening {self.identity['model']['name']}"):
+                        backend = stack.enter_context(opened())
+                    self.try_out(backend, texts)
+                    record.begin()
+                entries = self.ask(backend, known, texts)
+                record.append(entries)
+                known.add(entries)
+                least = min(covered, key=lambda name: covered[name])
+                rate = (len(record.steps) - asked_before) / (time.monotonic() - began)
+                self.console.print(
+                    f"{len(known.said)} texts asked about, {rate:.2f} a second; least covered: {least},"
+                    f" {covered[least]:.1%}",
+                    markup=False, soft_wrap=True,
+                )  # fmt: skip
+        if not record.finished:
+            record.finish()
+        self.save(record, known, found, kept, backend)
+        self.say(known, covered)
+        return 0
+
+    def standing(self) -> dict[str, players.Act]:
+        """Those whose play does not depend on the answers."""
+        found = {"uniform": players.uniform(self.environment), "trained": players.trained(self.task)}
+        if self.task.reference is not None:
+            found["reference"] = players.reference(self.task)
+        return found
+
+    def visits(self, act: players.Act, apart: int) -> players.Visits:
+        seed = number_of("survey", self.settings.seed, apart)
+        return players.visit(self.environment, self.coding, act, self.settings.episodes, seed)
+
+    def next(
+        self, known: Known, found: Mapping[str, players.Visits], covered: Mapping[str, float]
+    ) -> list[Digits]:
+        """The texts to ask about now, in the order of their words; none where the table is as wanted."""
+        if few := known.lacking(self.settings.samples):
+            return sorted(few, key=self.tail)[:ROUND]
+        if min(covered.values()) >= self.settings.coverage:
+            return []
+        shares: dict[Digits, float] = {}
+        for visits in found.values():
+            for digits, times in zip(visits.digits.tolist(), visits.times / visits.times.sum(), strict=True):
+                shares[tuple(digits)] = shares.get(tuple(digits), 0.0) + times
+        unasked = [d for d in sorted(shares, key=lambda d: (-shares[d], d)) if d not in known.said]
+        room = max(0, self.settings.most - len(known.said))
+        return sorted(unasked[: min(ROUND, room)], key=self.tail)
+
+    def tail(self, digits: Digits) -> str:
+        """The changing part of the prompt."""
+        return self.prompt.tail(self.coding.texts(digits))
+
+    def query(self, digits: Digits, sample: int) -> Query:
+        code = answers.code_of(self.coding, digits)
+        seed = number_of("answer", self.settings.seed, code, sample)
+        reader = self.reader if self.settings.grammar else None
+        return Query(self.prompt.head, self.tail(digits), self.prompt.start, seed, reader=reader)
+
+    def ask(self, backend: Backend, known: Known, texts: Sequence[Digits]) -> list[journal.Step]:
+        """What they have too few answers about, asked together."""
+        began = time.monotonic()
+        first = {digits: len(known.said.get(digits, ())) for digits in texts}
+        wanted = [(d, k) for d in texts for k in range(first[d], self.settings.samples)]
+        said = backend.complete([self.query(digits, sample) for digits, sample in wanted])
+        seconds = round((time.monotonic() - began) / len(texts), 4)
+        attempts: dict[Digits, list[dict[str, Any]]] = {digits: [] for digits in texts}
+        for (digits, _), c in zip(wanted, said, strict=True):
+            attempts[digits].append(
+                {
+                    "answer": c.text,
+                    "action": self.reader.read(c.text),
+                    "asked": c.asked,
+                    "prompt_tokens": c.prompt_tokens,
+                    "answer_tokens": c.answer_tokens,
+                }
+            )
+        return [
+            {
+                "round": known.rounds,
+                "place": place,
+                "digits": list(digits),
+                "state": self.coding.texts(digits),
+                "first": first[digits],
+                "attempts": attempts[digits],
+                "seconds": seconds,
+            }
+            for place, digits in enumerate(texts)
+        ]
+
+    def try_out(self, backend: Backend, texts: Sequence[Digits]) -> None:
+        """A `UserError` where no answer can be read, before anything is recorded."""
+        if self.settings.allow_unreadable:
+            return
+        queries = [self.query(texts[k % len(texts)], k // len(texts)) for k in range(TRIAL)]
+        said = backend.complete(queries)
+        if all(self.reader.read(c.text) is None for c in said):
+            raise UserError(
+                f"none of the first {TRIAL} answers names an action; {collect.looks(said[0])};"
+                " or go on with --allow-unreadable"
+            )
+
+    def save(
+        self,
+        record: journal.Journal,
+        known: Known,
+        found: Mapping[str, players.Visits],
+        kept: Mapping[str, players.Visits],
+        backend: Backend | None,
+    ) -> None:
+        """Writes the table as it stands, with the texts that were met and not asked about."""
+        actions = known.actions(self.environment.action_space)
+        if not actions:
+            return
+        met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
+        rows = sorted(met, key=lambda d: answers.code_of(self.coding, d))
+        blank = np.full_like(next(iter(actions.values())), -1)
+        if blank.dtype.kind == "f":
+            blank[:] = np.nan
+        covered = {name: round(v.share(set(known.said)), 4) for name, v in kept.items()}
+        made = [attempt for entry in record.steps for attempt in entry["attempts"]]
+        seconds = sum(entry["seconds"] for entry in record.steps)
+        tokens = sum(a["answer_tokens"] for a in made)
+        card = {
+            "name": self.out.name,
+            **self.identity,
+            "complete": not known.lacking(self.settings.samples)
+            and min(covered.values()) >= self.settings.coverage,
+            "coverage": covered,
+            "coverage_wanted": self.settings.coverage,
+            "episodes_of_each_player": self.settings.episodes,
+            "unreadable_answers": "-1 (NaN where actions are continuous); each seed draws uniformly instead",
+            "unreadable_share": sum(a["action"] is None for a in made) / max(len(made), 1),
+            "answers": len(made),
+            "prompt_tokens": sum(a["prompt_tokens"] for a in made),
+            "answer_tokens": tokens,
+            "seconds": round(seconds, 1),
+            "answer_tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            "threads": self.settings.threads or cores(),
+            "versions": {
+                "loro_jax": loro_jax.__version__,
+                "jax": jax.__version__,
+                **(backend.versions if backend else {}),
+            },
+            "command": "python -m loro_jax.language.survey " + shlex.join(sys.argv[1:]),
+        }
+        table = Answers(
+            self.coding,
+            np.array(rows, np.int32),
+            np.stack([actions.get(row, blank) for row in rows]),
+            np.array([row in actions for row in rows]),
+            card,
+        )
+        answers.save(table, [self.tail(row) for row in rows], self.out)
+
+    def say(self, known: Known, covered: Mapping[str, float]) -> None:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())
+        print(
+            f"{self.out}: {len(known.said)} texts, {self.settings.samples} answers about each;"
+            f" covered: {shares}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
