@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False)
     expected = [estimate(case, asked, names) for case in cases]
     console.print(
-        f"{report.machine(about)}; {len(cases)} rows, about {progress.words(sum(expected))}",
+        f"{report.machine(about)}; {len(cases)} row{'s' * (len(cases) > 1)}, about"
+        f" {progress.words(sum(expected))}",
         soft_wrap=True, markup=False,
     )  # fmt: skip
     if asked.dry_run:
@@ -145,8 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if asked.resume and done and suffices(done[0], case, rounds):
                 bar.advance(task, seconds)
                 continue
-            part = functools.partial(bar.advance, task, seconds / (1 + asked.repeats))
+            # A profile comes last, and is most of what its row takes.
+            parts = (seconds - profiling(case) * asked.profile) / (1 + asked.repeats)
+            part = functools.partial(bar.advance, task, parts)
             row = measured(case, rounds, names, about, part)
+            bar.update(task, completed=sum(expected[: cases.index(case) + 1]))
             saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
             saved["rows"].sort(key=key)
             files.write_json(path, saved)
@@ -161,11 +165,19 @@ def key(row: Any) -> tuple[str, str, int]:
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
-    """The rows saved so far."""
+    """The rows saved so far; a `UserError` where the file holds something else."""
     try:
-        return files.read_json(path)
+        saved = files.read_json(path)
     except FileNotFoundError:
         return {"machine": None, "rows": []}
+    try:
+        if saved["rows"]:
+            report.lines(saved)
+            _ = [slug(saved["machine"]), *((key(row), row["options"], row["work"]) for row in saved["rows"])]
+        return saved | {"machine": saved["machine"]}
+    except (LookupError, TypeError, ValueError, AttributeError):
+        pass
+    raise UserError(f"{path}: damaged, or of another version; remove it, or choose another --out")
 
 
 def suffices(row: dict[str, Any], case: Case, rounds: dict[str, Any]) -> bool:
@@ -209,7 +221,12 @@ def estimate(case: Case, asked: Options, names: Sequence[str]) -> float:
     one = piece_seconds(case)
     training = min(one, asked.seconds) + asked.repeats * max(one, asked.seconds + one / 2)
     others = len(names) * (COMPILING + 1.5 * asked.repeats * 2 * asked.seconds)
-    return COMPILING + training + others + asked.profile * (60.0 + 20 * one)
+    return COMPILING + training + others + asked.profile * profiling(case)
+
+
+def profiling(case: Case) -> float:
+    """Seconds that a profile takes, roughly: eleven programs are compiled, and take turns."""
+    return 11 * COMPILING / 2 + 60 * piece_seconds(case)
 
 
 def piece_seconds(case: Case) -> float:

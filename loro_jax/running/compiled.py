@@ -6,6 +6,7 @@ and kind of processor: a program is machine code, and XLA compiles it for the ve
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import importlib.metadata
@@ -45,11 +46,27 @@ def keep() -> None:
         trim(root(), MOST_BYTES)
     except OSError:
         return
+    if not _events:
+        _events["heard"] = 1
+        jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
     # JAX's own bound asks for a lock at every program, and writes no more once a killed process has left an
     # entry without its time stamp; `trim` needs neither.
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # small programs as well
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+
+
+_events: collections.Counter[str] = collections.Counter()
+
+
+def misses() -> int:
+    """Programs of this process that were not in the cache, so far; 0 as well where nothing is kept."""
+    return _events["/jax/compilation_cache/cache_misses"]
+
+
+def hits() -> int:
+    """Those that were."""
+    return _events["/jax/compilation_cache/cache_hits"]
 
 
 def root() -> pathlib.Path:

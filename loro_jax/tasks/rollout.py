@@ -27,7 +27,8 @@ def rollout(env: Environment, policy: PolicyFunction, key: chex.PRNGKey) -> tupl
         return _step(env, policy, key, t, *game)[1]
 
     draw, rest = ahead.split(play, (obs, state), jnp.int32(1))
-    drawn = jax.vmap(draw)(jnp.arange(1, env.limit + 1)) if env.limit <= AHEAD else None
+    short = env.limit <= AHEAD and ahead.fits(draw, jnp.int32(1), env.limit)
+    drawn = jax.vmap(draw)(jnp.arange(1, env.limit + 1)) if short else None
 
     def going(carry: Any) -> jax.Array:
         return ~carry[3]

@@ -12,6 +12,7 @@ import optax
 import pytest
 from environments import Endless, OneStep, Probe, TwoSteps, probe
 
+from loro_jax import tasks
 from loro_jax.agents import DDQN
 from loro_jax.agents.ddqn import DDQNState, td_error
 from loro_jax.spaces import Discrete
@@ -298,6 +299,32 @@ def test_offline_learning_takes_a_limit_for_what_the_data_says() -> None:
 
     np.testing.assert_allclose(fit(limits), [1.0, 2.0], atol=0.1)
     np.testing.assert_allclose(fit(ends), [1 / 3, 4 / 3], atol=0.1)
+
+
+class Bonus(DDQN):
+    """An agent of one's own, whose network says something else."""
+
+    def values(self, params: dict, obs: jax.Array) -> jax.Array:
+        return super().values(params, obs) + 10.0
+
+
+class Wrapped:
+    """Another agent around one, which hands on what it does not do itself."""
+
+    def __init__(self, agent: DDQN) -> None:
+        self.agent = agent
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.agent, name)
+
+
+def test_agents_of_ones_own_get_observations_as_they_are() -> None:
+    assert Bonus(batch_size=16).of_states(5).states == 0
+    game = tasks.load("frozen_lake").environment()
+    for agent in (Bonus(), Wrapped(DDQN())):
+        world = World(game, agent, Interaction(100, 1, True))
+        assert world.agent == agent and not world.environment.indexed
+    assert World(game, DDQN(), Interaction(100, 1, True)).environment.indexed
 
 
 def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
