@@ -108,9 +108,11 @@ def two() -> tuple[Run, np.ndarray]:
 
 
 def outcome(world: World, layout: Layout, members: int) -> tuple[Run, np.ndarray]:
-    runs = begin(world, layout, 0, members, False)
+    start = functools.partial(begin, world, layout, 0, members, False)
+    runs = jax.jit(start, compiler_options=populations.options())()
     data = jax.tree.map(lambda x: x[None], world.example)
-    return populations.advance(ALL_PHASES, world, layout, runs, data)
+    program = populations.advance.lower(ALL_PHASES, world, layout, runs, data)
+    return program.compile(populations.options())(runs, data)
 
 
 @pytest.mark.parametrize(
