@@ -232,6 +232,7 @@ def absurd_sac() -> Any:
     return absurd("pendulum", SAC((16,), 1e30, 8, **LATE))
 
 
+@pytest.mark.slow
 def test_absurd_learning_rates_leave_finite_parameters() -> None:
     """Double DQN went on with infinite weights, and SAC with NaN actions."""
     for program in (absurd("cartpole", DDQN((16,), 1e30, 8, **LATE)), absurd_sac()):

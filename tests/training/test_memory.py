@@ -87,6 +87,7 @@ def test_an_accelerator_trains_fewer_side_by_side(monkeypatch: pytest.MonkeyPatc
     assert memory.divide(world, 1024, 8 * (state + working)) == memory.Division(Layout(2, 4), 8, 128)
 
 
+@pytest.mark.slow
 def test_groups_give_the_bits_of_all_seeds_at_once(at_once: Result) -> None:
     e = limited(prepared(), 4)
     assert "2 groups of seeds one after the other" in announced(e, e.arms)

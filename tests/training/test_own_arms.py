@@ -93,6 +93,7 @@ def together() -> Result:
     return trained(prepared((*FREE, wide, warmed)))
 
 
+@pytest.mark.slow
 def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it(together: Result) -> None:
     """Neither it nor the arms beside it are touched: to the bit, each is as it is alone."""
     own = dataclasses.replace(wide(Plan(small(), 1, INTERVAL, LIMIT)).agent)
@@ -127,6 +128,7 @@ def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyP
     assert len(ready.worlds) == 2
 
 
+@pytest.mark.slow
 def test_every_world_gets_prior_data_in_its_own_form() -> None:
     """Of a lake's 16 cells, the protocol's agent takes the numbers, one with batches of 8 one-hot rows."""
 
