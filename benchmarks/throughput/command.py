@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -146,11 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if asked.resume and done and suffices(done[0], case, rounds):
                 bar.advance(task, seconds)
                 continue
-            # A profile comes last, and is most of what its row takes.
-            parts = (seconds - profiling(case) * asked.profile) / (1 + asked.repeats)
-            part = functools.partial(bar.advance, task, parts)
+            last = profiling(case) * asked.profile  # after all rounds
+            part = functools.partial(bar.advance, task, (seconds - last) / (1 + asked.repeats))
             row = measured(case, rounds, names, about, part)
-            bar.update(task, completed=sum(expected[: cases.index(case) + 1]))
+            bar.advance(task, last)
             saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
             saved["rows"].sort(key=key)
             files.write_json(path, saved)
@@ -171,13 +169,14 @@ def load(path: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"machine": None, "rows": []}
     try:
-        if saved["rows"]:
-            report.lines(saved)
-            _ = [slug(saved["machine"]), *((key(row), row["options"], row["work"]) for row in saved["rows"])]
-        return saved | {"machine": saved["machine"]}
+        report.lines(saved)  # reads all that a page shows; the others are read when rows are looked for
+        for row in saved["rows"]:
+            key(row), row["options"], row["work"]
     except (LookupError, TypeError, ValueError, AttributeError):
-        pass
-    raise UserError(f"{path}: damaged, or of another version; remove it, or choose another --out")
+        raise UserError(
+            f"{path}: damaged, or of another version; remove it, or choose another --out"
+        ) from None
+    return saved
 
 
 def suffices(row: dict[str, Any], case: Case, rounds: dict[str, Any]) -> bool:
@@ -315,5 +314,4 @@ def summary(own: dict[str, Any], last: dict[str, Any], rounds: list[dict[str, An
         found[f"ratio_{name}"] = [
             r["ours"]["env_steps_per_second"] / b for r, b in zip(rounds, best, strict=True)
         ]
-    spread = {k: [statistics.median(v), min(v), max(v)] for k, v in found.items()}
-    return {**spread, "intensity": intensity}
+    return {**{k: report.middle(v) for k, v in found.items()}, "intensity": intensity}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -46,9 +47,7 @@ def keep() -> None:
         trim(root(), MOST_BYTES)
     except OSError:
         return
-    if not _events:
-        _events["heard"] = 1
-        jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
+    _listen()
     # JAX's own bound asks for a lock at every program, and writes no more once a killed process has left an
     # entry without its time stamp; `trim` needs neither.
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -59,14 +58,18 @@ def keep() -> None:
 _events: collections.Counter[str] = collections.Counter()
 
 
-def misses() -> int:
-    """Programs of this process that were not in the cache, so far; 0 as well where nothing is kept."""
-    return _events["/jax/compilation_cache/cache_misses"]
+@functools.cache
+def _listen() -> None:
+    """Counts what JAX tells of its cache, once a process."""
+    import jax
+
+    jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
 
 
-def hits() -> int:
-    """Those that were."""
-    return _events["/jax/compilation_cache/cache_hits"]
+def asked() -> tuple[int, int]:
+    """Programs so far that were in the cache, and that were not; none where nothing is kept."""
+    found = (_events[f"/jax/compilation_cache/cache_{what}"] for what in ("hits", "misses"))
+    return next(found), next(found)
 
 
 def root() -> pathlib.Path:

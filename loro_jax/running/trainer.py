@@ -57,7 +57,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     }
     count = sum(map(len, distinct.values()))
     several = f"{count} program{'s' * (count > 1)}"
-    before = compiled.hits(), compiled.misses()
+    hits, misses = compiled.asked()
     with progress.waiting(console, f"compiling or loading {several}, which all arms share"):
         for world, phases in distinct.items():
             if phases:
@@ -68,7 +68,8 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
-        kept = compiled.hits() > before[0] and compiled.misses() == before[1]
+        more_hits, same_misses = compiled.asked()
+        kept = more_hits > hits and same_misses == misses
         console.print(
             f"loaded {several} from {compiled.root()} in {compiling:.0f} s" if kept
             else f"compiled {several} in {compiling:.0f} s",

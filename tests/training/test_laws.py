@@ -236,7 +236,7 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = DDQN((4,), 1e-3, 4, 0.9, 0.5, learning_starts=3, replay_capacity=100, target_network_frequency=5)
     world = World(probe(Sentinel, SENTINEL_LIMIT), agent, Interaction(10, 2, False))
     collect, most = Collect(12, 0, 1), Collect(3 * SENTINEL_LIMIT, 2, 2)  # which keeps fewer than it plays
-    played, fitted = Interact(10), Fit(3)
+    played, fitted = Interact(20), Fit(3)
     sentence = (
         collect, most, fitted, collect, played, played, fitted, Forget(), most, played, collect,
     )  # fmt: skip
@@ -250,8 +250,8 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
         run = advanced(phase, run)
     finished = jax.block_until_ready(run)
     jax.effects_barrier()
-    assert int(finished.counters.env_steps) == 30
-    assert len(used) > 12 * 2 + 30 * 3  # collecting draws actions and starts, playing explores too
+    assert int(finished.counters.env_steps) == 60
+    assert len(used) > 12 * 2 + 60 * 3  # collecting draws actions and starts, playing explores too
     twice = [key for key, times in collections.Counter(used).items() if times > 1]
     assert not twice, f"{len(twice)} keys of {len(used)} draws were used more than once"
 

@@ -25,7 +25,7 @@ from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task, load
 from loro_jax.tasks.rules import environment
-from loro_jax.training.arms import ARMS, Plan, build, names, pure_rl
+from loro_jax.training.arms import ARMS, Plan, build, loro, names, pure_rl
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Programs
 from loro_jax.types import Arm, Phase
@@ -132,25 +132,22 @@ def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyP
 def test_every_world_gets_prior_data_in_its_own_form() -> None:
     """Of a lake's 16 cells, the protocol's agent takes the numbers, one with batches of 8 one-hot rows."""
 
-    def kept(p: Plan) -> Arm:
-        return Arm("kept", (p.load, Interact(p.online)), "loaded rows, kept", "llm")
-
     def narrow(p: Plan) -> Arm:
         agent = dataclasses.replace(p.protocol.agent, batch_size=8)  # type: ignore[type-var]
-        return dataclasses.replace(kept(p), name="narrow", agent=agent)
+        return dataclasses.replace(loro(p), name="narrow", agent=agent)
 
     task = load("frozen_lake")
     protocol = task.protocol("standard").replace(
         budget=400, tau=2, fit_steps=6, hidden=(4,), batch_size=16, learning_starts=20, eval_episodes=1
     )
-    ready = prepare_experiment(task, protocol, (kept, narrow), SEEDS, 0)
+    ready = prepare_experiment(task, protocol, ("loro", narrow), SEEDS, 0)
     numbers, one_hot = (prior_data(ready, world) for world in ready.worlds)
     assert numbers.obs.dtype == jnp.int32 and one_hot.obs.shape == (*numbers.obs.shape, 16)
     for name in ("obs", "next_obs"):
         np.testing.assert_array_equal(getattr(one_hot, name).argmax(axis=1), getattr(numbers, name))
     np.testing.assert_array_equal(one_hot.action, numbers.action)
     result = trained(ready)
-    assert result.curves["kept"].shape == result.curves["narrow"].shape
+    assert result.curves["loro"].shape == result.curves["narrow"].shape
 
 
 def test_its_agent_is_fitted_to_the_game_like_the_protocols() -> None:
