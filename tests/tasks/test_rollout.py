@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,3 +28,12 @@ def test_a_recorded_episode_is_the_one_that_is_played(name: str) -> None:
     last = lengths - 1
     ended = np.asarray(rows.terminated | rows.truncated)
     assert ended[np.arange(8), last].all() and not ended[played].sum() > 8
+
+
+def test_an_action_that_is_not_a_number_earns_none() -> None:
+    """Pendulum clips its actions."""
+    env = load("pendulum").environment()
+    keys = jax.random.split(jax.random.key(0), 4)
+    for torque, finite in ((jnp.nan, False), (1.0, True)):
+        returns, _ = rollouts(env, lambda obs, _, torque=torque: jnp.full(1, torque), keys)
+        assert np.isfinite(returns).all() == finite and np.isnan(returns).all() != finite

@@ -183,6 +183,7 @@ def test_before_it_diverges_the_curve_is_that_of_a_healthy_run() -> None:
     assert sick[1][0] == healthy[1][0]
 
 
+@pytest.mark.slow
 def test_what_pretraining_broke_stays_broken_online() -> None:
     run, curve = breaking("loss", Collect(40, 0, 2), Fit(AT + 4), Forget(), Interact(4 * INTERVAL))
     assert np.isfinite(curve[:2]).all() and np.isnan(curve[2:]).all()
@@ -242,6 +243,7 @@ def test_absurd_learning_rates_leave_finite_parameters() -> None:
         assert np.isnan(curve).tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_not_finite_is_divergence() -> None:
     """Weights may be finite and their products not: SAC's mode is then NaN, and so is what it earns."""
     run, curve = absurd_sac()(jnp.float32(1e25))  # nothing is learned before the first evaluation
