@@ -4,7 +4,9 @@ A draw is named by seed, purpose and step here (`loro_jax.keys`), so what a loop
 what happens in it. Drawn where it is used, a number costs a dozen operations on arrays too small to keep a
 processor busy; drawn for all steps of an evaluation interval side by side, next to nothing. So the part of a
 loop's body that follows from the step's number alone, whatever it is (keys, noise, indices, fresh episodes of
-any game), is computed before the loop for all its steps, to the bit as it would be in it.
+any game), is computed before the loop for all its steps. Whole numbers and keys are to the bit what they
+would be in it; numbers with a fraction as well, unless XLA would have fused what makes them with what uses
+them.
 
 The part is found by walking the body's program, as JAX's guide "Writing custom Jaxpr interpreters" does.
 """
@@ -12,6 +14,7 @@ The part is found by walking the body's program, as JAX's guide "Writing custom 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,12 +28,26 @@ INLINED = ("jit", "pjit", "closed_call")
 """Calls that are looked into where they take drawn values and others."""
 
 
+LARGEST = 2**21
+"""Bytes that are drawn ahead for a seed at most. A loop that would draw more, such as a game's whole level
+for every step, draws as it goes."""
+
+
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, unroll: bool = False) -> Any:
     """`jax.lax.scan(body, carry, xs)`; what follows from `xs` alone is computed ahead, (length, ...) each."""
-    if not len(jax.tree.leaves(xs)[0]):
+    if not (length := len(jax.tree.leaves(xs)[0])):
         return jax.lax.scan(body, carry, xs)
-    ahead, rest = split(body, carry, jax.tree.map(lambda x: x[0], xs))
-    return jax.lax.scan(rest, carry, jax.vmap(ahead)(xs), unroll=unroll)
+    first = jax.tree.map(lambda x: x[0], xs)
+    ahead, rest = split(body, carry, first)
+    if not fits(ahead, first, length):
+        return jax.lax.scan(body, carry, xs, unroll=unroll)
+    return jax.lax.scan(rest, carry, jax.vmap(ahead)(xs), length, unroll=unroll)
+
+
+def fits(ahead: Callable[[Any], Any], x: Any, steps: int) -> bool:
+    """Whether what is drawn for so many steps stays within `LARGEST`."""
+    drawn = jax.tree.leaves(jax.eval_shape(ahead, x))
+    return steps * sum(math.prod(d.shape) * d.dtype.itemsize for d in drawn) <= LARGEST
 
 
 def split(

@@ -88,10 +88,10 @@ def check(parts: Sequence[Part], any_processor: bool = False) -> None:
     """A `UserError` where the parts are not of one run, each of them once and none missing."""
     for before, part in itertools.pairwise(parts):
         if part.first < before.end:
+            rest = f", or run it with --seed-range {before.end}:{part.end}" if part.end > before.end else ""
             raise UserError(
                 f"{before.folder} has the seeds {before.first}:{before.end} and {part.folder}"
-                f" {part.first}:{part.end}, which overlap; leave one out, or run it with --seed-range"
-                f" {before.end}:{part.end}"
+                f" {part.first}:{part.end}, which overlap; leave one out{rest}"
             )
         if part.first > before.end:
             raise UserError(
@@ -100,7 +100,7 @@ def check(parts: Sequence[Part], any_processor: bool = False) -> None:
             )
     head = parts[0]
     for part in parts[1:]:
-        names = f"{part.folder} and {head.folder} are not parts of one run"
+        names = f"{head.folder} (there) and {part.folder} (here) are not parts of one run"
         if other := identity.differences(_but_seeds(head.ran), _but_seeds(part.ran)):
             raise UserError(f"{names} ({_few(other)}); run one of them again with the other's options")
         there, here = ({**_version(p), **(p.saved.run.get("computed_on") or {})} for p in (head, part))

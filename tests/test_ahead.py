@@ -53,6 +53,23 @@ def test_the_loop_draws_nothing() -> None:
     assert draws(jax.lax.scan) > 0 and draws(ahead.scan) == 0
 
 
+def test_a_loop_that_would_draw_too_much_draws_as_it_goes() -> None:
+    """Such as a game's whole level for every step."""
+
+    def level(total: jax.Array, step: jax.Array) -> Any:
+        drawn = jax.random.normal(jax.random.fold_in(jax.random.key(0), step), (600, 600))
+        return total + (drawn * total).mean(), step
+
+    program = jax.make_jaxpr(lambda x: ahead.scan(level, jnp.float32(1), x))(jnp.arange(9))
+    assert all(v.aval.size <= 9 for eqn in program.eqns for v in eqn.outvars)
+    same(ahead.scan(level, jnp.float32(1), jnp.arange(9)), jax.lax.scan(level, jnp.float32(1), jnp.arange(9)))
+
+
+def test_a_body_without_use_for_its_step() -> None:
+    counted, _ = ahead.scan(lambda n, step: (n + 1, None), jnp.int32(0), jnp.arange(9))
+    assert int(counted) == 9
+
+
 def test_one_scan_within_another() -> None:
     def outer(scan: Any) -> Any:
         pairs = jax.tree.map(lambda x: x[:8].reshape(4, 2), XS)

@@ -145,7 +145,9 @@ def test_policies_that_are_not_there(saved: pathlib.Path, arm: str, seed: int, s
 
 def test_a_run_is_kept_and_resumed(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "run"
-    given: dict[str, Any] = {"protocol": MINE, "seeds": 2, "out": out, "progress": False}
+    given: dict[str, Any] = {
+        "protocol": MINE, "learning_rate": RATE, "seeds": 2, "seed": 3, "out": out, "progress": False,
+    }  # fmt: skip  # as the test above, so that both have the same programs
     first = lj.run("cartpole", ("pure_rl",), **given)
     before = (out / "run.json").stat().st_mtime_ns
     again = lj.run("cartpole", ("pure_rl",), resume=True, **given)

@@ -155,7 +155,7 @@ def test_parts_of_other_runs_are_refused(
     out = tmp_path / "out"
     assert command(lambda: merge.main([str(out), *parts])) == 2
     said = capsys.readouterr().err
-    assert f"{parts[1]} and {parts[0]} are not parts of one run" in said and words in said
+    assert f"{parts[0]} (there) and {parts[1]} (here) are not parts of one run" in said and words in said
     assert "run" in said.split(";")[-1] and said.count("\n") == 1
     assert not out.exists()
 
@@ -173,7 +173,7 @@ def test_what_is_missing_is_named(
         ([first, last], "the seeds 3:4 are missing"),
         ([first, last], "--seed-range 3:4"),
         ([first, second], "which overlap; leave one out, or run it with --seed-range 3:4"),
-        ([first, first], "overlap"),
+        ([first, first], "which overlap; leave one out\n"),
         ([first], "at least two parts"),
         ([first, str(begun)], f"not finished: {begun}; the command that began each goes on with --resume"),
         ([first, str(other)], f"{other} holds no finished run"),

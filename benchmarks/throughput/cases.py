@@ -68,7 +68,7 @@ def chosen(tasks: str, protocols: str, seeds: str) -> list[Case]:
     """The rows that the options name; a `UserError` for what is none."""
     numbers = []
     for word in _words(seeds, "--seeds"):
-        if not word.isdigit():
+        if not word.isdecimal():
             raise UserError(f"--seeds takes whole numbers, separated by commas, got '{word}'")
         within("--seeds", int(word), 1, 1_000_000)
         numbers.append(int(word))

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -123,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False)
     expected = [estimate(case, asked, names) for case in cases]
     console.print(
-        f"{report.machine(about)}; {len(cases)} rows, about {progress.words(sum(expected))}",
+        f"{report.machine(about)}; {len(cases)} row{'s' * (len(cases) > 1)}, about"
+        f" {progress.words(sum(expected))}",
         soft_wrap=True, markup=False,
     )  # fmt: skip
     if asked.dry_run:
@@ -145,8 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if asked.resume and done and suffices(done[0], case, rounds):
                 bar.advance(task, seconds)
                 continue
-            part = functools.partial(bar.advance, task, seconds / (1 + asked.repeats))
+            last = profiling(case) * asked.profile  # after all rounds
+            part = functools.partial(bar.advance, task, (seconds - last) / (1 + asked.repeats))
             row = measured(case, rounds, names, about, part)
+            bar.advance(task, last)
             saved["rows"] = [r for r in saved["rows"] if r not in done] + [row]
             saved["rows"].sort(key=key)
             files.write_json(path, saved)
@@ -161,11 +163,20 @@ def key(row: Any) -> tuple[str, str, int]:
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
-    """The rows saved so far."""
+    """The rows saved so far; a `UserError` where the file holds something else."""
     try:
-        return files.read_json(path)
+        saved = files.read_json(path)
     except FileNotFoundError:
         return {"machine": None, "rows": []}
+    try:
+        report.lines(saved)  # reads all that a page shows; the others are read when rows are looked for
+        for row in saved["rows"]:
+            key(row), row["options"], row["work"]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"{path}: damaged, or of another version; remove it, or choose another --out"
+        ) from None
+    return saved
 
 
 def suffices(row: dict[str, Any], case: Case, rounds: dict[str, Any]) -> bool:
@@ -209,7 +220,12 @@ def estimate(case: Case, asked: Options, names: Sequence[str]) -> float:
     one = piece_seconds(case)
     training = min(one, asked.seconds) + asked.repeats * max(one, asked.seconds + one / 2)
     others = len(names) * (COMPILING + 1.5 * asked.repeats * 2 * asked.seconds)
-    return COMPILING + training + others + asked.profile * (60.0 + 20 * one)
+    return COMPILING + training + others + asked.profile * profiling(case)
+
+
+def profiling(case: Case) -> float:
+    """Seconds that a profile takes, roughly: eleven programs are compiled, and take turns."""
+    return 11 * COMPILING / 2 + 60 * piece_seconds(case)
 
 
 def piece_seconds(case: Case) -> float:
@@ -298,5 +314,4 @@ def summary(own: dict[str, Any], last: dict[str, Any], rounds: list[dict[str, An
         found[f"ratio_{name}"] = [
             r["ours"]["env_steps_per_second"] / b for r, b in zip(rounds, best, strict=True)
         ]
-    spread = {k: [statistics.median(v), min(v), max(v)] for k, v in found.items()}
-    return {**spread, "intensity": intensity}
+    return {**{k: report.middle(v) for k, v in found.items()}, "intensity": intensity}

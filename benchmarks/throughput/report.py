@@ -86,8 +86,8 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
         (
             *_named(row),
             rendering.word(way),
-            spread(_middle([r[way]["env_steps_per_second"] for r in row["rounds"]])),
-            spread(_middle([_ratio(r["ours"], r[way]) for r in row["rounds"]])),
+            spread(middle([r[way]["env_steps_per_second"] for r in row["rounds"]])),
+            spread(middle([_ratio(r["ours"], r[way]) for r in row["rounds"]])),
         )
         for row in rows
         for way in row["peers"]
@@ -162,8 +162,9 @@ def tables(saved: Mapping[str, Any]) -> list[Table]:
     return [speed, *([others] if beside else []), rates, memory]
 
 
-def _middle(values: Sequence[float]) -> tuple[float, float, float]:
-    return statistics.median(values), min(values), max(values)
+def middle(values: Sequence[float]) -> list[float]:
+    """Median, least and most."""
+    return [statistics.median(values), min(values), max(values)]
 
 
 def _ratio(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:

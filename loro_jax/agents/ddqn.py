@@ -79,9 +79,12 @@ class DDQN(OffPolicy):
 
         The online network then sees every state once for a batch, in the place of every row twice, and the
         target network sees them when it is copied. Otherwise, and where `states` is 0, the agent takes
-        observations as they are: its `states` are 0.
+        observations as they are: its `states` are 0. So does an agent of one's own that computes values, or
+        learns from them, in its own way.
         """
-        return dataclasses.replace(self, states=0 if states > self.batch_size or self.magnitudes else states)
+        own = any(getattr(type(self), f) is not getattr(DDQN, f) for f in ("init", "values", "learn"))
+        less = states <= self.batch_size and not self.magnitudes and not own
+        return dataclasses.replace(self, states=states if less else 0)
 
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
         """Observations (B, *obs), or the numbers of such, int32 (B,) -> action values, (B, actions)."""

@@ -107,8 +107,12 @@ class SAC(OffPolicy):
         return Mlp(self.hidden, 1, (*self.magnitudes, *ones) if self.magnitudes else ())
 
     def act(self, state: SACState, obs: jax.Array) -> jax.Array:
-        """The policy's mode, (k,)."""
-        return self.unscale_action(jnp.tanh(self.gaussian(state.actor, obs[None])[0][0]))
+        """The policy's mode, (k,); NaN where the mean before the squashing is not finite.
+
+        Of infinities of both signs XLA's sums on a CPU may make one of them, of which tanh makes a number.
+        """
+        mean = self.gaussian(state.actor, obs[None])[0][0]
+        return jnp.where(jnp.isfinite(mean), self.unscale_action(jnp.tanh(mean)), jnp.nan)
 
     def policy(self, state: SACState) -> SACState:
         """What `act` reads of the state, the rest left out."""

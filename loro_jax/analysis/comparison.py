@@ -316,6 +316,8 @@ def verdict(found: Comparison) -> str:
     if found.differs:
         which = [f"{row.arm} by {row.metric} ({_verdict(row)})" for row in found.rows if row.differs]
         return f"Different, at an error rate of {found.error_rate:g}: {'; '.join(which)}."
+    if found.blind and not found.equal:
+        return f"Too few seeds to find any difference at an error rate of {found.error_rate:g}."
     return f"No difference found, at an error rate of {found.error_rate:g}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -122,7 +123,7 @@ def _started(task: Task, options: Options, first: int, count: int, sitting: Sitt
     )
     if not 0 <= options.memory_limit < 2**40:
         raise UserError(f"--memory-limit takes GiB, 0 for what there is, got {options.memory_limit:g}")
-    limit = int(options.memory_limit * 2**30)
+    limit = math.ceil(options.memory_limit * 2**30)
     ready = dataclasses.replace(ready, save_policies=options.save_policies, memory_limit=limit)
     console = Console(stderr=True, highlight=False, quiet=not processes.first())
     for warning in ready.warnings:

@@ -6,7 +6,9 @@ and kind of processor: a program is machine code, and XLA compiles it for the ve
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -45,11 +47,29 @@ def keep() -> None:
         trim(root(), MOST_BYTES)
     except OSError:
         return
+    _listen()
     # JAX's own bound asks for a lock at every program, and writes no more once a killed process has left an
     # entry without its time stamp; `trim` needs neither.
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # small programs as well
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+
+
+_events: collections.Counter[str] = collections.Counter()
+
+
+@functools.cache
+def _listen() -> None:
+    """Counts what JAX tells of its cache, once a process."""
+    import jax
+
+    jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
+
+
+def asked() -> tuple[int, int]:
+    """Programs so far that were in the cache, and that were not; none where nothing is kept."""
+    found = (_events[f"/jax/compilation_cache/cache_{what}"] for what in ("hits", "misses"))
+    return next(found), next(found)
 
 
 def root() -> pathlib.Path:

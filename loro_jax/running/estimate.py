@@ -15,7 +15,7 @@ from loro_jax.training.population import Layout
 from loro_jax.training.world import World
 from loro_jax.types import Agent, Phase
 
-OVERHEAD_FLOPS = 1.5e6
+OVERHEAD_FLOPS = 0.5e6
 """Cost of a gradient step and of an environment step beside the matrix products: sampling, Adam, keys."""
 WHOLE_GAME = 500
 """Steps of an evaluation episode at most, whatever its limit: about what Pong takes to 21 points."""

@@ -67,7 +67,7 @@ class Options:
     dry_run: bool = False
     """Say what would run: each arm's sentence, its cost in steps, the time and the memory; train
     nothing."""
-    cache: bool = True
+    cache: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: programs are kept)")] = True
     """Compile every program anew, and keep none for the next start."""
     save_policies: bool = False
     """Keep every seed's trained policy, in policies.npz (loro_jax.load_policy plays it)."""
@@ -99,7 +99,7 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
         from loro_jax.running import machine
 
         devices = _peek(argv, "--devices") or "0"
-        machine.start(int(devices) if devices.isdigit() else 0, "--no-cache" not in argv, _joining(argv))
+        machine.start(int(devices) if devices.isdecimal() else 0, "--no-cache" not in argv, _joining(argv))
     task = tasks.load(spec or given or "cartpole")
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}

@@ -19,7 +19,7 @@ from loro_jax import processes, progress
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.records.results import Result
-from loro_jax.running import curves, policies
+from loro_jax.running import compiled, curves, policies
 from loro_jax.running.experiment import Experiment, announced, prior_data
 from loro_jax.running.store import Keeper
 from loro_jax.training import memory, population
@@ -56,7 +56,9 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
         w: dict.fromkeys(p for a in left if e.world_of(a) == w for p in sentences[a.name]) for w in programs
     }
     count = sum(map(len, distinct.values()))
-    with progress.waiting(console, f"compiling {count} programs, which all arms share"):
+    several = f"{count} program{'s' * (count > 1)}"
+    hits, misses = compiled.asked()
+    with progress.waiting(console, f"compiling or loading {several}, which all arms share"):
         for world, phases in distinct.items():
             if phases:
                 like = population.begin(
@@ -66,7 +68,13 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
-        console.print(f"compiled {count} programs in {compiling:.0f} s")
+        more_hits, same_misses = compiled.asked()
+        kept = more_hits > hits and same_misses == misses
+        console.print(
+            f"loaded {several} from {compiled.root()} in {compiling:.0f} s" if kept
+            else f"compiled {several} in {compiling:.0f} s",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
     raw: dict[str, dict[str, np.ndarray]] = {}
     total = sum(
         _cost(p, e.world_of(arm).agent) * divided[e.world_of(arm)].waves

@@ -27,7 +27,8 @@ def rollout(env: Environment, policy: PolicyFunction, key: chex.PRNGKey) -> tupl
         return _step(env, policy, key, t, *game)[1]
 
     draw, rest = ahead.split(play, (obs, state), jnp.int32(1))
-    drawn = jax.vmap(draw)(jnp.arange(1, env.limit + 1)) if env.limit <= AHEAD else None
+    short = env.limit <= AHEAD and ahead.fits(draw, jnp.int32(1), env.limit)
+    drawn = jax.vmap(draw)(jnp.arange(1, env.limit + 1)) if short else None
 
     def going(carry: Any) -> jax.Array:
         return ~carry[3]
@@ -78,10 +79,16 @@ def recorded(env: Environment, policy: PolicyFunction, key: chex.PRNGKey, steps:
 def _step(
     env: Environment, policy: PolicyFunction, key: chex.PRNGKey, t: jax.Array, obs: jax.Array, state: Any
 ) -> tuple[jax.Array, Any]:
-    """The action of step `t`, counted from 1, and what `env.step` gives for it."""
+    """The action of step `t`, counted from 1, and what `env.step` gives for it.
+
+    An action that is NaN earns NaN; a game that clips its actions may make a number of it.
+    """
     act_key, step_key = (jax.random.fold_in(jax.random.fold_in(key, t), i) for i in (1, 2))
     action = policy(obs, act_key)
-    return action, env.step(step_key, state, action)
+    obs, state, reward, terminated, truncated = env.step(step_key, state, action)
+    if jnp.issubdtype(action.dtype, jnp.floating):
+        reward = jnp.where(jnp.isnan(action).any(), jnp.nan, reward)
+    return action, (obs, state, reward, terminated, truncated)
 
 
 def uniform(env: Environment) -> PolicyFunction:

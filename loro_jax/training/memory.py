@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from loro_jax import keys
+from loro_jax import ahead, keys
 from loro_jax.errors import UserError
 from loro_jax.training import population
 from loro_jax.training.population import Layout
@@ -33,6 +33,10 @@ LEAST = 64
 ACTIVATIONS = 6
 """Arrays of activations for each layer that a gradient step holds at once, roughly: values, their gradients,
 and those of the other passes."""
+
+
+DRAWS = 3
+"""Numbers that are drawn for each row of a batch, roughly, an evaluation interval ahead."""
 
 
 class Division(NamedTuple):
@@ -65,7 +69,10 @@ def working(world: World) -> int:
     """Bytes that one seed's step takes beside its state, roughly."""
     agent = world.agent
     widths = math.prod(world.environment.observation_shape) + sum(agent.hidden)
-    return of_seed(world) + 4 * ACTIVATIONS * agent.networks * agent.batch_size * widths
+    begun = size(jax.eval_shape(world.environment.reset, keys.of_seed(0, 0)))
+    drawn = world.interaction.eval_interval * (begun + 4 * DRAWS * agent.batch_size)
+    activations = 4 * ACTIVATIONS * agent.networks * agent.batch_size * widths
+    return of_seed(world) + activations + min(drawn, ahead.LARGEST)
 
 
 def needed(world: World, layout: Layout, seeds: int) -> int:
@@ -121,10 +128,11 @@ def divide(world: World, seeds: int, limit: int = 0) -> Division:
         if needed(world, layout, wave) <= limit:
             break
         if wave <= layout.devices * (layout.block if on_cpu else 1):
-            take, least = needed(world, layout, wave) / 2**30, layout.padded(wave)
+            take, least = needed(world, layout, wave), layout.padded(wave)
+            enough = math.ceil(take / 2**30 * 1000) / 1000
             raise UserError(
-                f"{least} seeds at a time take {take:.2f} GiB and may take {limit / 2**30:.2f}; raise"
-                " --memory-limit, or lower --replay-capacity"
+                f"{least} seeds, as many as train side by side, take {take / 2**20:.1f} MiB and may take"
+                f" {limit / 2**20:.1f}; --memory-limit {enough:g} is enough, or lower --replay-capacity"
             )
         waves += 1
     wave = layout.padded(wave)

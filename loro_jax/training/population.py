@@ -33,6 +33,11 @@ OPTIONS: dict[str, str | bool] = {
 """XLA's, on a CPU; a tenth faster, and to the bit the same (docs/performance.md)."""
 
 
+def options() -> dict[str, str | bool] | None:
+    """What programs of populations are compiled with here."""
+    return OPTIONS if jax.default_backend() == "cpu" else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """How seeds lie on the machine. Static.
@@ -134,7 +139,7 @@ class Programs:
         for phase in phases:
             if phase not in self.compiled:
                 lowered = advance.lower(phase, self.world, self.layout, runs, data)
-                self.compiled[phase] = lowered.compile(OPTIONS if jax.default_backend() == "cpu" else None)
+                self.compiled[phase] = lowered.compile(options())
         self.compile_seconds += time.monotonic() - start
 
     def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:

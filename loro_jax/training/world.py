@@ -49,8 +49,9 @@ class World:
 
     def __post_init__(self) -> None:
         agent = self.agent
-        if hasattr(agent, "of_states"):
-            agent = agent.of_states(self.environment.states)
+        of_states = getattr(type(agent), "of_states", None)  # its own, not one that a wrapper hands on
+        if of_states is not None:
+            agent = of_states(agent, self.environment.states)
         indexed = getattr(agent, "states", 0) > 0
         object.__setattr__(self, "agent", agent)
         object.__setattr__(self, "environment", dataclasses.replace(self.environment, indexed=indexed))

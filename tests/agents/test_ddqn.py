@@ -12,6 +12,7 @@ import optax
 import pytest
 from environments import Endless, OneStep, Probe, TwoSteps, probe
 
+from loro_jax import tasks
 from loro_jax.agents import DDQN
 from loro_jax.agents.ddqn import DDQNState, td_error
 from loro_jax.spaces import Discrete
@@ -45,6 +46,7 @@ def batch(seed: int = 0) -> Transition:
     )
 
 
+@partial(jax.jit, static_argnums=0)
 def loss(agent: DDQN, params: dict, target: dict, rows: Transition) -> jax.Array:
     """Of each of the rows (B, ...), (B,)."""
     q, next_q = agent.values(params, rows.obs), agent.values(params, rows.next_obs)
@@ -56,10 +58,15 @@ def one(*step: object) -> Transition:
     return Transition(*(jnp.asarray(x)[None] for x in step))
 
 
+@jax.jit
+def fresh(key: jax.Array) -> DDQNState:
+    return AGENT.init(key, (OBS,), Discrete(ACTIONS))
+
+
 def state(seed: int = 0) -> DDQNState:
     """A state whose target network differs from its online network."""
-    s = AGENT.init(jax.random.key(seed), (OBS,), Discrete(ACTIONS))
-    return s._replace(target=AGENT.init(jax.random.key(seed + 100), (OBS,), Discrete(ACTIONS)).params)
+    s = fresh(jax.random.key(seed))
+    return s._replace(target=fresh(jax.random.key(seed + 100)).params)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -233,7 +240,7 @@ def test_a_batch_is_averaged_not_summed() -> None:
 
 def test_initial_weights_are_uniform_in_pytorchs_bounds() -> None:
     agent = DDQN(hidden=(256, 64))
-    s = agent.init(jax.random.key(0), (4,), Discrete(2))
+    s = jax.jit(lambda key: agent.init(key, (4,), Discrete(2)))(jax.random.key(0))
     for layer, fan_in in (("Dense_0", 4), ("Dense_1", 256), ("Dense_2", 64)):
         for kind in ("kernel", "bias"):
             weights = np.asarray(s.params["params"][layer][kind]).ravel()
@@ -261,7 +268,7 @@ def learner(game: type[Probe], limit: int) -> tuple[World, Run]:
         epsilon=1.0, learning_starts=50, replay_capacity=1000,
     )  # fmt: skip
     world = World(probe(game, limit), agent, Interaction(100, 1, reset_each_interval=False))
-    return world, world.begin(jax.random.key(0), jax.random.key(0))
+    return world, jax.jit(lambda: world.begin(jax.random.key(0), jax.random.key(0)))()
 
 
 @pytest.mark.parametrize(
@@ -300,6 +307,32 @@ def test_offline_learning_takes_a_limit_for_what_the_data_says() -> None:
     np.testing.assert_allclose(fit(ends), [1 / 3, 4 / 3], atol=0.1)
 
 
+class Bonus(DDQN):
+    """An agent of one's own, whose network says something else."""
+
+    def values(self, params: dict, obs: jax.Array) -> jax.Array:
+        return super().values(params, obs) + 10.0
+
+
+class Wrapped:
+    """Another agent around one, which hands on what it does not do itself."""
+
+    def __init__(self, agent: DDQN) -> None:
+        self.agent = agent
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.agent, name)
+
+
+def test_agents_of_ones_own_get_observations_as_they_are() -> None:
+    assert Bonus(batch_size=16).of_states(5).states == 0
+    game = tasks.load("frozen_lake").environment()
+    for agent in (Bonus(), Wrapped(DDQN())):
+        world = World(game, agent, Interaction(100, 1, True))
+        assert world.agent == agent and not world.environment.indexed
+    assert World(game, DDQN(), Interaction(100, 1, True)).environment.indexed
+
+
 def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
     """Seeds side by side, each with a target interval of its own: as each alone with one-hot observations."""
     n, seeds, rng = 5, 3, np.random.default_rng(2)
@@ -310,12 +343,13 @@ def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
     intervals = jnp.arange(1, seeds + 1)
 
     def begun(agent: DDQN) -> DDQNState:
-        states = jax.vmap(lambda key: agent.init(key, (n,), Discrete(3)))(every)
+        states = jax.jit(jax.vmap(lambda key: agent.init(key, (n,), Discrete(3))))(every)
         return states._replace(target_interval=intervals)
 
     s, ours = begun(plain), begun(numbered)
     side_by_side = jax.jit(jax.vmap(numbered.learn, (0, None, None)))
-    alone = jax.jit(plain.learn)
+    alone, values = jax.jit(plain.learn), jax.jit(jax.vmap(plain.values, (0, None)))
+    stacked = jax.jit(lambda *states: jax.tree.map(lambda *x: jnp.stack(x), *states))
     for _ in range(7):
         obs, next_obs = rng.integers(0, n, (2, 16))
         rows = Transition(
@@ -329,10 +363,10 @@ def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
         numbers = rows._replace(obs=obs.astype(np.int32), next_obs=next_obs.astype(np.int32))
         ours, losses = side_by_side(ours, numbers, jax.random.key(0))
         each = [alone(jax.tree.map(lambda x, i=i: x[i], s), rows, jax.random.key(0)) for i in range(seeds)]
-        s = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in each))
+        s = stacked(*(state for state, _ in each))
         np.testing.assert_allclose(losses, [loss for _, loss in each], rtol=1e-4)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours.params, s.params
         )
-        told = jax.vmap(plain.values, (0, None))(s.target, jnp.eye(n))
+        told = values(s.target, jnp.eye(n))
         np.testing.assert_allclose(ours.target, told, rtol=1e-3, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,45 +42,44 @@ def oracle() -> list[dict[str, np.ndarray]]:
     return [{name: array[i] for name, array in arrays.items()} for i in range(5)]
 
 
+@jax.jit
+def fresh(key: jax.Array) -> SACState:
+    return AGENT.init(key, (3,), UNIT)
+
+
 def begun(seed: int, log_temperature: np.ndarray) -> SACState:
     """The networks that the oracle was made with (tests/golden/make_sac_oracle.py)."""
-    state = AGENT.init(jax.random.key(seed), (3,), UNIT)
-    targets = AGENT.init(jax.random.key(seed + 100), (3,), UNIT).critics
+    state, targets = fresh(jax.random.key(seed)), fresh(jax.random.key(seed + 100)).critics
     return state._replace(targets=targets, log_temperature=jnp.float32(log_temperature))
 
 
 def test_the_critics_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> None:
     """brax takes half the mean over rows and critics, this the sum over critics: four times as much."""
+    loss = jax.jit(jax.value_and_grad(AGENT.critic_loss))
     for seed, case in enumerate(oracle):
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
-
-        def loss(critics, state=state, noise=noise, case=case):
-            return AGENT.critic_loss(critics, state, rows(case), noise)
-
-        value, gradient = jax.value_and_grad(loss)(state.critics)
+        value, gradient = loss(state.critics, state, rows(case), noise)
         np.testing.assert_allclose(value, 4 * case["critic_loss"], rtol=2e-5)
         np.testing.assert_allclose(flat(gradient), 4 * case["critic_gradient"], rtol=1e-3, atol=2e-5)
 
 
 def test_the_actors_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> None:
+    loss = jax.jit(jax.value_and_grad(AGENT.actor_loss))
     for seed, case in enumerate(oracle):
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
-
-        def loss(actor, state=state, noise=noise, case=case):
-            temperature = jnp.exp(state.log_temperature)
-            return AGENT.actor_loss(actor, state.critics, temperature, rows(case).obs, noise)
-
-        value, gradient = jax.value_and_grad(loss)(state.actor)
+        temperature = jnp.exp(state.log_temperature)
+        value, gradient = loss(state.actor, state.critics, temperature, rows(case).obs, noise)
         np.testing.assert_allclose(value, case["actor_loss"], rtol=2e-4, atol=2e-5)
         np.testing.assert_allclose(flat(gradient), case["actor_gradient"], rtol=2e-3, atol=5e-5)
 
 
 def test_the_temperatures_loss_is_braxs(oracle: list[dict[str, np.ndarray]]) -> None:
     """At brax's target entropy, which is half of this agent's."""
+    sample, loss = jax.jit(AGENT.sample), jax.jit(jax.value_and_grad(temperature_loss))
     for seed, case in enumerate(oracle):
         state, noise = begun(seed, case["log_temperature"]), jnp.asarray(case["noise"])
-        _, log_probs = AGENT.sample(state.actor, rows(case).obs, noise)
-        value, gradient = jax.value_and_grad(temperature_loss)(state.log_temperature, log_probs, -1.0)
+        _, log_probs = sample(state.actor, rows(case).obs, noise)
+        value, gradient = loss(state.log_temperature, log_probs, -1.0)
         np.testing.assert_allclose(value, case["alpha_loss"], rtol=2e-4, atol=2e-5)
         np.testing.assert_allclose(gradient, case["alpha_gradient"][0], rtol=2e-4, atol=2e-5)
 
@@ -108,14 +108,14 @@ def test_the_networks_losses_by_hand() -> None:
     first = {"kernel": jnp.stack([jnp.eye(2)] * 2), "bias": jnp.zeros((2, 2))}
     last = {"kernel": jnp.array([[1.0, 2.0], [3.0, -1.0]])[:, :, None], "bias": jnp.zeros((2, 1))}
     critics = {"params": {"Dense_0": first, "Dense_1": last}}
-    state = agent.init(jax.random.key(0), (1,), box)
-    state = state._replace(targets=critics, actor=actor, log_temperature=jnp.log(jnp.float32(0.5)))
-    loss = agent.actor_loss(actor, critics, jnp.float32(0.5), one, zero)
+    state = SACState(actor, critics, critics, jnp.log(jnp.float32(0.5)), None, None, None)
+    loss = jax.jit(agent.actor_loss)(actor, critics, jnp.float32(0.5), one, zero)
     assert float(loss) == pytest.approx(0.5 * -0.678709 - 1.924234, abs=2e-6)
     no, yes = jnp.zeros(1, bool), jnp.ones(1, bool)
     step = Transition(one, jnp.array([[0.25]]), jnp.ones(1), one, no, yes)
-    assert float(agent.critic_loss(critics, state, step, zero)) == pytest.approx(0.781342, abs=3e-6)
-    ended = agent.critic_loss(critics, state, step._replace(terminated=yes), zero)
+    critic_loss = jax.jit(agent.critic_loss)
+    assert float(critic_loss(critics, state, step, zero)) == pytest.approx(0.781342, abs=3e-6)
+    ended = critic_loss(critics, state, step._replace(terminated=yes), zero)
     assert float(ended) == pytest.approx(0.5**2 + 1.75**2, abs=3e-6)
 
 
@@ -125,14 +125,17 @@ def test_the_temperatures_loss_by_hand() -> None:
     assert float(loss) == float(slope) == pytest.approx(1.25)
 
 
+@jax.jit
+def densities(raw: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    return jax.vmap(lambda x: squashed_log_prob(x[None], mean, log_std))(raw)
+
+
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.3, -1.0), (-4.0, 1.0), (0.2, -3.0)])
 def test_densities_integrate_to_one(mean: float, log_std: float) -> None:
     raw = jnp.linspace(mean - 9 * math.exp(log_std), mean + 9 * math.exp(log_std), 20_001)
     with jax.enable_x64(True):
         raw = raw.astype(jnp.float64)
-        log_prob = jax.vmap(lambda x: squashed_log_prob(x[None], jnp.array([mean]), jnp.array([log_std])))(
-            raw
-        )
+        log_prob = densities(raw, jnp.array([mean]), jnp.array([log_std]))
         # over actions a = tanh(raw): p(a) da, with da = (1 - a^2) draw
         mass = np.trapezoid(np.exp(log_prob) * (1 - np.tanh(raw) ** 2), raw)
     assert mass == pytest.approx(1.0, abs=1e-6)
@@ -147,12 +150,12 @@ def test_density_far_out_is_finite() -> None:
 
 def test_actions_fill_the_environments_range_or_the_unit_one() -> None:
     scaled, unit = (SAC(hidden=(8,), action_range=r).for_game(TORQUE) for r in ("environment", "unit"))
-    state = scaled.init(jax.random.key(0), (3,), TORQUE)
+    state = jax.jit(lambda key: scaled.init(key, (3,), TORQUE))(jax.random.key(0))
     state = state._replace(actor=jax.tree.map(lambda x: 3 * x, state.actor))
     obs = jax.random.normal(jax.random.key(1), (2000, 3))
     keys = jax.random.split(jax.random.key(2), 2000)
     for agent, bound in ((scaled, 2.0), (unit, 1.0)):
-        taken = np.asarray(jax.vmap(agent.explore, (None, 0, 0))(state, obs, keys))
+        taken = np.asarray(jax.jit(jax.vmap(agent.explore, (None, 0, 0)))(state, obs, keys))
         assert taken.shape == (2000, 1) and 0.97 * bound < np.abs(taken).max() <= bound
     np.testing.assert_allclose(scaled.unscale_action(jnp.array([-1.0, 0.0, 1.0])), [-2.0, 0.0, 2.0])
     np.testing.assert_allclose(scaled.scale_action(jnp.array([-2.0, 0.5, 3.0])), [-1.0, 0.25, 1.0])
@@ -173,12 +176,17 @@ def test_bounds_that_are_not_symmetric() -> None:
     )  # cut, never stretched
 
 
+@jax.jit
+def small(key: jax.Array) -> SACState:
+    return SAC(hidden=(8,)).for_game(TORQUE).init(key, (3,), TORQUE)
+
+
 def test_the_released_exploration_is_the_mode_or_zero() -> None:
     """Zeros in 10 % of 4,000 draws; 4.5 standard errors are 0.021, so it fails by chance once in 10^5."""
     agent = SAC(hidden=(8,), exploration="mode", epsilon=0.1).for_game(TORQUE)
-    state, obs = agent.init(jax.random.key(0), (3,), TORQUE), jnp.ones(3)
+    state, obs = small(jax.random.key(0)), jnp.ones(3)
     keys = jax.random.split(jax.random.key(1), 4000)
-    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0))(state, obs, keys))
+    taken = np.asarray(jax.jit(jax.vmap(agent.explore, (None, None, 0)))(state, obs, keys))
     mode = np.asarray(agent.act(state, obs))
     assert ((taken == 0) | (taken == mode)).all() and mode != 0
     assert (taken == 0).mean() == pytest.approx(0.1, abs=0.021)
@@ -187,9 +195,9 @@ def test_the_released_exploration_is_the_mode_or_zero() -> None:
 def test_exploration_draws_have_the_policys_median() -> None:
     """The mode before the squashing is the median: half of 4,000 draws lie above, within 0.036 (4.5 SE)."""
     agent = SAC(hidden=(8,)).for_game(TORQUE)
-    state, obs = agent.init(jax.random.key(3), (3,), TORQUE), jnp.ones(3)
+    state, obs = small(jax.random.key(3)), jnp.ones(3)
     keys = jax.random.split(jax.random.key(1), 4000)
-    taken = np.asarray(jax.vmap(agent.explore, (None, None, 0))(state, obs, keys))
+    taken = np.asarray(jax.jit(jax.vmap(agent.explore, (None, None, 0)))(state, obs, keys))
     assert (taken > np.asarray(agent.act(state, obs))).mean() == pytest.approx(0.5, abs=0.036)
     assert len(np.unique(taken)) > 3900
 
@@ -198,6 +206,7 @@ def test_only_termination_stops_bootstrapping(oracle: list[dict[str, np.ndarray]
     case = oracle[0] | {"terminated": np.zeros(16, bool)}
     state, noise = begun(0, case["log_temperature"]), jnp.asarray(case["noise"])
 
+    @jax.jit
     def each(critics: object, state: SACState, batch: Transition, noise: jax.Array) -> jax.Array:
         alone = jax.tree.map(lambda x: x[:, None], (batch, noise))
         return jax.vmap(lambda one: AGENT.critic_loss(critics, state, *one))(alone)
@@ -216,7 +225,7 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
     """The whole step against one written in batches, with gradients of its own."""
     state, batch, key = begun(1, np.float32(-0.3)), rows(oracle[1]), jax.random.key(5)
     agent = dataclasses.replace(AGENT, learning_rate=1e-2, polyak=0.1)
-    new, loss = agent.learn(state, batch, key)
+    new, loss = jax.jit(agent.learn)(state, batch, key)
     next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), (16, 2)) for i in range(2))
 
     def drawn(actor, obs, noise):
@@ -232,34 +241,40 @@ def test_a_step_is_critics_temperature_actor_targets_in_this_order(
         updates, _ = optax.adam(1e-2).update(gradient, optax.adam(1e-2).init(parameters))
         return optax.apply_updates(parameters, updates)
 
-    action, log_prob = drawn(state.actor, batch.next_obs, next_noise)
-    future = smaller(state.targets, batch.next_obs, action) - jnp.exp(state.log_temperature) * log_prob
-    target = batch.reward + 0.9 * jnp.where(batch.terminated, 0.0, future)
+    @jax.jit
+    def by_hand() -> tuple[Any, ...]:
+        action, log_prob = drawn(state.actor, batch.next_obs, next_noise)
+        future = smaller(state.targets, batch.next_obs, action) - jnp.exp(state.log_temperature) * log_prob
+        target = batch.reward + 0.9 * jnp.where(batch.terminated, 0.0, future)
 
-    def errors(critics):
-        values = agent.q(critics, batch.obs, batch.action)
-        return ((values - target) ** 2).mean(axis=1).sum()
+        def errors(critics):
+            values = agent.q(critics, batch.obs, batch.action)
+            return ((values - target) ** 2).mean(axis=1).sum()
 
-    critics = adam(jax.grad(errors)(state.critics), state.critics)
-    _, log_prob = drawn(state.actor, batch.obs, noise)
-    log_temperature = adam(-jnp.exp(state.log_temperature) * (log_prob - 2.0).mean(), state.log_temperature)
+        error, gradient = jax.value_and_grad(errors)(state.critics)
+        critics = adam(gradient, state.critics)
+        _, log_prob = drawn(state.actor, batch.obs, noise)
+        slope = -jnp.exp(state.log_temperature) * (log_prob - 2.0).mean()
+        log_temperature = adam(slope, state.log_temperature)
 
-    def policy(actor):
-        action, log_prob = drawn(actor, batch.obs, noise)
-        return (jnp.exp(log_temperature) * log_prob - smaller(critics, batch.obs, action)).mean()
+        def policy(actor):
+            action, log_prob = drawn(actor, batch.obs, noise)
+            return (jnp.exp(log_temperature) * log_prob - smaller(critics, batch.obs, action)).mean()
 
-    np.testing.assert_allclose(loss, errors(state.critics), rtol=1e-4)
+        return error, critics, log_temperature, adam(jax.grad(policy)(state.actor), state.actor)
+
+    error, critics, log_temperature, actor = by_hand()
+    np.testing.assert_allclose(loss, error, rtol=1e-4)
     np.testing.assert_allclose(new.log_temperature, log_temperature, rtol=1e-5)
     np.testing.assert_allclose(flat(new.critics), flat(critics), atol=1e-4)
-    np.testing.assert_allclose(
-        flat(new.actor), flat(adam(jax.grad(policy)(state.actor), state.actor)), atol=5e-4
-    )
+    np.testing.assert_allclose(flat(new.actor), flat(actor), atol=5e-4)
     wanted = jax.tree.map(lambda new, old: 0.1 * new + 0.9 * old, critics, state.targets)
     np.testing.assert_allclose(flat(new.targets), flat(wanted), atol=2e-5)
 
 
 def test_networks_start_as_pytorchs_do_and_critics_differ() -> None:
-    state = SAC().for_game(TORQUE).init(jax.random.key(0), (3,), TORQUE)
+    agent = SAC().for_game(TORQUE)
+    state = jax.jit(lambda key: agent.init(key, (3,), TORQUE))(jax.random.key(0))
     kernel = np.asarray(state.critics["params"]["Dense_0"]["kernel"])
     assert kernel.shape == (2, 4, 256) and not np.array_equal(kernel[0], kernel[1])
     assert 0.49 < np.abs(kernel).max() <= 0.5  # 1 / sqrt(4 inputs)
@@ -270,7 +285,8 @@ def test_networks_start_as_pytorchs_do_and_critics_differ() -> None:
 
 def test_keys_decide_a_step(oracle: list[dict[str, np.ndarray]]) -> None:
     state, batch = begun(1, np.float32(0)), rows(oracle[1])
-    one, same, other = (AGENT.learn(state, batch, jax.random.key(k))[0] for k in (1, 1, 2))
+    learn = jax.jit(AGENT.learn)
+    one, same, other = (learn(state, batch, jax.random.key(k))[0] for k in (1, 1, 2))
     np.testing.assert_array_equal(flat(one), flat(same))
     assert not np.array_equal(flat(one.actor), flat(other.actor))
 

@@ -40,9 +40,15 @@ def test_every_figure_as_png_and_pdf(tmp_path: pathlib.Path, seeds: int) -> None
     assert dict(matplotlib.rcParams) == before
 
 
-def test_same_results_same_file(tmp_path: pathlib.Path) -> None:
-    first = {p.name: zlib.crc32(p.read_bytes()) for p in draw(tmp_path / "a")}
-    assert first == {p.name: zlib.crc32(p.read_bytes()) for p in draw(tmp_path / "b")}
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of one drawing, by name."""
+    return {p.name: p.read_bytes() for p in draw(tmp_path_factory.mktemp("first"))}
+
+
+def test_same_results_same_file(first: dict[str, bytes], tmp_path: pathlib.Path) -> None:
+    again = {p.name: zlib.crc32(p.read_bytes()) for p in draw(tmp_path)}
+    assert again == {name: zlib.crc32(data) for name, data in first.items()}
 
 
 def test_curves_drawn_are_the_statistics() -> None:
@@ -115,7 +121,7 @@ def test_curves_drawn_count_a_run_that_diverged_as_random_and_worst() -> None:
     assert axes.get_lines()[0].get_ydata().tolist() == [15 / 4, 6.5 / 4]  # type: ignore[union-attr]
 
 
-def test_a_matplotlibrc_changes_nothing(tmp_path: pathlib.Path) -> None:
+def test_a_matplotlibrc_changes_nothing(first: dict[str, bytes], tmp_path: pathlib.Path) -> None:
     rc = tmp_path / "matplotlibrc"
     rc.write_text(
         "text.usetex: True\nfont.family: serif\nfont.serif: Nonesuch\naxes.facecolor: black\n"
@@ -126,8 +132,9 @@ def test_a_matplotlibrc_changes_nothing(tmp_path: pathlib.Path) -> None:
     path = os.pathsep.join([str(pathlib.Path(__file__).parent), *sys.path])
     environment = os.environ | {"MATPLOTLIBRC": str(rc), "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code, str(there)], env=environment, check=True)
-    for path_here in draw(tmp_path / "here"):
-        assert path_here.read_bytes() == (there / path_here.name).read_bytes(), path_here.name
+    assert first
+    for name, data in first.items():
+        assert data == (there / name).read_bytes(), name
 
 
 def test_arms_of_ones_own_and_missing_arms(tmp_path: pathlib.Path) -> None:

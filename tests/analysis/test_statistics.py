@@ -208,8 +208,9 @@ def test_five_seeds_cannot_reach_significance_after_correction() -> None:
     assert s.sign_flip([1e6] * 5, seed=0) == pytest.approx(0.0625)
 
 
+@pytest.mark.slow
 def test_what_five_seeds_cannot_show() -> None:
-    # The table of docs/statistics.md; `pytest -k what_five_seeds -s` prints it. 300 experiments with a
+    # The table of docs/statistics.md; `pytest -m '' -k what_five_seeds -s` prints it. 300 experiments with a
     # true effect of half a standard deviation. The bounds are four standard errors around the table.
     rng = np.random.default_rng(0)
     table = {}

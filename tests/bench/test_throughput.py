@@ -17,6 +17,7 @@ from benchmarks.throughput import command, peers, report, stages
 from benchmarks.throughput.cases import Case, chosen
 from benchmarks.throughput.work import needed
 from loro_jax.agents import DDQN, SAC, ddqn, networks, sac
+from loro_jax.errors import UserError
 from loro_jax.running import machine
 from loro_jax.spaces import Box, Discrete, Space
 from loro_jax.training.phases import Interact
@@ -159,6 +160,13 @@ def test_resuming_leaves_out_what_was_measured_with_as_much_or_more() -> None:
     assert not command.suffices(row, Case("pendulum", "small", 4), asked)
     for other in ({"seconds": 1.0}, {"repeats": 2}, {"devices": 1}):
         assert not command.suffices(row | {"options": had | other}, case, asked)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"machine": null, "rows": [{"task": "x"}]}', "[1]", "{"])
+def test_damaged_rows_are_one_line(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "throughput.json").write_text(text)
+    with pytest.raises(UserError, match="damaged"):
+        command.load(tmp_path / "throughput.json")
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "results" / "throughput").glob("*/")), ids=lambda f: f.name)

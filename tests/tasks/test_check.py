@@ -163,11 +163,17 @@ def test_notes_say_what_is_worth_knowing() -> None:
         assert says in notes
 
 
-def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A sound task is trained for a moment, and ready; a broken one is not, with status 1."""
+@pytest.mark.slow
+def test_the_command_trains_a_sound_task_for_a_moment(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main([LADDER]) == 0
     said = capsys.readouterr().out
     assert "ddqn trains: two seeds return" in said and said.endswith("ladder: ready\n")
+
+
+def test_the_command_refuses_a_broken_task(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With status 1."""
     source = (ROOT / "examples" / "ladder.py").read_text()
     (tmp_path / "broken.py").write_text(source.replace("climbed = rung +", "climbed = 1 / 0 +"))
     assert check.main([f"{tmp_path / 'broken.py'}:TASK"]) == 1

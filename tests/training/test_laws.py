@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -63,9 +64,7 @@ def test_loading_and_fitting_nothing_change_nothing(population: Population) -> N
 def test_no_rows_and_no_gradient_steps_are_pure_rl(population: Population) -> None:
     """Within one program too, where a compiler might reorder sums."""
     pure, curve = population.play(Interact(INTERVAL), Interact(INTERVAL))
-    loro, same = population.play(
-        Sentence((Load(0), Fit(0), Forget(), Interact(INTERVAL), Interact(INTERVAL)))
-    )
+    loro, same = population.play(Sentence((Load(0), Fit(0), Forget(), Interact(2 * INTERVAL))))
     assert_same(loro, pure)
     np.testing.assert_array_equal(same, curve)
 
@@ -109,9 +108,11 @@ def two() -> tuple[Run, np.ndarray]:
 
 
 def outcome(world: World, layout: Layout, members: int) -> tuple[Run, np.ndarray]:
-    runs = begin(world, layout, 0, members, False)
+    start = functools.partial(begin, world, layout, 0, members, False)
+    runs = jax.jit(start, compiler_options=populations.options())()
     data = jax.tree.map(lambda x: x[None], world.example)
-    return populations.advance(ALL_PHASES, world, layout, runs, data)
+    program = populations.advance.lower(ALL_PHASES, world, layout, runs, data)
+    return program.compile(populations.options())(runs, data)
 
 
 @pytest.mark.parametrize(
@@ -235,19 +236,22 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = DDQN((4,), 1e-3, 4, 0.9, 0.5, learning_starts=3, replay_capacity=100, target_network_frequency=5)
     world = World(probe(Sentinel, SENTINEL_LIMIT), agent, Interaction(10, 2, False))
     collect, most = Collect(12, 0, 1), Collect(3 * SENTINEL_LIMIT, 2, 2)  # which keeps fewer than it plays
-    sentence = Sentence(
-        (collect, most, Fit(3), collect, Interact(20), Fit(2), Forget(), most, Interact(10), collect)
-    )
+    played, fitted = Interact(20), Fit(3)
+    sentence = (
+        collect, most, fitted, collect, played, played, fitted, Forget(), most, played, collect,
+    )  # fmt: skip
 
-    @jax.jit
-    def run() -> Run:
-        key = keys.of_seed(0, 0)
-        return sentence(world.begin(key, key), world, None)[0]
+    @functools.partial(jax.jit, static_argnums=0)
+    def advanced(phase: Phase, run: Run) -> Run:
+        return phase(run, world, None)[0]
 
-    finished = jax.block_until_ready(run())
+    run = jax.jit(lambda: world.begin(keys.of_seed(0, 0), keys.of_seed(0, 0)))()
+    for phase in sentence:
+        run = advanced(phase, run)
+    finished = jax.block_until_ready(run)
     jax.effects_barrier()
-    assert int(finished.counters.env_steps) == 30
-    assert len(used) > 12 * 2 + 30 * 3  # collecting draws actions and starts, playing explores too
+    assert int(finished.counters.env_steps) == 60
+    assert len(used) > 12 * 2 + 60 * 3  # collecting draws actions and starts, playing explores too
     twice = [key for key, times in collections.Counter(used).items() if times > 1]
     assert not twice, f"{len(twice)} keys of {len(used)} draws were used more than once"
 

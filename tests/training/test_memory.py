@@ -69,7 +69,7 @@ def test_seeds_are_divided_into_whole_blocks_that_fit() -> None:
         found = memory.divide(world, seeds, most)
         assert found == memory.Division(Layout(2, 2), 4, waves)
         assert memory.needed(world, found.layout, found.wave) <= most
-    with pytest.raises(UserError, match=r"4 seeds at a time take .* --memory-limit"):
+    with pytest.raises(UserError, match=r"4 seeds, as many .* take .* --memory-limit \S+ is enough"):
         memory.divide(world, SEEDS, most - 1)
     assert (memory.there_is() or 0) > 2**28
 
@@ -87,6 +87,7 @@ def test_an_accelerator_trains_fewer_side_by_side(monkeypatch: pytest.MonkeyPatc
     assert memory.divide(world, 1024, 8 * (state + working)) == memory.Division(Layout(2, 4), 8, 128)
 
 
+@pytest.mark.slow
 def test_groups_give_the_bits_of_all_seeds_at_once(at_once: Result) -> None:
     e = limited(prepared(), 4)
     assert "2 groups of seeds one after the other" in announced(e, e.arms)

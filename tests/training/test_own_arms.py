@@ -25,7 +25,7 @@ from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task, load
 from loro_jax.tasks.rules import environment
-from loro_jax.training.arms import ARMS, Plan, build, names, pure_rl
+from loro_jax.training.arms import ARMS, Plan, build, loro, names, pure_rl
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Programs
 from loro_jax.types import Arm, Phase
@@ -75,7 +75,7 @@ def wide(p: Plan) -> Arm:
 
 def warmed(p: Plan) -> Arm:
     """Uniform play that is kept, under the protocol's agent."""
-    sentence: tuple[Phase, ...] = (p.uniform, Fit(4), Interact(p.online))
+    sentence: tuple[Phase, ...] = (p.uniform, Fit(6), Interact(p.online))  # as long as the protocol fits
     return Arm("warmed", sentence, "uniform play, fitted and kept", "uniform")
 
 
@@ -93,6 +93,7 @@ def together() -> Result:
     return trained(prepared((*FREE, wide, warmed)))
 
 
+@pytest.mark.slow
 def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it(together: Result) -> None:
     """Neither it nor the arms beside it are touched: to the bit, each is as it is alone."""
     own = dataclasses.replace(wide(Plan(small(), 1, INTERVAL, LIMIT)).agent)
@@ -127,12 +128,13 @@ def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyP
     assert len(ready.worlds) == 2
 
 
+@pytest.mark.slow
 def test_every_world_gets_prior_data_in_its_own_form() -> None:
     """Of a lake's 16 cells, the protocol's agent takes the numbers, one with batches of 8 one-hot rows."""
 
     def narrow(p: Plan) -> Arm:
         agent = dataclasses.replace(p.protocol.agent, batch_size=8)  # type: ignore[type-var]
-        return dataclasses.replace(ARMS["loro"](p), name="narrow", agent=agent)
+        return dataclasses.replace(loro(p), name="narrow", agent=agent)
 
     task = load("frozen_lake")
     protocol = task.protocol("standard").replace(
