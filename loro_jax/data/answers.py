@@ -187,21 +187,24 @@ class Answers:
         """n: answers about each text."""
         return int(self.actions.shape[1])
 
+    def nearest(self, digits: np.ndarray) -> np.ndarray:
+        """For texts (N, F) the rows of the nearest that were asked about, their own if they were; (N,)."""
+        rows = np.flatnonzero(self.asked)[_nearest(digits, self.digits[self.asked])]
+        return rows.astype(np.int32)
+
     def table(self) -> Table:
         """The answers for programs, padded."""
         rows = -(-len(self.digits) // PADDED) * PADDED
-        nearest = _nearest(self.digits, self.digits[self.asked])
-        asked_rows = np.flatnonzero(self.asked)
 
         def padded(x: np.ndarray) -> jax.Array:
             return jnp.asarray(np.concatenate([x, np.repeat(x[-1:], rows - len(x), axis=0)]))
 
         scores = None if self.log_probs is None else padded(self.log_probs)
-        near_rows = padded(asked_rows[nearest].astype(np.int32))
+        near_rows = padded(self.nearest(self.digits))
         found = Table(padded(self.actions), scores, None, None, None, None, padded(self.asked), near_rows)
         if self.coding.dense:
             every = np.indices(self.coding.sizes, np.int32).reshape(len(self.coding.sizes), -1).T
-            near = asked_rows[_nearest(every, self.digits[self.asked])].astype(np.int32)
+            near = self.nearest(every)
             is_own = (every == self.digits[near]).all(axis=1)
             return found._replace(rows=jnp.asarray(near), own=jnp.asarray(is_own))
         codes = np.asarray(jax.vmap(self.coding.number)(jnp.asarray(self.digits)))
@@ -267,16 +270,7 @@ def load(
     Args:
         coding_of: a prompt's text -> the coding of its fields.
     """
-    card_path, path = folder / "card.json", folder / "answers.npz"
-    for file in (card_path, path):
-        if not file.is_file():
-            raise AnswerError(f"{file}: no such file; answers are a folder with card.json and answers.npz")
-    try:
-        card = json.loads(card_path.read_text())
-    except (ValueError, OSError, RecursionError) as error:
-        raise AnswerError(f"{card_path}: not readable as JSON ({error})") from None
-    if not isinstance(card, dict):
-        raise AnswerError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    card, card_path, path = _card(folder), folder / "card.json", folder / "answers.npz"
     if card.get("environment") != environment:
         raise AnswerError(
             f"{card_path}: answers about '{card.get('environment')}', not about '{environment}'"
@@ -303,6 +297,29 @@ def load(
     if card.get("arrays_sha256") != digest(answers):
         raise AnswerError(f"{path}: its arrays are not those that {card_path.name} was written for")
     return answers
+
+
+def environment_of(folder: pathlib.Path) -> str:
+    """The name of the task that the answers in `folder` are about."""
+    name = _card(folder).get("environment")
+    if not isinstance(name, str):
+        raise AnswerError(f"{folder / 'card.json'}: does not say what the answers are about (environment)")
+    return name
+
+
+def _card(folder: pathlib.Path) -> dict[str, Any]:
+    """The card of a folder that holds answers."""
+    card_path, path = folder / "card.json", folder / "answers.npz"
+    for file in (card_path, path):
+        if not file.is_file():
+            raise AnswerError(f"{file}: no such file; answers are a folder with card.json and answers.npz")
+    try:
+        card = json.loads(card_path.read_text())
+    except (ValueError, OSError, RecursionError) as error:
+        raise AnswerError(f"{card_path}: not readable as JSON ({error})") from None
+    if not isinstance(card, dict):
+        raise AnswerError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    return card
 
 
 def _checked(

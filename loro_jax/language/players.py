@@ -45,11 +45,12 @@ class Visits:
 def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) -> Visits:
     """The texts that a player meets in so many episodes."""
     seen = observations(env, act, episodes, seed)
-    digits, times = np.unique(np.asarray(_digits(coding)(seen)), axis=0, return_counts=True)
+    digits, times = np.unique(np.asarray(digits_of(coding)(seen)), axis=0, return_counts=True)
     return Visits(digits, times)
 
 
-def _digits(coding: Coding) -> Callable[[np.ndarray], jax.Array]:
+def digits_of(coding: Coding) -> Callable[[np.ndarray], jax.Array]:
+    """Observations (N, *obs) -> their texts' digits (N, F)."""
     return jax.jit(jax.vmap(coding.digits))
 
 
@@ -112,11 +113,11 @@ def answering(env: Environment, coding: Coding, answers: Mapping[tuple[int, ...]
     not asked about, and uniformly where an answer could not be read."""
     if not answers:
         return uniform(env)
-    known, digits_of, draw = np.array(list(answers)), _digits(coding), uniform(env)
+    known, of, draw = np.array(list(answers)), digits_of(coding), uniform(env)
     said = np.stack(list(answers.values())).astype(np.float64)
 
     def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        digits = np.asarray(digits_of(obs))
+        digits = np.asarray(of(obs))
         rows = abs(digits[:, None] - known[None]).sum(axis=2).argmin(axis=1)
         taken = said[rows, chance.integers(said.shape[1], size=len(rows))]
         read = ~unreadable(taken)

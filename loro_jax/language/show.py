@@ -1,0 +1,224 @@
+"""Prints a table of answers: its texts, what was answered, and how far the task's reference agrees.
+
+    python -m loro_jax.language.show results/answers/frozen_lake/smollm2-135m-instruct-map
+    python -m loro_jax.language.show results/answers/cartpole/A --against results/answers/cartpole/B
+
+Texts come in the order of how often players (uniform, the table's own answers, the reference) are in them, or
+with --against in the order of how much the two tables' answers differ there.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table as Printed
+
+from loro_jax import errors, tasks
+from loro_jax.data import answers
+from loro_jax.data.answers import Answers
+from loro_jax.errors import UserError, command, within
+from loro_jax.language import collect, players, survey
+from loro_jax.spaces import Discrete
+from loro_jax.tasks import Task
+from loro_jax.tasks.actions import Reader, Words
+from loro_jax.tasks.reference import agreement
+
+WIDE = 200
+"""Columns, where the output is no terminal."""
+NUMBERS = ("met", "reference agrees", "apart")
+"""Columns of numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Prints a table of answers: its texts, what was answered, and how far the reference agrees."""
+
+    folder: Annotated[pathlib.Path, tyro.conf.Positional]
+    """a survey's folder, which holds answers.npz and card.json"""
+    against: pathlib.Path | None = None
+    """another survey of the same task: shows where the two differ"""
+    task: str | None = None
+    """the task, where it is one of your own: FILE.py:NAME"""
+    rows: int = 40
+    """texts that are shown; 0 shows all"""
+    episodes: int = 200
+    """episodes of each player that says how often a text is met"""
+
+
+def read(folder: pathlib.Path, name: str | None = None) -> tuple[Answers, Task]:
+    """The table in `folder`, and the task that it is about."""
+    task = tasks.load(name or answers.environment_of(folder))
+    if task.words is None:
+        raise UserError(f"{task.name} has no words (docs/add-a-task.md, Words)")
+    space = task.environment().action_space
+    return answers.load(folder, task.name, lambda text: survey.coding_of(task, text), space), task
+
+
+@dataclasses.dataclass(frozen=True)
+class Met:
+    """Observations (N, *obs) that players meet, the share of the play that each is of, (N,), and the rows
+    that they have in a table, (N,)."""
+
+    observations: np.ndarray
+    shares: np.ndarray
+
+    def rows(self, table: Answers) -> np.ndarray:
+        """Each observation's row: its own text's, or the nearest one's that was asked about."""
+        digits = np.asarray(players.digits_of(table.coding)(self.observations))
+        return table.nearest(digits)
+
+
+def meet(task: Task, table: Answers, episodes: int) -> Met:
+    """What uniform play, the table's own answers and the reference meet, each a like share."""
+    env = task.environment()
+    known = dict(zip(map(tuple, table.digits[table.asked].tolist()), table.actions[table.asked], strict=True))
+    acts = [players.uniform(env), players.answering(env, table.coding, known)]
+    if task.reference is not None:
+        acts.append(players.reference(task))
+    seen = [players.observations(env, act, episodes, seed) for seed, act in enumerate(acts)]
+    shares = np.concatenate([np.full(len(s), 1 / len(s) / len(seen)) for s in seen])
+    return Met(np.concatenate(seen), shares)
+
+
+def said(actions: np.ndarray, reader: Reader, space: Any) -> str:
+    """The answers about one text (n, *action) in words, the commonest first."""
+    unread = players.unreadable(actions)
+    if isinstance(space, Discrete):
+        words = {}
+        if isinstance(reader, Words):
+            words = {reader.action(i): word for i, word in enumerate(reader.words)}
+        counted = collections.Counter(words.get(int(a), str(int(a))) for a in actions[~unread])
+        parts = [f"{word} {times}" for word, times in sorted(counted.items(), key=lambda x: (-x[1], x[0]))]
+    else:
+        values = np.sort(actions[~unread].ravel())
+        parts = [" ".join(f"{v:g}" for v in values)] if len(values) else []
+    return ", ".join(parts + [f"unreadable {int(unread.sum())}"] * bool(unread.any()))
+
+
+def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
+    """For each observation the share of its answers, an unreadable one drawn uniformly, that the reference
+    would give too, (N,); None where the task has no reference."""
+    if task.reference is None:
+        return None
+    drawn = table.actions[rows]
+    agreed = np.zeros(drawn.shape[:2])
+    for k in range(table.samples):
+        unread = players.unreadable(drawn[:, k])
+        safe = np.where(unread.reshape(-1, *(1,) * (drawn.ndim - 2)), 0, drawn[:, k])
+        agrees, chance = agreement(task, met.observations, safe)
+        agreed[:, k] = np.where(unread, chance, agrees)
+    return agreed.mean(axis=1)
+
+
+def apart(one: np.ndarray, other: np.ndarray, space: Any) -> float:
+    """How far answers (n, *action) are from others (m, *action): the total variation distance between their
+    shares of the actions, or the distance between their means where actions are continuous."""
+    if isinstance(space, Discrete):
+        shares = [
+            np.bincount(x[x >= 0], minlength=space.n) / len(x) + (x < 0).mean() / space.n
+            for x in (one, other)
+        ]
+        return float(np.abs(shares[0] - shares[1]).sum() / 2)
+    middle = (np.asarray(space.low) + np.asarray(space.high)) / 2
+    means = [np.where(np.isnan(x), middle, x).mean(axis=0) for x in (one, other)]
+    return float(np.abs(means[0] - means[1]).mean())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    prog = "python -m loro_jax.language.show"
+    settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
+    within("--rows", settings.rows, 0, 1_000_000)
+    within("--episodes", settings.episodes, 1, 100_000)
+    with collect.on_cpu():
+        table, task = read(settings.folder, settings.task)
+        other = None
+        if settings.against is not None:
+            other, there = read(settings.against, settings.task)
+            if there.name != task.name:
+                raise UserError(
+                    f"{settings.against} is about {there.name}, {settings.folder} is about {task.name}"
+                )
+        met = meet(task, table, settings.episodes)
+        print_table(task, table, other, met, settings.rows)
+    return 0
+
+
+def print_table(task: Task, table: Answers, other: Answers | None, met: Met, most: int) -> None:
+    """What the command prints."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    space = task.environment().action_space
+    assert task.words is not None
+    reader, rows = task.words.reader, met.rows(table)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        """Of something of each observation (N,), by text, (T,); 0 where nobody was."""
+        total = np.bincount(rows, met.shares * values, minlength=len(table.digits))
+        return np.divide(total, times, out=np.zeros(len(times)), where=times > 0)
+
+    times = np.bincount(rows, met.shares, minlength=len(table.digits))
+    columns = {"met": [f"{share:.2%}" for share in times]}
+    columns["answers"] = [said(actions, reader, space) for actions in table.actions]
+    console.print(f"{table.name}: {heading(table)}", markup=False, soft_wrap=True)
+    agreed = agreements(task, table, met, rows)
+    if agreed is not None:
+        console.print(f"The reference agrees with {(agreed * met.shares).sum():.1%} of the answers.")
+        columns["reference agrees"] = [f"{share:.0%}" for share in mean(agreed)]
+    by = times
+    if other is not None:
+        there = met.rows(other)
+        pairs, place = np.unique(np.stack([rows, there]), axis=1, return_inverse=True)
+        distances = np.array([apart(table.actions[a], other.actions[b], space) for a, b in pairs.T])
+        far = distances[place.ravel()]
+        by = times * mean(far)
+        console.print(f"against {other.name}: {heading(other)}", markup=False, soft_wrap=True)
+        console.print(f"The two differ by {by.sum():.3f} on average ({unit(space)}).")
+        theirs = {a: f"{said(other.actions[b], reader, space)}" for a, b in pairs.T}
+        columns["the other's"] = [theirs.get(row, "-") for row in range(len(times))]
+        columns["apart"] = [f"{distance:.2f}" for distance in mean(far)]
+    order = [row for row in np.lexsort((np.arange(len(by)), -by)) if table.asked[row]]
+    shown = order[:most] if most else order
+    printed = Printed(box=None, padding=(0, 2, 0, 0))
+    for name in [f.name for f in table.coding.fields] + list(columns):
+        printed.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+    for row in shown:
+        told = table.coding.texts(table.digits[row].tolist()).values()
+        printed.add_row(*map(plain, [*told, *(cells[row] for cells in columns.values())]))
+    console.print(printed)
+    if len(shown) < len(order):
+        console.print(f"{len(shown)} of {len(order)} texts; --rows 0 shows all")
+
+
+def heading(table: Answers) -> str:
+    """One line about a table."""
+    card = table.card
+    covered = card.get("coverage", {})
+    least = min(covered, key=lambda k: covered[k]) if covered else None
+    says = [f"{int(table.asked.sum())} texts, {table.samples} answers about each"]
+    unread = players.unreadable(table.actions[table.asked].reshape(-1, *table.actions.shape[2:])).mean()
+    says.append(f"{unread:.1%} unreadable")
+    if least is not None:
+        says.append(f"least covered player: {least}, {covered[least]:.1%} of its steps")
+    return "; ".join(says)
+
+
+def unit(space: Any) -> str:
+    return "total variation distance" if isinstance(space, Discrete) else "distance of the means"
+
+
+def plain(cell: str) -> str:
+    """A cell's text, in which rich shall see no markup."""
+    return cell.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
