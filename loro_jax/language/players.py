@@ -7,9 +7,12 @@ decides what is asked, and on episodes of their own how much of what they meet w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import chex
 import jax
 import numpy as np
 
@@ -51,26 +54,42 @@ def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) 
 
 def digits_of(coding: Coding) -> Callable[[np.ndarray], jax.Array]:
     """Observations (N, *obs) -> their texts' digits (N, F)."""
-    return jax.jit(jax.vmap(coding.digits))
+    return functools.partial(_all_digits, coding)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_digits(coding: Coding, observations: np.ndarray) -> jax.Array:
+    return jax.vmap(coding.digits)(observations)
 
 
 def observations(env: Environment, act: Act, episodes: int, seed: int) -> np.ndarray:
     """All observations in which a player acts, (N, *obs), of episodes played side by side."""
     keys = jax.random.split(jax.random.key(seed), episodes)
-    fold = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
     chance = np.random.default_rng(seed)
-    obs, state = jax.jit(jax.vmap(env.reset))(fold(keys, 0))
-    step = jax.jit(jax.vmap(env.step))
+    obs, state = _reset(env, keys)
     space, alive, seen = env.action_space, np.ones(episodes, bool), []
     for t in range(min(env.limit, MOST_STEPS)):
         now = np.asarray(obs, np.float32)
         seen.append(now[alive])
         actions = act(now, chance).astype(space.dtype).reshape(episodes, *space.shape)
-        obs, state, _, terminated, truncated = step(fold(keys, 1 + t), state, actions)
+        obs, state, _, terminated, truncated = _step(env, keys, t, state, actions)
         alive &= ~np.asarray(terminated | truncated)
         if not alive.any():
             break
     return np.concatenate(seen)
+
+
+_fold = jax.vmap(jax.random.fold_in, (0, None))
+
+
+@functools.partial(jax.jit, static_argnums=0)  # of the environment: every player takes the same programs
+def _reset(env: Environment, keys: chex.PRNGKey) -> tuple[jax.Array, Any]:
+    return jax.vmap(env.reset)(_fold(keys, 0))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any) -> tuple[Any, ...]:
+    return jax.vmap(env.step)(_fold(keys, 1 + t), state, actions)
 
 
 def uniform(env: Environment) -> Act:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import shlex
@@ -174,12 +175,13 @@ class Known:
 
     def __init__(self, entries: Sequence[journal.Step]) -> None:
         self.said: dict[Digits, list[Any]] = {}
-        self.rounds = 0
+        self.rounds = self.answers = 0
         self.add(entries)
 
     def add(self, entries: Sequence[journal.Step]) -> None:
         for entry in entries:
             actions = [attempt["action"] for attempt in entry["attempts"]]
+            self.answers += len(actions)
             self.said.setdefault(tuple(entry["digits"]), []).extend(actions)
             self.rounds = max(self.rounds, entry["round"] + 1)
 
@@ -350,7 +352,8 @@ class Survey:
     ) -> None:
         """Writes the table as it stands, with the texts that were met and not asked about."""
         actions = known.actions(self.environment.action_space)
-        if not actions:
+        before = self.kept_card()
+        if not actions or (backend is None and before.get("answers") == known.answers):
             return
         met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
         rows = sorted(met, key=lambda d: answers.code_of(self.coding, d))
@@ -371,7 +374,7 @@ class Survey:
             "episodes_of_each_player": self.settings.episodes,
             "unreadable_answers": "-1 (NaN where actions are continuous); each seed draws uniformly instead",
             "unreadable_share": sum(a["action"] is None for a in made) / max(len(made), 1),
-            "answers": len(made),
+            "answers": known.answers,
             "prompt_tokens": sum(a["prompt_tokens"] for a in made),
             "answer_tokens": tokens,
             "seconds": round(seconds, 1),
@@ -380,7 +383,7 @@ class Survey:
             "versions": {
                 "loro_jax": loro_jax.__version__,
                 "jax": jax.__version__,
-                **(backend.versions if backend else {}),
+                **(backend.versions if backend else before.get("versions", {})),
             },
             "command": "python -m loro_jax.language.survey " + shlex.join(sys.argv[1:]),
         }
@@ -392,6 +395,14 @@ class Survey:
             card,
         )
         answers.save(table, [self.tail(row) for row in rows], self.out)
+
+    def kept_card(self) -> dict[str, Any]:
+        """What stands beside the table that is there already; empty if there is none."""
+        try:
+            card = json.loads((self.out / "card.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return card if isinstance(card, dict) else {}
 
     def say(self, known: Known, covered: Mapping[str, float]) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())

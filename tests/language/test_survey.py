@@ -1,0 +1,254 @@
+"""A survey: which texts are asked about, what is kept of the answers, and that it only grows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loro_jax.data import answers
+from loro_jax.data.answers import Answers
+from loro_jax.errors import command
+from loro_jax.language import journal, llamacpp, players, show, survey
+from loro_jax.language.backend import Completion, Query
+from loro_jax.spaces import Discrete
+from loro_jax.tasks import load
+
+WORDS = ("left", "down", "right", "up")
+TASK = load("frozen_lake")
+
+
+class Script:
+    """Stands in for llama.cpp: what it answers follows from the question and its seed, and one answer in
+    eight cannot be read; it is killed at a given call."""
+
+    versions: dict[str, str] = {"script": "1"}  # noqa: RUF012
+    asked: list[Query] = []  # noqa: RUF012
+    calls = 0
+    killed_at = -1
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def complete(self, queries: Sequence[Query]) -> list[Completion]:
+        Script.calls += 1
+        if Script.calls == Script.killed_at:
+            raise KeyboardInterrupt
+        Script.asked.extend(queries)
+        return [Completion(said(q), 9, 3, False) for q in queries]
+
+
+def said(query: Query) -> str:
+    number = hashlib.sha256(f"{query.tail} {query.seed}".encode()).digest()[0]
+    return "..." if number % 8 == 0 else f"Action: {WORDS[number % 4]}"
+
+
+@pytest.fixture
+def gguf(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "Tiny.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's part and the trained agents' are played by others; nothing else is."""
+    monkeypatch.setattr(llamacpp, "LlamaCpp", Script)
+    monkeypatch.setattr(Script, "asked", [])
+    monkeypatch.setattr(Script, "calls", 0)
+    monkeypatch.setattr(players, "trained", lambda task: players.uniform(task.environment()))
+    monkeypatch.setattr(survey, "ROUND", 4)
+
+
+def surveyed(gguf: pathlib.Path, out: pathlib.Path, *more: str, prompt: str = "map") -> int:
+    arguments = ["--task", "frozen_lake", "--model", str(gguf), "--prompt", prompt, "--out", str(out)]
+    return command(lambda: survey.main([*arguments, "--samples", "3", "--episodes", "20", *more]))
+
+
+def table(out: pathlib.Path) -> Answers:
+    return answers.load(
+        out, "frozen_lake", lambda text: survey.coding_of(TASK, text), TASK.environment().action_space
+    )
+
+
+def test_the_table_is_what_was_answered(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Text by text, against the transcript; an answer that cannot be read is -1."""
+    assert surveyed(gguf, tmp_path / "out") == 0
+    found = table(tmp_path / "out")
+    identity, entries = journal.read_transcript(tmp_path / "out" / journal.TRANSCRIPT)
+    assert identity["prompt"]["name"] == "map" and "episodes" not in identity
+    rows = {tuple(d): row for d, row in zip(found.digits.tolist(), found.actions.tolist(), strict=True)}
+    reader = TASK.words.reader if TASK.words else None
+    assert reader is not None
+    for entry in entries:
+        read = [reader.read(attempt["answer"]) for attempt in entry["attempts"]]
+        assert rows[tuple(entry["digits"])] == [-1 if action is None else action for action in read]
+    assert len(entries) == found.asked.sum() and (found.actions == -1).any()
+    assert found.card["unreadable_share"] == (found.actions[found.asked] == -1).mean()
+    assert found.card["model"]["name"] == "tiny" and found.card["complete"]
+    texts = np.load(tmp_path / "out/answers.npz")["texts"]
+    assert set(texts[found.asked]) == {query.tail for query in Script.asked}
+
+
+def test_every_player_meets_texts_that_were_asked_about(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Counted by players of this test's own seeds."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.9") == 0
+    found = table(tmp_path / "out")
+    assert min(found.card["coverage"].values()) >= 0.9
+    asked = set(map(tuple, found.digits[found.asked].tolist()))
+    env = TASK.environment()
+    for act in (players.uniform(env), players.reference(TASK)):
+        visits = players.visit(env, found.coding, act, 300, seed=12345)
+        assert visits.share(asked) > 0.85  # 300 episodes of 7 steps or more: one standard error is below 0.02
+
+
+def test_all_samples_of_a_text_are_asked_together(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """After the trial, by which nothing is kept: neighbours share what a backend evaluates."""
+    assert surveyed(gguf, tmp_path / "out") == 0
+    tails = [query.tail for query in Script.asked[survey.TRIAL :]]
+    assert [tails[i] for i in range(0, len(tails), 3)] == [tails[i] for i in range(2, len(tails), 3)]
+    seeds = [query.seed for query in Script.asked[survey.TRIAL :]]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_killed_and_resumed_is_uninterrupted(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    assert surveyed(gguf, tmp_path / "whole") == 0
+    monkeypatch.setattr(Script, "calls", 0)
+    monkeypatch.setattr(Script, "killed_at", at)
+    assert surveyed(gguf, tmp_path / "cut") == 130
+    monkeypatch.setattr(Script, "killed_at", -1)
+    assert surveyed(gguf, tmp_path / "cut") == 0
+    assert answers.digest(table(tmp_path / "cut")) == answers.digest(table(tmp_path / "whole"))
+    both = [journal.read_transcript(tmp_path / name / journal.TRANSCRIPT) for name in ("cut", "whole")]
+    for one, other in zip(both[0][1], both[1][1], strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {
+            k: v for k, v in other.items() if k != "seconds"
+        }
+
+
+def test_a_table_only_grows(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """By answers about each text and by texts; what was there stays."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    few, calls = table(tmp_path / "out"), Script.calls
+    card = (tmp_path / "out/card.json").read_bytes()
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    assert Script.calls == calls  # the model is not even opened
+    assert (tmp_path / "out/card.json").read_bytes() == card
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.9", "--samples", "5") == 0
+    many = table(tmp_path / "out")
+    assert many.samples == 5 and many.asked.sum() > few.asked.sum()
+    for digits, actions in zip(few.digits[few.asked], few.actions[few.asked], strict=True):
+        (row,) = np.flatnonzero((many.digits == digits).all(axis=1))
+        np.testing.assert_array_equal(many.actions[row, :3], actions)
+    assert many.card["versions"]["script"] == "1"
+
+
+def test_another_prompt_or_model_is_refused(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert surveyed(gguf, tmp_path / "out") == 0
+    capsys.readouterr()
+    for more, differs in ((("--seed", "1"), "seed"), (("--temperature", "0.1"), "decoding")):
+        assert surveyed(gguf, tmp_path / "out", *more) == 2
+        assert f"begun with another {differs}" in capsys.readouterr().err
+    assert surveyed(gguf, tmp_path / "out", prompt="cell") == 2
+    assert "begun with another prompt" in capsys.readouterr().err
+
+
+def test_two_surveys_do_not_share_a_folder(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / journal.JOURNAL, "a") as file:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert surveyed(gguf, tmp_path / "out") == 2
+    assert "another collection is writing here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--samples", "0"), "--samples must be at least 1, got 0"),
+        (("--coverage", "0"), "--coverage must be above 0, at most 1"),
+        (("--coverage", "nan"), "--coverage must be above 0, at most 1"),
+        (("--episodes", "1"), "--episodes must be at least 8, got 1"),
+        (("--most", "0"), "--most must be at least 1, got 0"),
+        (("--prompt", "cot"), "which a life remembers: its texts cannot be asked about ahead"),
+        (("--task", "gymnax:Catch-bsuite"), "gymnax_catch_bsuite has no words"),
+    ],
+)
+def test_bad_settings_are_one_line(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], more: Any, says: str
+) -> None:
+    assert surveyed(gguf, tmp_path / "out", *more) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_be_read_is_not_surveyed(
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        Script, "complete", lambda _, queries: [Completion("hm", 9, 3, False) for _ in queries]
+    )
+    assert surveyed(gguf, tmp_path / "out") == 2
+    assert "none of the first 20 answers names an action" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert surveyed(gguf, tmp_path / "out", "--allow-unreadable") == 0
+    assert (table(tmp_path / "out").actions == -1).all()
+
+
+def test_a_table_is_shown(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert surveyed(gguf, tmp_path / "one") == surveyed(gguf, tmp_path / "two", "--seed", "1") == 0
+    capsys.readouterr()
+    assert command(lambda: show.main([str(tmp_path / "one"), "--rows", "3", "--episodes", "20"])) == 0
+    printed = capsys.readouterr().out
+    assert "3 answers about each" in printed and "The reference agrees with" in printed
+    assert f"3 of {table(tmp_path / 'one').asked.sum()} texts" in printed
+    against = [str(tmp_path / "one"), "--against", str(tmp_path / "two"), "--rows", "0"]
+    assert command(lambda: show.main(against)) == 0
+    assert "The two differ by 0." in capsys.readouterr().out
+    card = json.loads((tmp_path / "two/card.json").read_text())
+    (tmp_path / "two/card.json").write_text(json.dumps(card | {"environment": "cliff_walking"}))
+    assert command(lambda: show.main(against)) == 2
+
+
+def test_how_far_answers_are_apart() -> None:
+    one, other = np.array([0, 0, 1, -1]), np.array([1, 1, 1, 1])
+    # An unreadable answer is a quarter of each of four: (9, 5, 1, 1) / 16 against (0, 16, 0, 0) / 16.
+    assert show.apart(one, other, Discrete(4)) == pytest.approx(11 / 16)
+    assert show.apart(one, one, Discrete(4)) == 0
+
+
+@pytest.mark.slow
+def test_agents_that_the_suite_trains_play_too(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    act = players.trained(TASK, seeds=2)
+    env = TASK.environment()
+    coding = survey.coding_of(TASK, survey.prompts.load(TASK, "map").text)
+    trained, random = (players.visit(env, coding, player, 100, 3) for player in (act, players.uniform(env)))
+    assert trained.times.sum() > 2 * random.times.sum()  # it falls into fewer holes
