@@ -151,6 +151,7 @@ def run(
     seeds: int | None = None,
     seed: int = 0,
     episodes: str = "",
+    answers: str = "",
     out: str | pathlib.Path | None = None,
     resume: bool = False,
     save_policies: bool = False,
@@ -167,6 +168,8 @@ def run(
         seeds: seeds of each arm; by default the task's number.
         seed: the key that all keys are folded from.
         episodes: LLM episodes, by name or folder; by default the task's.
+        answers: a table of a model's answers, by name or folder: every seed plays LLM episodes of its
+            own; instead of `episodes`.
         out: folder for results, figures and checkpoints; None keeps nothing on disk.
         resume: go on with an interrupted run in `out`.
         save_policies: keep every seed's trained policy in `out` (`load_policy`).
@@ -191,15 +194,16 @@ def run(
     start = protocol if isinstance(protocol, Protocol) else found.protocol(protocol)
     chosen = start.replace(**settings)
     if arms is None:
-        arms = options.named("all", chosen, bool(episodes or found.episodes))
+        arms = options.named("all", chosen, bool(episodes or answers or found.episodes))
     count = found.seeds if seeds is None else seeds
     for name, number, least in (("seeds", count, 1), ("seed", seed, 0)):
         if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < least:
             raise UserError(f"{name} must be a whole number of at least {least}, got {number!r}")
     count, seed = int(count), int(seed)
     keys.check(seed)
-    if not isinstance(episodes, str | os.PathLike):
-        raise UserError(f"episodes must be a name or a folder, got {episodes!r}")
+    for name, given in (("episodes", episodes), ("answers", answers)):
+        if not isinstance(given, str | os.PathLike):
+            raise UserError(f"{name} must be a name or a folder, got {given!r}")
     if out is not None and (not isinstance(out, str | os.PathLike) or not str(out)):
         raise UserError(f"out must be a folder, got {out!r}")
     ready = experiment.prepare_experiment(
@@ -209,6 +213,7 @@ def run(
         count,
         seed,
         str(episodes),
+        answers=str(answers),
     )
     ready = dataclasses.replace(ready, save_policies=save_policies)
     console = Console(stderr=True, highlight=False, quiet=not (progress and processes.first()))

@@ -31,6 +31,8 @@ class Options:
     """The task, where the file's own name of it does not lead there from here."""
     episodes: str = ""
     """The LLM episodes, where their name does not lead there; they have to be the same."""
+    answers: str = ""
+    """The table of answers, likewise."""
     seeds: int = 0
     """Another number of seeds; the first ones are then the same."""
     resume: bool = False
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     if (folder / "curves.npz").exists():
         results.verify(folder, ran)
     machine.start(o.devices or _devices(ran))
-    ready = prepared(ran, o.task, o.episodes, o.seeds)
+    ready = prepared(ran, o.task, o.episodes, o.seeds, o.answers)
     out = o.out or folder.with_name(f"{folder.resolve().name}-again")
     if out.resolve() == folder.resolve():
         raise UserError(f"--out {out} is the run itself; choose another")
@@ -69,12 +71,15 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int = 0) -> Experiment:
+def prepared(
+    ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int = 0, answers: str = ""
+) -> Experiment:
     """The experiment that a `run.json` describes.
 
     Raises:
         UserError: the file is damaged, or what it names is not here or is not the same.
     """
+    from loro_jax.data import answers as tables
     from loro_jax.data import episodes as datasets
     from loro_jax.records import identity
     from loro_jax.running import experiment
@@ -97,9 +102,15 @@ def prepared(ran: dict[str, Any], task: str = "", episodes: str = "", seeds: int
             datasets.resolve(dataset, found.name)
         except UserError as error:
             raise UserError(f"{error}; or give their folder by --episodes") from None
+    table = answers or str((before.get("answers") or {}).get("name") or "")
+    if table and not answers:
+        try:
+            tables.resolve(table, found.name)
+        except UserError as error:
+            raise UserError(f"{error}; or give their folder by --answers") from None
     ready = experiment.prepare_experiment(
         found, identity.protocol_of(before), tuple(before["arms"]), seeds or int(before["seeds"]),
-        int(before["seed"]), dataset, int(before.get("first_seed", 0)),
+        int(before["seed"]), dataset, int(before.get("first_seed", 0)), table,
     )  # fmt: skip
     other = [
         d for d in identity.differences(before, ready.identity) if not (seeds and d.startswith("seeds "))

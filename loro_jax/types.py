@@ -38,6 +38,18 @@ class Transition(NamedTuple):
     truncated: chex.Array
 
 
+class Knowledge(NamedTuple):
+    """What is there before training, the same for all seeds. *Traced.*
+
+    Attributes:
+        rows: prior data as `Load` puts it into the replay, transitions (N, ...).
+        answers: what a language model says about every text (`data.answers.Table`), or None.
+    """
+
+    rows: Transition
+    answers: Any = None
+
+
 class Replay(NamedTuple):
     """A ring of whole transitions. *Traced.*
 
@@ -85,6 +97,8 @@ class Run(NamedTuple):
         counters: see `Counters`.
         diverged: -1 while every loss, gradient and parameter was finite; else the online environment
             steps after which one was not. From then on the agent stays as it was before, an int32 ().
+        guidance: what the seed remembers of a language model's answers (`training.guidance`), () where there
+            are none.
     """
 
     key: chex.PRNGKey
@@ -95,6 +109,7 @@ class Run(NamedTuple):
     obs: jax.Array
     counters: Counters
     diverged: jax.Array
+    guidance: Any = ()
 
 
 class Agent(Interface):
@@ -151,7 +166,7 @@ class Agent(Interface):
 class Phase(Interface):
     """One word of an arm's sentence: frozen data with a pure `Run -> Run` call (`training.phases`)."""
 
-    def __call__(self, run: Run, world: Any, data: Any) -> tuple[Run, Any]: ...
+    def __call__(self, run: Run, world: Any, known: Any) -> tuple[Run, Any]: ...
 
     def cost(self, interval: int) -> Any:
         """What it takes of the budget (`phases.Cost`); `interval`: environment steps per evaluation."""

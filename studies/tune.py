@@ -222,8 +222,8 @@ def _score(task: Task, protocol: Protocol, seeds: int, seed: int) -> dict[str, f
     runs = population.begin(ready.world, layout, seed, seeds, False)
     start = population.Progress(0, runs, np.zeros((layout.padded(seeds), 0), np.float32))
     sentence = population.pieces(ready.arms[0], protocol.schedule.eval_interval)
-    data = experiment.prior_data(ready, ready.world)
-    curves = population.train(sentence, programs, start, data).records[:seeds]
+    known = experiment.knowledge(ready, ready.world)
+    curves = population.train(sentence, programs, start, known).records[:seeds]
     diverged = 0
     if np.isnan(curves).any():
         random = random_returns(ready.world.evaluation, seed)

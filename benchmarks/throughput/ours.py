@@ -38,10 +38,10 @@ def main() -> None:
     world, agent = e.world, e.world.agent
     layout, wave, waves = memory.divide(world, e.seeds)
     piece = population.pieces(e.arms[0], e.protocol.schedule.eval_interval)[0]
-    data = experiment.prior_data(e, world)
+    known = experiment.knowledge(e, world)
     programs = population.Programs(world, layout)
     runs = population.begin(world, layout, e.seed, wave, False)
-    programs.prepare([piece], runs, data)
+    programs.prepare([piece], runs, known)
     compile_seconds = programs.compile_seconds
     program = programs.compiled[piece]
     padded = layout.padded(wave)
@@ -51,10 +51,10 @@ def main() -> None:
     work_ = needed(agent, observation, actions, of_agent, states)  # type: ignore[arg-type]
     # Half of what the replay comes to hold, so that batches are gathered from as much memory as usual.
     fill = max(agent.learning_starts + 1, min(agent.replay_capacity, e.protocol.schedule.budget) // 2)
-    runs, _ = programs(Collect(min(fill, agent.replay_capacity), 0, 0), runs, data)
+    runs, _ = programs(Collect(min(fill, agent.replay_capacity), 0, 0), runs, known)
     start = time.perf_counter()
     if asked["warm"]:
-        runs, _ = programs(piece, runs, data)
+        runs, _ = programs(piece, runs, known)
     warm, peak = time.perf_counter() - start, peak_memory()
     say(
         compile_seconds=compile_seconds,
@@ -73,7 +73,7 @@ def main() -> None:
         found = measured.measure(RATE_SECONDS)
         before, pieces, start = steps(runs, counted), 0, time.perf_counter()
         while not pieces or time.perf_counter() - start < asked["seconds"]:
-            runs, _ = programs(piece, runs, data)
+            runs, _ = programs(piece, runs, known)
             pieces += 1
         seconds = time.perf_counter() - start
         env_steps, gradient_steps = steps(runs, counted) - before
@@ -91,7 +91,7 @@ def main() -> None:
         peak_memory=peak,
         device_peak_memory=device.get("peak_bytes_in_use"),
         bandwidth=bandwidth,
-        stages=stages.profile(programs, piece, runs, data) if asked.get("profile") else None,
+        stages=stages.profile(programs, piece, runs, known) if asked.get("profile") else None,
     )
 
 

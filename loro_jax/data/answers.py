@@ -299,6 +299,32 @@ def load(
     return answers
 
 
+def resolve(name: str, environment: str) -> pathlib.Path:
+    """Where the table called `name` lies: a folder, one of our own surveys, or one that comes with the suite.
+
+    Raises:
+        AnswerError: there is none; lists those there are.
+    """
+    ways = (pathlib.Path(name), SURVEYED / environment / name, SHIPPED / environment / name)
+    for folder in ways:
+        if (folder / "card.json").is_file():
+            return folder
+    known = ", ".join(shipped(environment)) or "none"
+    raise AnswerError(f"no answers are called '{name}' for {environment}; there are: {known}")
+
+
+def shipped(environment: str) -> list[str]:
+    """Names of the tables about a task that come with the suite."""
+    return sorted(path.parent.name for path in (SHIPPED / environment).glob("*/card.json"))
+
+
+def identity(answers: Answers) -> dict[str, Any]:
+    """What of a table decides a run."""
+    known = {k: answers.card.get(k) for k in ("name", "model", "prompt")}
+    sizes = {"texts": len(answers.digits), "samples": answers.samples}
+    return known | sizes | {"arrays_sha256": digest(answers)}
+
+
 def environment_of(folder: pathlib.Path) -> str:
     """The name of the task that the answers in `folder` are about."""
     name = _card(folder).get("environment")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from loro_jax.departures.alignment import shifted
 from loro_jax.training.phases import Collect, Cost, nothing
 from loro_jax.training.world import World
-from loro_jax.types import Run, Transition
+from loro_jax.types import Knowledge, Run, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Retarget:
     def cost(self, interval: int) -> Cost:
         return Cost()
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), nothing()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ShiftedCollect(Collect):
     """Departure 1: `Collect`, its rows stored in the released alignment."""
 

@@ -24,7 +24,7 @@ from loro_jax import errors, tasks
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
 from loro_jax.errors import UserError, command, within
-from loro_jax.language import collect, players, survey
+from loro_jax.language import collect, players, tables
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 from loro_jax.tasks.actions import Reader, Words
@@ -55,10 +55,7 @@ class Settings:
 def read(folder: pathlib.Path, name: str | None = None) -> tuple[Answers, Task]:
     """The table in `folder`, and the task that it is about."""
     task = tasks.load(name or answers.environment_of(folder))
-    if task.words is None:
-        raise UserError(f"{task.name} has no words (docs/add-a-task.md, Words)")
-    space = task.environment().action_space
-    return answers.load(folder, task.name, lambda text: survey.coding_of(task, text), space), task
+    return tables.read(folder, task), task
 
 
 @dataclasses.dataclass(frozen=True)

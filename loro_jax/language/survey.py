@@ -31,7 +31,7 @@ from loro_jax import errors, progress, tasks
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError, command, within
-from loro_jax.language import collect, journal, players, prompts
+from loro_jax.language import collect, journal, players, prompts, tables
 from loro_jax.language import settings as collecting
 from loro_jax.language.backend import Backend, Decoding, Query
 from loro_jax.language.policy import Mode, number_of
@@ -104,23 +104,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def coding_of(task: Task, text: str) -> Coding:
-    """The coding of the fields that a prompt names.
-
-    Raises:
-        UserError: it names what the observation alone does not tell.
-    """
-    assert task.words is not None
-    prompt = prompts.parse(text, "prompt", task.words.names, f"{task.name}'s prompt")
-    used = prompts.placeholders(prompt)
-    if told := [name for name in used if name in task.words.history_names]:
-        raise UserError(
-            f"the prompt names {{{told[0]}}}, which a life remembers: its texts cannot be asked about ahead;"
-            " name one that tells the observation alone"
-        )
-    return Coding(tuple(field for field in task.words.fields if field.name in used))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m loro_jax.language.survey"
@@ -133,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--coverage must be above 0, at most 1")
     task = tasks.load(settings.task)
     prompt, mode = collecting.asked(settings.asking, task)
-    coding = coding_of(task, prompt.text)
+    coding = tables.coding_of(task, prompt.text)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
         model, opened = collecting.source(settings.asking)

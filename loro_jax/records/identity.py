@@ -58,6 +58,7 @@ def identify(
     episodes: dict[str, Any] | None,
     arms: tuple[Arm, ...],
     first: int = 0,
+    answers: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The identity of a run. The file that a stranger's task comes from is part of it, by its
     SHA-256 when the task was loaded."""
@@ -76,6 +77,7 @@ def identify(
         **({"first_seed": first} if first else {}),
         "seed": seed,
         "episodes": episodes,
+        **({"answers": answers} if answers else {}),
         "arms": {arm.name: [repr(phase) for phase in arm.phases] for arm in arms},
         **({"agents": own} if own else {}),
     }
@@ -160,6 +162,7 @@ def _sound(identity: Mapping[str, Any]) -> dict[str, Any]:
         "first_seed": not whole("first_seed", 0),
         "seed": not whole("seed", 0),
         "episodes": card is not None and not isinstance(card, Mapping),
+        "answers": not isinstance(identity.get("answers", {}), Mapping),
         "arms": not isinstance(arms, Mapping)
         or not all(isinstance(v, list) and all(isinstance(p, str) for p in v) for v in arms.values()),
         "agents": not isinstance(identity.get("agents", {}), Mapping),
@@ -249,6 +252,8 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     rows["first_seed"] = now.get("first_seed", 0)
     for k, v in (now.get("episodes") or {}).items():
         rows[f"episodes.{k}"] = v
+    for k, v in (now.get("answers") or {}).items():
+        rows[f"answers.{k}"] = v
     rows |= {f"arms.{name}": phases for name, phases in now["arms"].items()}
     for arm, own in (now.get("agents") or {}).items():
         known = own.get("name") in AGENTS  # whose defaults are known, too

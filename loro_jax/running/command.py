@@ -115,10 +115,10 @@ def _started(task: Task, options: Options, first: int, count: int, sitting: Sitt
     from loro_jax.running import experiment
 
     protocol = options.settings
-    chosen = named(options.arms, protocol, bool(options.episodes or task.episodes))
+    chosen = named(options.arms, protocol, bool(options.episodes or options.answers or task.episodes))
     ready = processes.together(
         lambda: experiment.prepare_experiment(
-            task, protocol, chosen, count, options.seed, options.episodes, first
+            task, protocol, chosen, count, options.seed, options.episodes, first, options.answers
         )
     )
     if not 0 <= options.memory_limit < 2**40:
@@ -242,7 +242,8 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
     from loro_jax.analysis import summary
     from loro_jax.training import arms
 
-    card, prior = result.identity["episodes"] or {}, ready.protocol.prior
+    card = result.identity["episodes"] or result.identity.get("answers") or {}
+    prior = ready.protocol.prior
     interval, model = ready.protocol.schedule.eval_interval, card.get("model")
     charging = ""
     if ready.prior is not None:
@@ -252,6 +253,8 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
             "steps": f"the steps of the {prior.tau} prior episodes are charged, in whole evaluation intervals"
             f" of {interval} steps: {ready.plan.prior:,} steps",
         }[prior.charge]
+        if ready.answers is not None and prior.charge == "steps":
+            charging += " on average; each seed plays, and is charged, its own"
     return summary.summarise(
         benchmark=ready.task.name,
         protocol=label(ready.task, ready.protocol),

@@ -26,7 +26,15 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     for arm in e.arms:
         if not arm.phases:
             continue
-        curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, e.protocol.schedule.eval_interval)
+        interval = e.protocol.schedule.eval_interval
+        curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, interval)
+        if any(getattr(phase, "own_charge", False) for phase in arm.phases):
+            charged = intervals(raw[arm.name]["counters/prior_steps"], interval)
+            free[arm.name] = curve[:, ~prior][:, : max(evaluations - int(charged.min()), 0)]
+            curves[arm.name] = charged_each(curve, prior, charged, evaluations)
+            at = raw[arm.name]["diverged"]
+            diverged[arm.name] = np.where(at < 0, -1, at + charged * interval)
+            continue
         if curve.shape[1] > evaluations:  # repeats, one after another, of all that is online
             online = evaluations - int(prior.sum())
             repeats[arm.name] = curve[:, ~prior].reshape(e.seeds, -1, online)
@@ -34,7 +42,7 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
             prior = prior[:evaluations]
         curves[arm.name], free[arm.name] = curve, curve[:, ~prior]
         at = raw[arm.name]["diverged"]
-        diverged[arm.name] = np.where(at < 0, -1, at + uncounted(arm, e.protocol.schedule.eval_interval))
+        diverged[arm.name] = np.where(at < 0, -1, at + uncounted(arm, interval))
     common = min((curve.shape[1] for curve in free.values()), default=0)
     free = {name: curve[:, :common] for name, curve in free.items()}
     flat = {}
@@ -71,6 +79,8 @@ def laid_out(
     for phase in arm.phases:
         cost = phase.cost(interval)
         length = (cost.prior + cost.online) // interval
+        if phase is arm.phases[-1]:  # what is trained beyond the sentence is the last phase's
+            length = max(length, record.shape[1] - taken)
         if isinstance(phase, Load):
             assert prior is not None and length == len(prior.curve)
             parts.append(np.broadcast_to(prior.curve, (len(record), length)))
@@ -79,6 +89,27 @@ def laid_out(
             taken += length
         of_prior += [cost.prior > 0] * length
     return np.concatenate(parts, axis=1), np.array(of_prior, bool)
+
+
+def intervals(steps: np.ndarray, interval: int) -> np.ndarray:
+    """Whole evaluation intervals that so many steps take, (seeds,)."""
+    return -(-np.asarray(steps) // interval)
+
+
+def charged_each(curve: np.ndarray, prior: np.ndarray, charged: np.ndarray, evaluations: int) -> np.ndarray:
+    """The curves, (seeds, evaluations), where each seed is charged intervals of its own, (seeds,).
+
+    Args:
+        curve: what was recorded, (seeds, more).
+        prior: which of it stands for prior data, (more,): a seed's mean return, repeated.
+    """
+    played, online = curve[:, prior][:, :1], curve[:, ~prior]
+    rows = []
+    for seed, intervals in enumerate(np.minimum(charged, evaluations)):
+        rows.append(
+            np.concatenate([np.repeat(played[seed], intervals), online[seed, : evaluations - intervals]])
+        )
+    return np.stack(rows)
 
 
 def uncounted(arm: Arm, interval: int) -> int:

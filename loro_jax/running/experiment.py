@@ -12,7 +12,10 @@ import jax
 
 from loro_jax import progress
 from loro_jax.data import episodes
+from loro_jax.data.answers import Answers, resolve
+from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
+from loro_jax.language import tables
 from loro_jax.language.journal import questions
 from loro_jax.protocols import Protocol
 from loro_jax.records.identity import identify
@@ -20,9 +23,9 @@ from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
 from loro_jax.training import memory, population
 from loro_jax.training.arms import Plan, Sentence, build, check_budget
-from loro_jax.training.prior import Prior, prepare
+from loro_jax.training.prior import Prior, played, prepare
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Agent, Arm, Transition
+from loro_jax.types import Agent, Arm, Knowledge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Experiment:
         save_policies: whether trained policies are kept.
         first: the first of the seeds, of which there are `seeds` in a row.
         memory_limit: bytes that all seeds together may take; 0 for most of what there is.
+        answers: the table that every seed's LLM episodes are played by, where they are.
     """
 
     task: Task
@@ -51,6 +55,7 @@ class Experiment:
     save_policies: bool = False
     first: int = 0
     memory_limit: int = 0
+    answers: Answers | None = None
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""
@@ -70,6 +75,7 @@ def prepare_experiment(
     seed: int,
     dataset: str = "",
     first: int = 0,
+    answers: str = "",
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
@@ -79,25 +85,38 @@ def prepare_experiment(
         seed: the key that all keys are folded from.
         dataset: LLM episodes, by name or folder; by default the task's.
         first: the first of the seeds.
+        answers: a table of a language model's answers, by name or folder, by which every seed plays LLM
+            episodes of its own; instead of a dataset.
     """
     env = task.under(protocol)
     interval = protocol.schedule.eval_interval
     sketch = build(chosen, Plan(protocol, 1, interval, env.limit))
     prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()
-    dataset = dataset or task.episodes
+    table: Answers | None = None
+    if answers and dataset:
+        raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
+    dataset = dataset or ("" if answers else task.episodes)
     plan = Plan(protocol, 1, 0, env.limit)
-    if any(arm.source == "llm" for arm in sketch) and not dataset:
+    if any(arm.source == "llm" for arm in sketch) and not (dataset or answers):
         raise UserError(
             f"no LLM has played {task.name} yet: name --episodes, or let one play (python -m"
             f" loro_jax.language.collect --task {task.source or task.name} --model NAME)"
         )
     if any(arm.source and arm.phases for arm in sketch) or any(arm.source == "llm" for arm in sketch):
-        if dataset:
+        if answers:
+            table = tables.read(resolve(answers, task.name), task)
+            prior = played(table, env, protocol, seed)
+            rows = round(prior.mean_steps * protocol.prior.tau)
+            plan = Plan(protocol, max(rows, 1), prior.steps, env.limit, answers=True)
+            card = None
+            warnings = tuple(_of_another_game(task, protocol))
+        elif dataset:
             folder = episodes.resolve(dataset, task.name)
             data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
             prior = prepare(data, protocol)
             asked = questions(folder, protocol.prior.tau)
+            assert prior.rows is not None
             plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, asked)
             card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
             card["arrays_sha256"] = episodes.digest(data)
@@ -110,14 +129,18 @@ def prepare_experiment(
                 )
             plan = Plan(protocol, steps, steps, env.limit)
     arms = build(chosen, plan)
-    identity = identify(task, protocol, seeds, seed, card, arms, first)
-    world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol))
+    told = None if table is None else told_of(table)
+    identity = identify(task, protocol, seeds, seed, card, arms, first, told)
+    coding = None if table is None else table.coding
+    world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), coding)
     for arm in arms:
         check_budget(arm, plan)
         _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
     _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
     ran = _written_down(identity, "a setting", "give it another value")
-    return Experiment(task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first)
+    return Experiment(
+        task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first, answers=table
+    )
 
 
 def _written_down(value: Any, what: str, remedy: str) -> Any:
@@ -190,8 +213,9 @@ def _of(world: World, arm: Arm, protocol: Protocol, plan: Plan) -> World:
     return dataclasses.replace(world, agent=own)
 
 
-def prior_data(e: Experiment, world: World) -> Transition:
-    """The prior data for a world's programs; one row of zeros where no arm loads any."""
-    if e.prior is None:
-        return jax.tree.map(lambda x: x[None], world.example)
-    return world.rows(e.prior.rows)
+def knowledge(e: Experiment, world: World) -> Knowledge:
+    """What a world's programs are given: prior data, one row of zeros where no arm loads any; answers."""
+    answers = None if e.answers is None else e.answers.table()
+    if e.prior is None or e.prior.rows is None:
+        return Knowledge(jax.tree.map(lambda x: x[None], world.example), answers)
+    return Knowledge(world.rows(e.prior.rows), answers)

@@ -41,6 +41,9 @@ class Options:
     """Arms to run, separated by commas, or all that there is prior data for."""
     episodes: str = ""
     """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz."""
+    answers: str = ""
+    """A table of a model's answers, by name or folder (loro_jax.language.survey): every seed then plays LLM
+    episodes of its own, instead of loading the same ones as all others."""
     out: pathlib.Path | None = None
     """Folder for the results; results/<task>/<protocol> when not given."""
     resume: bool = False
@@ -104,12 +107,13 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
     protocol = task.protocol(_peek(argv, "--protocol") or "")
     start: dict[str, Any] = {"seeds": task.seeds, "arms": "all"}
     if "--quick" in argv:
-        start, protocol = _quick(task, protocol, bool(_peek(argv, "--episodes") or task.episodes))
+        given = _peek(argv, "--episodes") or _peek(argv, "--answers") or task.episodes
+        start, protocol = _quick(task, protocol, bool(given))
     options_type = OwnOptions if spec else Options
     default = options_type(
         task=task.source if spec or given else "",
         protocol=_peek(argv, "--protocol") or "",
-        episodes=task.episodes,
+        episodes="" if _peek(argv, "--answers") else task.episodes,
         settings=protocol,
         **start,
     )

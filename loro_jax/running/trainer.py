@@ -20,12 +20,12 @@ from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.records.results import Result
 from loro_jax.running import compiled, curves, policies
-from loro_jax.running.experiment import Experiment, announced, prior_data
+from loro_jax.running.experiment import Experiment, announced, knowledge
 from loro_jax.running.store import Keeper
-from loro_jax.training import memory, population
+from loro_jax.training import guidance, memory, population
 from loro_jax.training.phases import Fit, Interact
 from loro_jax.training.population import Programs, Progress
-from loro_jax.types import Agent, Arm, Phase, Transition
+from loro_jax.types import Agent, Arm, Knowledge, Phase
 
 CHECKPOINT_SECONDS = 60.0
 COLUMNS = (
@@ -48,7 +48,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     learning = [arm for arm in e.arms if arm.phases]
     left = [arm for arm in learning if store.finished(arm.name) is None]
     console.print(announced(e, left), soft_wrap=True)
-    data = {world: population.shared(prior_data(e, world)) for world in e.worlds}
+    known = {world: population.shared(knowledge(e, world)) for world in e.worlds}
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
@@ -61,10 +61,9 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     with progress.waiting(console, f"compiling or loading {several}, which all arms share"):
         for world, phases in distinct.items():
             if phases:
-                like = population.begin(
-                    world, programs[world].layout, e.seed, divided[world].wave, False, e.first
-                )
-                programs[world].prepare(list(phases), like, data[world])
+                layout, wave, told = programs[world].layout, divided[world].wave, of(known[world])
+                like = population.begin(world, layout, e.seed, wave, False, e.first, told)
+                programs[world].prepare(list(phases), like, known[world])
                 del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
@@ -87,7 +86,7 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
             bar.update(task, description=arm.name)
             world = e.world_of(arm)
             raw[arm.name] = _in_waves(
-                e, *divided[world][1:], store, arm, sentences[arm.name], programs[world], data[world], bar,
+                e, *divided[world][1:], store, arm, sentences[arm.name], programs[world], known[world], bar,
                 task, interrupted,
             )  # fmt: skip
     seconds = {
@@ -118,6 +117,9 @@ def _in_waves(
     for first in range(0, e.seeds, wave):
         some = dataclasses.replace(e, seeds=wave, first=e.first + first)
         parts.append(_train(some, _Wave(store, f"seeds-{first}-{first + wave - 1}"), arm, *given))
+    longest = max(part["records"].shape[1] for part in parts)
+    for part in parts:
+        part["records"] = _stretched(part["records"], longest)
     record = {k: np.concatenate([part[k] for part in parts])[: e.seeds] for k in parts[0] if k != "seconds"}
     record["seconds"] = np.asarray(sum(float(part["seconds"]) for part in parts))
     store.finish(arm.name, record)
@@ -125,7 +127,7 @@ def _in_waves(
 
 
 def _train(
-    e: Experiment, store: Keeper, arm: Arm, sentence: list[Phase], programs: Programs, data: Transition,
+    e: Experiment, store: Keeper, arm: Arm, sentence: list[Phase], programs: Programs, known: Knowledge,
     bar: Bar, task: Any, interrupted: list[bool],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One arm, from its checkpoint if there is one: its records, counters and seconds."""
@@ -144,7 +146,9 @@ def _train(
             )
         bar.advance(task, sum(cost))
         return done
-    runs = population.begin(world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first)
+    runs = population.begin(
+        world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first, of(known)
+    )
     start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
     if (found := store.restore(arm.name, runs)) is not None:
         start, before = found
@@ -153,7 +157,7 @@ def _train(
 
     def after(progress: Progress) -> None:
         nonlocal saved
-        bar.advance(task, cost[progress.done - 1])
+        bar.advance(task, cost[progress.done - 1] if progress.done <= len(cost) else 0)
         stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
         if stop or due:
             store.checkpoint(arm.name, progress, before + time.monotonic() - began)
@@ -161,15 +165,44 @@ def _train(
         if stop:
             raise Interrupted
 
-    end = population.train(sentence, programs, start, data, after)
+    end = population.train(sentence, programs, start, known, after)
+    if charges_each(arm):
+        spent = processes.gathered(end.runs.counters.prior_steps)[: e.seeds]
+        end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
     kept = {f"counters/{k}": v for k, v in end.runs.counters._asdict().items()}
+    kept |= {f"counters/{k}": v for k, v in guidance.counts(end.runs.guidance).items()}
     kept = processes.gathered({"diverged": end.runs.diverged, **kept})
     record |= {name: array[: e.seeds] for name, array in kept.items()}
     if e.save_policies:
         record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), e.seeds)
     store.finish(arm.name, record)
     return record
+
+
+def of(known: Knowledge) -> Knowledge | None:
+    """What seeds begin with: nothing, where there are no answers."""
+    return None if known.answers is None else known
+
+
+def charges_each(arm: Arm) -> bool:
+    """Whether each seed of the arm is charged its own prior data."""
+    return any(getattr(phase, "own_charge", False) for phase in arm.phases)
+
+
+def remainder(e: Experiment, arm: Arm, spent: np.ndarray) -> list[Phase]:
+    """What is left to train, beyond the sentence, for the seed that its prior data took least of the budget
+    of; `spent`: environment steps of prior data, (seeds,)."""
+    interval = e.protocol.schedule.eval_interval
+    more = e.plan.prior // interval - int(curves.intervals(spent, interval).min())
+    last = arm.phases[-1]
+    assert isinstance(last, Interact)
+    return [dataclasses.replace(last, steps=interval)] * max(more, 0)
+
+
+def _stretched(records: np.ndarray, length: int) -> np.ndarray:
+    """The records (seeds, evaluations) with NaN up to so many evaluations."""
+    return np.pad(records, ((0, 0), (0, length - records.shape[1])), constant_values=np.nan)
 
 
 def _cost(phase: Phase, agent: Agent) -> float:

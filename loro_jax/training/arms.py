@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, Protocol
+from loro_jax.training.guidance import Answering
 from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
 from loro_jax.types import Arm, Phase
 
@@ -23,6 +24,8 @@ class Plan:
         queries: questions that were put to the LLM for them; -1 where that is not known.
         prior: n, the share of the budget that prior data uses, in environment steps.
         limit: the environment's time limit.
+        answers: whether every seed plays LLM episodes of its own, by a table of answers. `rows` and `prior`
+            are then what tau episodes take on average.
     """
 
     protocol: Protocol
@@ -30,11 +33,16 @@ class Plan:
     prior: int
     limit: int
     queries: int = -1
+    answers: bool = False
 
     @property
-    def load(self) -> Load:
-        """The LLM's data, charged."""
-        return Load(self.rows, self.prior, self.queries)
+    def load(self) -> Load | Collect:
+        """The LLM's data, charged: loaded, or played by each seed."""
+        if not self.answers:
+            return Load(self.rows, self.prior, self.queries)
+        prior, evaluations = self.protocol.prior, self.prior // self.protocol.schedule.eval_interval
+        own = prior.charge == "steps"
+        return Collect(prior.tau * self.limit, prior.tau, evaluations, Answering(), own)
 
     @property
     def online(self) -> int:
@@ -173,6 +181,8 @@ def check_budget(arm: Arm, plan: Plan) -> None:
     loads = [phase for phase in arm.phases if isinstance(phase, Load)]
     if loads and arm.source != "llm":
         raise UserError(f"{arm.name} loads LLM episodes: its Arm needs source='llm'")
+    if plan.answers and protocol.departures.chained_repeats > 1 and arm.name == "loro_chained":
+        raise UserError("loro_chained is the released pipeline's, on played episodes: leave --answers out")
     if loads and (len(loads) > 1 or loads[0].charged != plan.prior):
         raise UserError(f"{arm.name}: prior data is loaded once, with its whole charge: plan.load")
     interval, evaluations = protocol.schedule.eval_interval, protocol.schedule.evaluations

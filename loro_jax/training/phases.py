@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from loro_jax import ahead
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
+from loro_jax.training.guidance import Player, Uniform
 from loro_jax.training.world import World, evaluate
-from loro_jax.types import Phase, Run, Transition
+from loro_jax.types import Knowledge, Phase, Run, Transition
 
 
 def nothing() -> jax.Array:
@@ -49,8 +50,8 @@ class Cost:
 class Load:
     """Puts prior data into the replay.
 
-    `data` is what the program gets as its prior: transitions, (rows, ...). Its record is empty: the
-    returns that stand for it come with the data (`loro_jax.training.prior.Prior.curve`).
+    Its record is empty: the returns that stand for it come with the data
+    (`loro_jax.training.prior.Prior.curve`).
 
     Attributes:
         rows: transitions that are put in.
@@ -65,8 +66,8 @@ class Load:
     def cost(self, interval: int) -> Cost:
         return Cost(prior=self.charged)
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
-        batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], data)
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], known.rows)
         run = run._replace(replay=replay.add(run.replay, batch, jnp.ones(self.rows, bool)))
         asked = run.counters.llm_queries
         total = jnp.where(asked < 0, asked, asked + self.queries) if self.queries >= 0 else jnp.int32(-1)
@@ -83,7 +84,7 @@ class Fit:
     def cost(self, interval: int) -> Cost:
         return Cost()
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         key, steps = run.fit_key, run.counters.gradient_steps + jnp.arange(self.steps)
 
         def step(run: Run, t: jax.Array) -> tuple[Run, None]:
@@ -99,13 +100,13 @@ class Forget:
     def cost(self, interval: int) -> Cost:
         return Cost()
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         return run._replace(replay=replay.empty(run.replay)), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
 class Collect:
-    """A uniform policy plays into the replay.
+    """A player, uniform if nobody else is named, plays into the replay.
 
     Attributes:
         steps: environment steps at most.
@@ -113,11 +114,22 @@ class Collect:
         evaluations: evaluation intervals of the budget that this uses, hence the length of the record. With
             `episodes` equal to `evaluations` the record holds their returns; otherwise the mean return
             of the episodes that ended, repeated.
+        player: who plays.
+        own_charge: each seed is charged the whole intervals that its own steps take, and not the
+            `evaluations`, which are what seeds take on average (`running.curves`).
     """
 
     steps: int
     episodes: int
     evaluations: int
+    player: Player = dataclasses.field(default=Uniform(), repr=False)
+    own_charge: bool = dataclasses.field(default=False, repr=False)
+
+    def __repr__(self) -> str:
+        said = [f"{k}={getattr(self, k)}" for k in ("steps", "episodes", "evaluations")]
+        if self.player != Uniform():
+            said += [f"player={self.player}"] + ["own_charge=True"] * self.own_charge
+        return f"{type(self).__name__}({', '.join(said)})"
 
     def cost(self, interval: int) -> Cost:
         return Cost(prior=self.evaluations * interval)
@@ -126,30 +138,32 @@ class Collect:
         """The rows (steps, ...) as the replay gets them, and which of them, bool (steps,): all."""
         return rows, jnp.ones(self.steps, bool)
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         env, used = world.environment, run.counters.collect_draws
         obs, game = env.reset(fold(run.key, Purpose.COLLECT, used))
 
         def step(carry: Any, t: jax.Array) -> tuple[Any, Any]:
-            obs, game, ended = carry
+            obs, game, guidance, ended = carry
             key = fold(run.key, Purpose.COLLECT, used + t + 1)
-            action = env.action_space.sample(jax.random.fold_in(key, 0))
+            wanted = ended < self.episodes if self.episodes else jnp.bool_(True)
+            action, guidance = self.player(world, known, guidance, obs, jax.random.fold_in(key, 0), wanted)
             next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
             done = terminated | truncated
             fresh = env.reset(jax.random.fold_in(key, 2))
             obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (next_obs, game))
-            return (obs, game, ended + done.astype(jnp.int32)), (transition, ended)
+            return (obs, game, guidance, ended + done.astype(jnp.int32)), (transition, ended)
 
-        start = (obs, jax.tree.map(jnp.asarray, game), jnp.int32(0))
-        _, (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
+        start = (obs, jax.tree.map(jnp.asarray, game), run.guidance, jnp.int32(0))
+        (_, _, guidance, _), (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
         wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
         stored, kept = self.stored(rows)
-        run = run._replace(replay=replay.add(run.replay, stored, wanted & kept))
+        run = run._replace(replay=replay.add(run.replay, stored, wanted & kept), guidance=guidance)
         bins = max(self.episodes, 1) if self.episodes == self.evaluations else self.steps
-        returns = jnp.zeros(bins).at[episode].add(rows.reward, mode="drop")
+        returns = jnp.zeros(bins).at[episode].add(jnp.where(wanted, rows.reward, 0), mode="drop")
         if self.episodes != self.evaluations:
-            whole = jnp.zeros(bins, bool).at[episode].max(rows.terminated | rows.truncated, mode="drop")
+            ends = wanted & (rows.terminated | rows.truncated)
+            whole = jnp.zeros(bins, bool).at[episode].max(ends, mode="drop")
             mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(dtype=jnp.float32), 1)
             returns = jnp.full(self.evaluations, mean)
         run = count(run, prior_steps=wanted.sum(), collect_draws=1 + self.steps)
@@ -165,7 +179,7 @@ class Interact:
     def cost(self, interval: int) -> Cost:
         return Cost(online=self.steps)
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         how, train_frequency = world.interaction, world.agent.train_frequency
         if self.steps % how.eval_interval:
             raise ValueError(f"{self.steps} steps are not a whole number of intervals of {how.eval_interval}")
@@ -205,8 +219,8 @@ class AsPrior:
     def cost(self, interval: int) -> Cost:
         return Cost(prior=self.phase.cost(interval).online)
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, jax.Array]:
-        return self.phase(run, world, data)
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        return self.phase(run, world, known)
 
 
 def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from loro_jax import keys, processes
 from loro_jax.training.phases import split
 from loro_jax.training.world import World
-from loro_jax.types import Arm, Phase, Run, Transition
+from loro_jax.types import Arm, Knowledge, Phase, Run
 
 AXIS = "seed"
 
@@ -76,53 +76,59 @@ def layout(seeds: int, hidden: tuple[int, ...]) -> Layout:
 
 
 def begin(
-    world: World, layout: Layout, seed: int, seeds: int, shared_pretraining: bool, first: int = 0
+    world: World,
+    layout: Layout,
+    seed: int,
+    seeds: int,
+    shared_pretraining: bool,
+    first: int = 0,
+    known: Knowledge | None = None,
 ) -> Run:
     """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices.
 
-    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`.
+    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`; `known` if it has answers.
     """
     indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
-    return _beginning(world, layout, seed, shared_pretraining)(indices)
+    return _beginning(world, layout, seed, shared_pretraining)(indices, known)
 
 
 @lru_cache(maxsize=8)
 def _beginning(world: World, layout: Layout, seed: int, shared_pretraining: bool) -> Callable[..., Run]:
     """The compiled part of `begin`, which arms share."""
 
-    def one(index: jax.Array) -> Run:
+    def one(index: jax.Array, known: Knowledge | None) -> Run:
         key = keys.of_seed(seed, index)
-        return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key)
+        return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key, known)
 
-    return jax.jit(jax.vmap(one), out_shardings=NamedSharding(layout.mesh, PartitionSpec(AXIS)))
+    return jax.jit(jax.vmap(one, (0, None)), out_shardings=NamedSharding(layout.mesh, PartitionSpec(AXIS)))
 
 
-def shared(data: Transition) -> Transition:
-    """Data that every process has, as one array on the devices of all; in one process, as it is."""
+def shared(known: Knowledge) -> Knowledge:
+    """Knowledge that every process has, as one array on the devices of all; in one process, as it is."""
     if jax.process_count() == 1:
-        return data
+        return known
     everywhere = NamedSharding(Layout(jax.device_count(), 1).mesh, PartitionSpec())
 
     def placed(x: jax.Array) -> jax.Array:
         return jax.make_array_from_callback(x.shape, everywhere, lambda index: np.asarray(x)[index])
 
-    return jax.tree.map(placed, data)
+    return jax.tree.map(placed, known)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def advance(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> tuple[Run, jax.Array]:
+def advance(phase: Phase, world: World, layout: Layout, runs: Run, known: Knowledge) -> tuple[Run, jax.Array]:
     """One phase for every seed: -> the runs, and the records (seeds, evaluations)."""
 
-    def shard(runs: Run, data: Transition) -> tuple[Run, jax.Array]:
+    def shard(runs: Run, known: Knowledge) -> tuple[Run, jax.Array]:
         blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
-        outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, data)), blocks)
+        outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, known)), blocks)
         # `map`'s own `batch_size` cannot flatten a record without evaluations: its rows cannot be inferred.
         return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
 
     spec = PartitionSpec(AXIS)
     return jax.shard_map(
         shard, mesh=layout.mesh, in_specs=(spec, PartitionSpec()), out_specs=spec, check_vma=False
-    )(runs, data)
+    )(runs, known)
 
 
 class Programs:
@@ -133,18 +139,18 @@ class Programs:
         self.compiled: dict[Phase, Any] = {}
         self.compile_seconds = 0.0
 
-    def prepare(self, phases: Iterator[Phase] | list[Phase], runs: Any, data: Transition) -> None:
+    def prepare(self, phases: Iterator[Phase] | list[Phase], runs: Any, known: Knowledge) -> None:
         """Compiles what is not compiled yet."""
         start = time.monotonic()
         for phase in phases:
             if phase not in self.compiled:
-                lowered = advance.lower(phase, self.world, self.layout, runs, data)
+                lowered = advance.lower(phase, self.world, self.layout, runs, known)
                 self.compiled[phase] = lowered.compile(options())
         self.compile_seconds += time.monotonic() - start
 
-    def __call__(self, phase: Phase, runs: Run, data: Transition) -> tuple[Run, np.ndarray]:
-        self.prepare([phase], runs, data)
-        runs, record = self.compiled[phase](runs, data)
+    def __call__(self, phase: Phase, runs: Run, known: Knowledge) -> tuple[Run, np.ndarray]:
+        self.prepare([phase], runs, known)
+        runs, record = self.compiled[phase](runs, known)
         return runs, processes.gathered(record)
 
 
@@ -166,7 +172,7 @@ def train(
     sentence: list[Phase],
     programs: Programs,
     start: Progress,
-    data: Transition,
+    known: Knowledge,
     after: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
     """Takes an arm from `start` to its end; `after` sees each piece's outcome, and may stop by raising.
@@ -176,7 +182,7 @@ def train(
     """
     progress = start
     for phase in sentence[start.done :]:
-        runs, record = programs(phase, progress.runs, data)
+        runs, record = programs(phase, progress.runs, known)
         progress = Progress(
             progress.done + 1, runs, np.concatenate([progress.records, record], axis=1, dtype=np.float32)
         )

@@ -9,11 +9,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from loro_jax.data.answers import Coding, Found, find
 from loro_jax.keys import Purpose, fold
 from loro_jax.tasks.base import Environment
 from loro_jax.tasks.rollout import rollout
-from loro_jax.training import replay
-from loro_jax.types import Agent, Counters, Run, Transition
+from loro_jax.training import guidance, replay
+from loro_jax.types import Agent, Counters, Knowledge, Run, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,8 @@ class World:
     environment: Environment
     agent: Agent
     interaction: Interaction
+    coding: Coding | None = None
+    """Of the prompt that answers are looked up by, where there are any."""
 
     def __post_init__(self) -> None:
         agent = self.agent
@@ -61,8 +64,16 @@ class World:
         """The environment with the limit that evaluation episodes have."""
         return self.environment.limited(self.interaction.eval_limit)
 
-    def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey) -> Run:
-        """The `Run` of a seed that has done nothing yet."""
+    def find(self, known: Knowledge, obs: jax.Array) -> Found:
+        """Where the answers about an observation (*obs,) lie, or the number of a state, ()."""
+        assert self.coding is not None, "a world without answers"
+        if self.environment.indexed:
+            states = jnp.eye(self.environment.states, dtype=jnp.float32)
+            return find(known.answers, self.coding, jax.vmap(self.coding.digits)(states)[obs])
+        return find(known.answers, self.coding, self.coding.digits(obs))
+
+    def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey, known: Knowledge | None = None) -> Run:
+        """The `Run` of a seed that has done nothing yet; `known` if there are answers."""
         env = self.environment
         obs, game = env.reset(fold(key, Purpose.RESET))
         zero = jnp.int32(0)
@@ -75,6 +86,7 @@ class World:
             obs=obs,
             counters=Counters(*(zero,) * len(Counters._fields)),
             diverged=jnp.int32(-1),
+            guidance=() if known is None else guidance.begun(known),
         )
 
     def rows(self, data: Transition) -> Transition:

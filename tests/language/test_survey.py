@@ -14,7 +14,7 @@ import pytest
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
 from loro_jax.errors import command
-from loro_jax.language import journal, llamacpp, players, show, survey
+from loro_jax.language import journal, llamacpp, players, show, survey, tables
 from loro_jax.language.backend import Completion, Query
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import load
@@ -77,9 +77,7 @@ def surveyed(gguf: pathlib.Path, out: pathlib.Path, *more: str, prompt: str = "m
 
 
 def table(out: pathlib.Path) -> Answers:
-    return answers.load(
-        out, "frozen_lake", lambda text: survey.coding_of(TASK, text), TASK.environment().action_space
-    )
+    return tables.read(out, TASK)
 
 
 def test_the_table_is_what_was_answered(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -249,6 +247,6 @@ def test_agents_that_the_suite_trains_play_too(
     monkeypatch.undo()
     act = players.trained(TASK, seeds=2)
     env = TASK.environment()
-    coding = survey.coding_of(TASK, survey.prompts.load(TASK, "map").text)
+    coding = tables.coding_of(TASK, survey.prompts.load(TASK, "map").text)
     trained, random = (players.visit(env, coding, player, 100, 3) for player in (act, players.uniform(env)))
     assert trained.times.sum() > 2 * random.times.sum()  # it falls into fewer holes
