@@ -22,7 +22,7 @@ def folder(name: str, package: pathlib.Path = PACKAGE) -> pathlib.Path:
         package: the folder of the package that they come with.
 
     >>> sorted(path.name for path in (folder("prompts") / "frozen_lake").iterdir())
-    ['cot.txt', 'direct.txt']
+    ['cell.txt', 'cot.txt', 'direct.txt', 'map.txt']
     """
     inside = package / name
     return inside if inside.is_dir() else package.parent / name

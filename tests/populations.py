@@ -13,7 +13,7 @@ from loro_jax.agents import DDQN
 from loro_jax.tasks import load
 from loro_jax.training.population import Layout, Programs, begin
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Phase, Run, Transition
+from loro_jax.types import Knowledge, Phase, Run, Transition
 
 MEMBERS, INTERVAL, PRIOR_ROWS = 4, 20, 30
 
@@ -25,7 +25,7 @@ class Population:
     world: World
     layout: Layout
     programs: Programs
-    data: Transition
+    known: Knowledge
     begun: Run
 
     def start(self) -> Run:
@@ -37,7 +37,7 @@ class Population:
         runs = self.start() if runs is None else jax.tree.map(jnp.copy, runs)
         records = [np.zeros((MEMBERS, 0), np.float32)]
         for phase in phases:
-            runs, record = self.programs(phase, runs, self.data)
+            runs, record = self.programs(phase, runs, self.known)
             records.append(record)
         return runs, np.concatenate(records, axis=1)
 
@@ -57,7 +57,9 @@ def small() -> Population:
         rng.random(PRIOR_ROWS) < 0.1, np.zeros(PRIOR_ROWS, bool),
     )  # fmt: skip
     begun = begin(world, layout, seed=0, seeds=MEMBERS, shared_pretraining=False)
-    return Population(world, layout, Programs(world, layout), jax.tree.map(jnp.asarray, data), begun)
+    return Population(
+        world, layout, Programs(world, layout), Knowledge(jax.tree.map(jnp.asarray, data)), begun
+    )
 
 
 def numbers(tree: Any) -> Any:

@@ -32,8 +32,8 @@ ORDER = (
     {"api", "check", "compare", "merge", "report", "rerun"},
 )
 # What stands against the order, inside a function, and why: a message about JAX itself; a reading of the
-# journal that a dataset's cost needs; a check that looks at everything.
-ALLOWED = {("errors", "running"), ("tasks", "language")}
+# journal that a dataset's cost needs; a check that looks at everything; agents that play for a survey.
+ALLOWED = {("errors", "running"), ("tasks", "language"), ("language", "api")}
 LIGHT = (
     "loro_jax", "loro_jax.report", "loro_jax.compare", "loro_jax.records.results",
     "loro_jax.records.identity", "loro_jax.files",

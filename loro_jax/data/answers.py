@@ -99,7 +99,9 @@ def _split(sizes: Sequence[int]) -> int:
     while first and int(np.prod(sizes[first - 1 :], dtype=object)) <= 2**32:
         first -= 1
     if int(np.prod(sizes[:first], dtype=object) if first else 1) > 2**32:
-        raise AnswerError(f"a prompt's fields can make more texts than 64 bits can number: {list(sizes)}")
+        raise AnswerError(
+            f"a prompt's fields can make more texts than two numbers of 32 bits can tell apart: {list(sizes)}"
+        )
     return first
 
 
@@ -225,7 +227,7 @@ def save(answers: Answers, texts: Sequence[str], folder: pathlib.Path) -> None:
     arrays = _arrays(answers) | {"texts": np.array(texts, dtype=np.str_)}
     card = {
         **answers.card,
-        "fields": {f.name: len(f.values) for f in answers.coding.fields},
+        "fields": _fields(answers.coding),
         "texts": len(answers.digits),
         "asked": int(answers.asked.sum()),
         "answers_about_each": answers.samples,
@@ -234,6 +236,10 @@ def save(answers: Answers, texts: Sequence[str], folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.write_npz(folder / "answers.npz", arrays)
     files.write_json(folder / "card.json", card)
+
+
+def _fields(coding: Coding) -> dict[str, list[str]]:
+    return {f.name: list(f.values) for f in coding.fields}
 
 
 def digest(answers: Answers) -> str:
@@ -279,12 +285,11 @@ def load(
     if not isinstance(prompt, dict) or not isinstance(prompt.get("text"), str):
         raise AnswerError(f"{card_path}: does not say what was asked (prompt.text)")
     coding = coding_of(prompt["text"])
-    sizes = {f.name: len(f.values) for f in coding.fields}
-    if card.get("fields") != sizes:
-        raise AnswerError(
-            f"{card_path}: its fields are {card.get('fields')}, the task's are {sizes}: words have changed"
-            " since; survey anew"
-        )
+    before, now = card.get("fields"), _fields(coding)
+    if before != now:
+        kept: dict[str, Any] = before if isinstance(before, dict) else {}
+        changed = [k for k in now if kept.get(k) != now[k]] + [k for k in kept if k not in now]
+        raise AnswerError(f"{card_path}: the words of '{changed[0]}' have changed since; survey anew")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {k: archive[k] for k in archive.files}

@@ -51,6 +51,10 @@ class Journal:
             self.finished = transcript.exists() and not (folder / JOURNAL).exists()
             if (folder / JOURNAL).exists():
                 self._open()
+                if not self.steps and transcript.exists():  # killed before it had taken over what was there
+                    found, steps = read_transcript(transcript)
+                    _check_identity(transcript, found, identity)
+                    self.append(steps)
             elif self.finished:
                 found, self.steps = read_transcript(transcript)
                 _check_identity(transcript, found, identity)

@@ -38,7 +38,7 @@ from loro_jax.language.policy import Mode, number_of
 from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import Reader
+from loro_jax.tasks.actions import MARK, Reader
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
@@ -64,7 +64,7 @@ class Settings:
     """one of the task's prompts, such as a file of prompts/TASK/ without its suffix, or a .txt file; one that
     tells the observation alone, nothing that a life remembers"""
     samples: int = 8
-    """answers about each text; more than a table has add the missing ones"""
+    """answers about each text; more than a table has add the missing ones, fewer change nothing"""
     coverage: float = 0.98
     """share of the least covered player's steps that is to be in texts that were asked about"""
     episodes: int = 200
@@ -88,14 +88,13 @@ class Settings:
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Decoding)
     server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Server)
 
-    @property
-    def asking(self) -> collecting.Settings:
+    def asking(self, mode: Literal["direct", "cot"] = "cot") -> collecting.Settings:
         """What reaches the model, as a collection has it."""
         return collecting.Settings(
             model=self.model, backend=self.backend, task=self.task, prompt=self.prompt, seed=self.seed,
             threads=self.threads or cores(), parallel=self.parallel, grammar=self.grammar,
             context=self.context, decoding=self.decoding, server=self.server, samples=self.samples,
-            mode="direct" if self.prompt == "direct" else "cot", out=self.out,
+            mode=mode, out=self.out,
         )  # fmt: skip
 
 
@@ -108,19 +107,21 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m loro_jax.language.survey"
     settings = errors.arguments(lambda: tyro.cli(Settings, args=arguments, description=__doc__, prog=prog))
-    collecting.check(settings.asking)
+    collecting.check(settings.asking())
     within("--samples", settings.samples, 1, 1000)
     within("--episodes", settings.episodes, 8, 100_000)
     within("--most", settings.most, 1, 1_000_000)
     if not 0 < settings.coverage <= 1:
         raise UserError("--coverage must be above 0, at most 1")
     task = tasks.load(settings.task)
-    prompt, mode = collecting.asked(settings.asking, task)
+    begins = prompts.load(task, settings.prompt).start.endswith(MARK)  # with the action, no thought before it
+    asking = settings.asking("direct" if begins else "cot")
+    prompt, mode = collecting.asked(asking, task)
     coding = tables.coding_of(task, prompt.text)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
-        model, opened = collecting.source(settings.asking)
-    identity = identify(settings, task, model, prompt, mode)
+        model, opened = collecting.source(asking)
+    identity = identify(asking, task, model, prompt, mode)
     out = settings.out or answers.SURVEYED / task.name / name_of(model, prompt, settings.grammar)
     with collect.on_cpu(), contextlib.closing(journal.Journal(out, identity, order)) as record:
         record.check_writable()
@@ -145,10 +146,10 @@ def order(entry: journal.Step) -> Any:
 
 
 def identify(
-    settings: Settings, task: Task, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode
+    asking: collecting.Settings, task: Task, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode
 ) -> dict[str, Any]:
     """All that decides the answers: not how many texts are asked about, nor how often."""
-    known = collecting.identify(settings.asking, task, model, prompt, mode)
+    known = collecting.identify(asking, task, model, prompt, mode)
     kept = ("environment", "model", "prompt", "decoding", "seed", "grammar", "precision")
     return {"kind": "survey"} | {k: known[k] for k in kept if k in known}
 
@@ -168,6 +169,11 @@ class Known:
             self.said.setdefault(tuple(entry["digits"]), []).extend(actions)
             self.rounds = max(self.rounds, entry["round"] + 1)
 
+    @property
+    def samples(self) -> int:
+        """Answers that every text has."""
+        return min(map(len, self.said.values()), default=0)
+
     def lacking(self, samples: int) -> list[Digits]:
         """Texts that have fewer answers than that."""
         return [digits for digits, said in self.said.items() if len(said) < samples]
@@ -176,7 +182,7 @@ class Known:
         """As many answers as every text has, (n, *action) each: -1, or NaN, where unreadable."""
         if not self.said:
             return {}
-        samples = min(map(len, self.said.values()))
+        samples = self.samples
         discrete = isinstance(space, Discrete)
         unread = -1 if discrete else np.nan
         kind = np.int32 if discrete else np.float32
@@ -207,6 +213,10 @@ class Survey:
 
     def run(self, record: journal.Journal, opened: Any) -> int:
         known = Known(record.steps)
+        self.samples = max(self.settings.samples, known.samples)
+        if record.finished and self.done(known):
+            self.say(known, self.kept_card()["coverage"])
+            return 0
         with progress.waiting(self.console, "players"):
             self.fixed = self.standing()
             found = {name: self.visits(act, 0) for name, act in self.fixed.items()}
@@ -245,6 +255,19 @@ class Survey:
         self.say(known, covered)
         return 0
 
+    def done(self, known: Known) -> bool:
+        """Whether the table that is there is as wanted."""
+        card = self.kept_card()
+        covered, played = card.get("coverage"), card.get("episodes_of_each_player")
+        return (
+            card.get("answers") == known.answers
+            and not known.lacking(self.samples)
+            and isinstance(covered, dict)
+            and bool(covered)
+            and min(covered.values()) >= self.settings.coverage
+            and played == self.settings.episodes
+        )
+
     def standing(self) -> dict[str, players.Act]:
         """Those whose play does not depend on the answers."""
         found = {"uniform": players.uniform(self.environment), "trained": players.trained(self.task)}
@@ -260,7 +283,7 @@ class Survey:
         self, known: Known, found: Mapping[str, players.Visits], covered: Mapping[str, float]
     ) -> list[Digits]:
         """The texts to ask about now, in the order of their words; none where the table is as wanted."""
-        if few := known.lacking(self.settings.samples):
+        if few := known.lacking(self.samples):
             return sorted(few, key=self.tail)[:ROUND]
         if min(covered.values()) >= self.settings.coverage:
             return []
@@ -286,7 +309,7 @@ class Survey:
         """What they have too few answers about, asked together."""
         began = time.monotonic()
         first = {digits: len(known.said.get(digits, ())) for digits in texts}
-        wanted = [(d, k) for d in texts for k in range(first[d], self.settings.samples)]
+        wanted = [(d, k) for d in texts for k in range(first[d], self.samples)]
         said = backend.complete([self.query(digits, sample) for digits, sample in wanted])
         seconds = round((time.monotonic() - began) / len(texts), 4)
         attempts: dict[Digits, list[dict[str, Any]]] = {digits: [] for digits in texts}
@@ -350,8 +373,7 @@ class Survey:
         card = {
             "name": self.out.name,
             **self.identity,
-            "complete": not known.lacking(self.settings.samples)
-            and min(covered.values()) >= self.settings.coverage,
+            "complete": not known.lacking(self.samples) and min(covered.values()) >= self.settings.coverage,
             "coverage": covered,
             "coverage_wanted": self.settings.coverage,
             "episodes_of_each_player": self.settings.episodes,
@@ -389,10 +411,7 @@ class Survey:
 
     def say(self, known: Known, covered: Mapping[str, float]) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())
-        print(
-            f"{self.out}: {len(known.said)} texts, {self.settings.samples} answers about each;"
-            f" covered: {shares}"
-        )
+        print(f"{self.out}: {len(known.said)} texts, {self.samples} answers about each; covered: {shares}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.rollout import Recorded, recorded, uniform
+from loro_jax.tasks.words import Description
 
 EPISODES = 64
 STEPS = 2000
@@ -228,6 +229,7 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
             return
         texts.add("|".join(fields[k] for k in sorted(fields)))
     yield ok(f"{len(texts)} different descriptions in {min(len(p.visited), STEPS)} steps")
+    yield from _fields(words, list(p.visited[:STEPS]))
     yield from _reader(words.reader, env)
     names = prompts.available(task)
     if not names:
@@ -244,6 +246,20 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         yield ok(f"prompt '{name}': {len(asked)} characters, {len(prompt.head)} of them the same always")
     if names and not {"cot", "direct"} & set(names):
         yield note(f"no prompt is called cot or direct: name one with --prompt {names[0]}")
+
+
+def _fields(words: Description, observations: Sequence[np.ndarray]) -> Iterator[Finding]:
+    """Whether a field's place is the same in a compiled program, where tables of answers are looked up."""
+    seen = np.stack(observations)
+    for field in words.fields:
+        try:
+            compiled = np.asarray(jax.jit(jax.vmap(lambda obs, of=field.index: jnp.asarray(of(obs))))(seen))
+        except Exception as error:
+            yield problem(f"words' field '{field.name}': JAX cannot trace its index: {_why(error)}")
+            continue
+        plain = np.array([int(field.index(obs)) for obs in seen])
+        if compiled.shape != plain.shape or (compiled != plain).any():
+            yield problem(f"words' field '{field.name}': its index is another one in a compiled program")
 
 
 def _reader(reader: Any, env: Environment) -> Iterator[Finding]:

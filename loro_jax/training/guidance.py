@@ -49,15 +49,18 @@ def nobody(answers: Table) -> Consulted:
     return Consulted(zero, zero, zero, zero, jnp.zeros(answers.asked.shape, bool))
 
 
-def consulted(before: Consulted, found: Found, readable: jax.Array, counts: jax.Array) -> Consulted:
-    """One answer more was looked up, where it `counts`, ()."""
-    once = counts.astype(jnp.int32)
+def consulted(before: Consulted, found: Found, readable: jax.Array, kept: jax.Array) -> Consulted:
+    """One answer more was looked up, if it is `kept`, ()."""
+
+    def more(count: jax.Array, which: jax.Array) -> jax.Array:
+        return count + (kept & which).astype(jnp.int32)
+
     return Consulted(
-        before.consultations + once,
-        before.first_met + once * ~before.met[found.row],
-        before.nearest + once * ~found.own,
-        before.random_draws + once * ~readable,
-        before.met.at[found.row].max(counts),
+        more(before.consultations, jnp.bool_(True)),
+        more(before.first_met, ~before.met[found.row]),
+        more(before.nearest, ~found.own),
+        more(before.random_draws, ~readable),
+        before.met.at[found.row].max(kept),
     )
 
 

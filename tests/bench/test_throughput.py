@@ -81,7 +81,7 @@ def test_each_stage_leaves_something_out(population: populations.Population) -> 
         without = stages.STAGES[:n]
         with stages.patched(without):
             world = stages.lacking(population.world, without)
-            program = jax.make_jaxpr(lambda r, d, world=world: phase(r, world, d))(run, population.data)
+            program = jax.make_jaxpr(lambda r, d, world=world: phase(r, world, d))(run, population.known)
         texts.append(str(program))
         sizes.append(equations(program.jaxpr))
     assert all(a != b for a, b in itertools.pairwise(texts)) and sizes == sorted(sizes, reverse=True)

@@ -108,7 +108,7 @@ def in_card(**values: object) -> Callable[[pathlib.Path], None]:
         (lambda folder: (folder / "card.json").write_text("[1]"), "holds list"),
         (lambda folder: (folder / "answers.npz").write_bytes(b"PK\x03\x04"), "damaged"),
         (in_card(environment="run"), "about 'run', not about 'walk'"),
-        (in_card(fields={"f0": 4}), "words have changed"),
+        (in_card(fields={"f0": 4}), "the words of 'f0' have changed"),
         (in_card(prompt=None), "does not say what was asked"),
         (changed(actions=lambda x: x + 1), "actions"),
         (changed(actions=lambda x: np.where(x == 3, 2, x)), "not those that card.json was written for"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
-from loro_jax.errors import command
+from loro_jax.errors import AnswerError, command
 from loro_jax.language import journal, llamacpp, players, show, survey, tables
 from loro_jax.language.backend import Completion, Query
 from loro_jax.spaces import Discrete
@@ -153,6 +154,48 @@ def test_a_table_only_grows(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
         (row,) = np.flatnonzero((many.digits == digits).all(axis=1))
         np.testing.assert_array_equal(many.actions[row, :3], actions)
     assert many.card["versions"]["script"] == "1"
+
+
+def test_fewer_samples_shrink_nothing(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More texts are then asked about as often as those that are there."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    few = table(tmp_path / "out")
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.9", "--samples", "1") == 0
+    many = table(tmp_path / "out")
+    assert many.samples == few.samples == 3 and many.asked.sum() > few.asked.sum()
+    assert "3 answers about each" in capsys.readouterr().out
+
+
+def test_a_survey_killed_as_it_begins_to_grow_loses_nothing(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the new journal's first line and the old answers that it takes over."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    asked = len(Script.asked)
+    identity, _ = journal.read_transcript(tmp_path / "out" / journal.TRANSCRIPT)
+    (tmp_path / "out" / journal.JOURNAL).write_text(json.dumps(identity) + "\n")
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    assert len(Script.asked) == asked
+
+
+def test_words_that_have_changed_are_refused(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Also where their number has not."""
+    assert surveyed(gguf, tmp_path / "out") == 0
+    assert TASK.words is not None
+    (first, *others) = TASK.words.fields
+    other = dataclasses.replace(first, values=tuple(f"no. {v}" for v in first.values))
+    words = dataclasses.replace(TASK.words, fields=(other, *others))
+    with pytest.raises(AnswerError, match=f"the words of '{first.name}' have changed since; survey anew"):
+        tables.read(tmp_path / "out", dataclasses.replace(TASK, words=words))
+
+
+def test_a_prompt_of_ones_own_may_begin_with_the_action(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "mine.txt"
+    own.write_text("You are in row {row}. Where to?\n---\nAction:")
+    assert surveyed(gguf, tmp_path / "out", prompt=str(own)) == 0
+    assert table(tmp_path / "out").asked.sum() == 4
 
 
 def test_another_prompt_or_model_is_refused(

@@ -52,7 +52,7 @@ def interrupted(population: Population, folder: pathlib.Path, after: int, every:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(SENTENCE, population.programs, start(population), population.data, keep)
+        train(SENTENCE, population.programs, start(population), population.known, keep)
     store.close()
     return store
 
@@ -63,12 +63,12 @@ def resume(population: Population, folder: pathlib.Path) -> tuple[int, Progress]
         found = store.restore("loro", population.start())
     assert found is not None
     begun = found[0].done
-    return begun, train(SENTENCE, population.programs, found[0], population.data)
+    return begun, train(SENTENCE, population.programs, found[0], population.known)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(population: Population) -> Progress:
-    return train(SENTENCE, population.programs, start(population), population.data)
+    return train(SENTENCE, population.programs, start(population), population.known)
 
 
 @pytest.mark.parametrize("after", [1, 2, 4, 6])
@@ -193,7 +193,7 @@ def test_training_goes_on_to_new_checkpoints_past_a_damaged_one(
         raise Stopped
 
     with pytest.raises(Stopped):
-        train(SENTENCE, population.programs, found[0], population.data, keep)
+        train(SENTENCE, population.programs, found[0], population.known, keep)
     store.close()
     begun, end = resume(population, tmp_path)
     assert begun == 5
@@ -460,7 +460,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_the_last_checkpoint_whole
     with pytest.raises(
         UserError, match=r"cannot write to .*; what was kept before is whole: make room"
     ) as said:
-        train(SENTENCE, population.programs, found[0], population.data, keep)
+        train(SENTENCE, population.programs, found[0], population.known, keep)
     assert "\n" not in str(said.value)
     first, end = resume(population, tmp_path)
     assert first == 4

@@ -45,6 +45,9 @@ def words(describe: Any = lambda obs, life: {"place": str(int(obs[0]))}, **more:
     return lj.Description((), given["reader"], history=describe, history_names=given["names"])
 
 
+SIDED = lj.Field("place", ("here", "there"), lambda obs: 1 if obs[0] > 1 else 0)
+
+
 def problems(found: lj.Task) -> list[str]:
     return [f.says for f in check_task(found) if f.kind == "problem"]
 
@@ -108,6 +111,10 @@ def two_rewards(key: Any, place: Any, action: Any) -> Any:
         (task(words=words(), prompts={}), "no prompts: give Task(prompts="),
         (task(words=words(names=("place", "mood")), prompts={"cot": PROMPT}), "words.names lists"),
         (task(words=words(lambda obs, life: {"place": 3}), prompts={"cot": PROMPT}), "no text for place"),
+        (
+            task(words=lj.Description((SIDED,), lj.Words(("left", "right"))), prompts={"cot": PROMPT}),
+            "words' field 'place': JAX cannot trace its index: a Python `if`",
+        ),
         (task(words=words(lambda obs, life: 1 / 0), prompts={"cot": PROMPT}), "words fail"),
         (
             task(words=words(reader=lj.Words(("a", "b", "c"))), prompts={"cot": PROMPT}),

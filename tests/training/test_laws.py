@@ -22,7 +22,7 @@ from loro_jax.training import population as populations
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, Programs, Progress, begin, pieces, train
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Arm, Phase, Run
+from loro_jax.types import Arm, Knowledge, Phase, Run
 
 UNIFORM = Collect(steps=40, episodes=0, evaluations=2)
 
@@ -33,10 +33,10 @@ class Sentence:
 
     phases: tuple[Phase, ...]
 
-    def __call__(self, run: Run, world: World, data: Any) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Any) -> tuple[Run, jax.Array]:
         records = []
         for phase in self.phases:
-            run, record = phase(run, world, data)
+            run, record = phase(run, world, known)
             records.append(jnp.asarray(record))
         return run, jnp.concatenate(records)
 
@@ -110,9 +110,9 @@ def two() -> tuple[Run, np.ndarray]:
 def outcome(world: World, layout: Layout, members: int) -> tuple[Run, np.ndarray]:
     start = functools.partial(begin, world, layout, 0, members, False)
     runs = jax.jit(start, compiler_options=populations.options())()
-    data = jax.tree.map(lambda x: x[None], world.example)
-    program = populations.advance.lower(ALL_PHASES, world, layout, runs, data)
-    return program.compile(populations.options())(runs, data)
+    known = Knowledge(jax.tree.map(lambda x: x[None], world.example))
+    program = populations.advance.lower(ALL_PHASES, world, layout, runs, known)
+    return program.compile(populations.options())(runs, known)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_seed_starts_alike_in_every_arm(population: Population) -> None:
     collected = population.play(UNIFORM)[0]
     for run in (mixed, collected):
         assert_same((run.agent, run.game, run.obs), (pure.agent, pure.game, pure.obs))
-    ends = [programs(Interact(INTERVAL), run, population.data)[0] for run in (pure, mixed, collected)]
+    ends = [programs(Interact(INTERVAL), run, population.known)[0] for run in (pure, mixed, collected)]
     for run in ends[1:]:
         assert_same((run.game, run.obs), (ends[0].game, ends[0].obs))
         assert differ(run.agent, ends[0].agent)
@@ -262,18 +262,18 @@ class CountedInteract(Interact):
 
     traces: ClassVar[collections.Counter[int]] = collections.Counter()
 
-    def __call__(self, run: Run, world: World, data: Any) -> tuple[Run, jax.Array]:
+    def __call__(self, run: Run, world: World, known: Any) -> tuple[Run, jax.Array]:
         self.traces[self.steps] += 1
-        return super().__call__(run, world, data)
+        return super().__call__(run, world, known)
 
 
 @dataclasses.dataclass(frozen=True)
 class CountedFit(Fit):
     traces: ClassVar[collections.Counter[int]] = collections.Counter()
 
-    def __call__(self, run: Run, world: World, data: Any) -> tuple[Run, Any]:
+    def __call__(self, run: Run, world: World, known: Any) -> tuple[Run, Any]:
         self.traces[self.steps] += 1
-        return super().__call__(run, world, data)
+        return super().__call__(run, world, known)
 
 
 def test_arms_share_one_compilation_for_each_shape(population: Population) -> None:
@@ -289,7 +289,7 @@ def test_arms_share_one_compilation_for_each_shape(population: Population) -> No
     for arm in arms:
         sentence = pieces(arm, INTERVAL, fit_piece=4)
         start = Progress(0, population.start(), np.zeros((MEMBERS, 0), np.float32))
-        end = train(sentence, programs, start, population.data)
+        end = train(sentence, programs, start, population.known)
         assert end.records.shape == (MEMBERS, 3 if arm.name == "pure_rl" else 2)
     assert CountedInteract.traces == {INTERVAL: 1}
     assert CountedFit.traces == {4: 1}

@@ -20,7 +20,7 @@ from loro_jax.language import play
 from loro_jax.protocols import Protocol
 from loro_jax.records.results import Result
 from loro_jax.running import command, trainer
-from loro_jax.running.experiment import Experiment, prepare_experiment, prior_data
+from loro_jax.running.experiment import Experiment, knowledge, prepare_experiment
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task, load
@@ -141,7 +141,7 @@ def test_every_world_gets_prior_data_in_its_own_form() -> None:
         budget=400, tau=2, fit_steps=6, hidden=(4,), batch_size=16, learning_starts=20, eval_episodes=1
     )
     ready = prepare_experiment(task, protocol, ("loro", narrow), SEEDS, 0)
-    numbers, one_hot = (prior_data(ready, world) for world in ready.worlds)
+    numbers, one_hot = (knowledge(ready, world).rows for world in ready.worlds)
     assert numbers.obs.dtype == jnp.int32 and one_hot.obs.shape == (*numbers.obs.shape, 16)
     for name in ("obs", "next_obs"):
         np.testing.assert_array_equal(getattr(one_hot, name).argmax(axis=1), getattr(numbers, name))
@@ -192,7 +192,7 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
     task = load("cartpole")
 
     def cheap(p: Plan) -> Arm:
-        return Arm("cheap", (Load(p.load.rows), Interact(p.protocol.schedule.budget)), "no", "llm")
+        return Arm("cheap", (Load(p.rows), Interact(p.protocol.schedule.budget)), "no", "llm")
 
     def twice(p: Plan) -> Arm:
         return Arm("twice", (p.load, p.load, Interact(p.online)), "no", "llm")

@@ -20,7 +20,7 @@ from loro_jax.tasks.rollout import rollouts
 from loro_jax.training import replay
 from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, split
 from loro_jax.training.world import Interaction, World, evaluate
-from loro_jax.types import Phase, Run, Transition
+from loro_jax.types import Knowledge, Phase, Run, Transition
 
 INTERVAL, STARTS = 20, 5
 HOW = Interaction(eval_interval=INTERVAL, eval_episodes=3, reset_each_interval=False)
@@ -37,7 +37,8 @@ def begin(world: World = WORLD) -> Run:
 def apply(
     phase: Phase, run: Run, world: World = WORLD, data: Transition | None = None
 ) -> tuple[Run, np.ndarray]:
-    run, record = jax.jit(lambda run, data: phase(run, world, data))(run, data)
+    known = None if data is None else Knowledge(data)
+    run, record = jax.jit(lambda run, known: phase(run, world, known))(run, known)
     return run, np.asarray(record)
 
 

@@ -26,7 +26,7 @@ def test_pieces_say_the_same_as_the_sentence() -> None:
 def test_after_sees_every_piece_once_and_the_curve_grow(population: Population) -> None:
     seen: list[tuple[int, int]] = []
     end = train(
-        SENTENCE, population.programs, start(population), population.data,
+        SENTENCE, population.programs, start(population), population.known,
         after=lambda p: seen.append((p.done, p.records.shape[1])),
     )  # fmt: skip
     assert seen == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 2), (7, 3)]
@@ -36,7 +36,7 @@ def test_after_sees_every_piece_once_and_the_curve_grow(population: Population) 
 
 
 def test_training_in_pieces_is_the_sentence_in_one_go(population: Population) -> None:
-    end = train(SENTENCE, population.programs, start(population), population.data)
+    end = train(SENTENCE, population.programs, start(population), population.known)
     runs, curve = population.play(*LORO.phases)
     assert_same(end.runs, runs)
     np.testing.assert_array_equal(end.records, curve)
@@ -44,7 +44,7 @@ def test_training_in_pieces_is_the_sentence_in_one_go(population: Population) ->
 
 def test_records_of_different_phases_stand_side_by_side(population: Population) -> None:
     arm = Arm("random_data", (Collect(40, 0, 2), Forget(), Interact(INTERVAL)), "", "uniform")
-    end = train(pieces(arm, INTERVAL), population.programs, start(population), population.data)
+    end = train(pieces(arm, INTERVAL), population.programs, start(population), population.known)
     collected, _ = population.play(Collect(40, 0, 2))
     assert end.records.shape == (MEMBERS, 3)
     np.testing.assert_array_equal(end.records[:, :2], population.play(Collect(40, 0, 2))[1])

@@ -22,7 +22,7 @@ from loro_jax.tasks import NAMES, load
 from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, advance, begin
 from loro_jax.training.world import World
-from loro_jax.types import Phase, Run, Transition
+from loro_jax.types import Knowledge, Phase, Run, Transition
 
 EVERY_PHASE: list[tuple[Phase, int]] = [
     (Load(PRIOR_ROWS), 0),
@@ -59,13 +59,13 @@ class Constant:
 class Argument(Constant):
     """A phase whose record is an argument of the program."""
 
-    def __call__(self, run: Run, world: World, data: Transition) -> tuple[Run, Any]:
-        return run, data.reward[: self.evaluations]
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, Any]:
+        return run, known.rows.reward[: self.evaluations]
 
 
-def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, data: Transition) -> list[str]:
+def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, known: Knowledge) -> list[str]:
     """Arrays without elements that the compiler would get from outside of the program's `shard_map`."""
-    text = advance.lower(phase, world, layout, runs, data).as_text()
+    text = advance.lower(phase, world, layout, runs, known).as_text()
     [entry] = [line for line in text.splitlines() if "sdy.manual_computation(" in line]
     entering = re.findall(r"%\w+: (tensor<[^>]*>)", entry)
     assert len(entering) >= len(jax.tree.leaves(runs.agent))
@@ -77,7 +77,9 @@ def without_elements(phase: Phase, world: World, layout: Layout, runs: Run, data
 def test_a_phase_takes_nothing_without_elements_into_its_program(
     phase: Phase, evaluations: int, population: Population
 ) -> None:
-    assert not without_elements(phase, population.world, population.layout, population.begun, population.data)
+    assert not without_elements(
+        phase, population.world, population.layout, population.begun, population.known
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,17 +88,17 @@ def test_nor_do_an_environments_state_and_its_agent(name: str, population: Popul
     small = dataclasses.replace(untuned(env.action_space), hidden=(4,), batch_size=8, replay_capacity=70)
     world = World(env, small.for_game(env.action_space), population.world.interaction)
     runs = jax.eval_shape(lambda: begin(world, population.layout, 0, MEMBERS, False))
-    data = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), world.example)
+    known = Knowledge(jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), world.example))
     for phase in (Load(1), Fit(1), Interact(INTERVAL)):
-        assert not without_elements(phase, world, population.layout, runs, data)
+        assert not without_elements(phase, world, population.layout, runs, known)
 
 
 @pytest.mark.parametrize("phase", [Constant, Argument])
 def test_what_has_no_elements_would_be_seen(phase: type[Constant], population: Population) -> None:
     where = (population.world, population.layout, population.begun)
-    data = jax.tree.map(lambda x: x[:0], population.data)
-    assert without_elements(phase(0), *where, data)
-    assert not without_elements(phase(1), *where, population.data)
+    nothing = jax.tree.map(lambda x: x[:0], population.known)
+    assert without_elements(phase(0), *where, nothing)
+    assert not without_elements(phase(1), *where, population.known)
 
 
 @pytest.mark.parametrize(("phase", "evaluations"), EVERY_PHASE, ids=repr)
