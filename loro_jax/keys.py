@@ -25,6 +25,8 @@ class Purpose(enum.IntEnum):
     EVALUATE = 5
     FIT = 6
     COLLECT = 7
+    PROPOSE = 8
+    GUIDE = 9
 
 
 def check(seed: int) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol as Interface
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from loro_jax.spaces import Space
 
@@ -110,6 +111,53 @@ class Run(NamedTuple):
     counters: Counters
     diverged: jax.Array
     guidance: Any = ()
+
+
+class Among(NamedTuple):
+    """Which actions of a discrete space there are to choose from, and how readily. *Traced.*
+
+    One of `counts` and `log_weights` is given. What is None is left out of the program.
+
+    Attributes:
+        counts: how many slots each action has, int32 (..., A); an action without any is out of the question.
+        log_weights: the logarithm of each action's weight, (..., A); minus infinity is out of the question.
+        temperature: where given, (), an agent that explores draws actions by weight times
+            exp(Q / temperature) rather than the best of them.
+        soft: where given, (), a state's value is soft log sum weight exp(Q / soft), weights summing to 1,
+            rather than the best action's.
+    """
+
+    counts: jax.Array | None = None
+    log_weights: jax.Array | None = None
+    temperature: jax.Array | None = None
+    soft: jax.Array | None = None
+
+    @property
+    def logs(self) -> jax.Array:
+        """Log-weights, (..., A)."""
+        if self.log_weights is not None:
+            return self.log_weights
+        assert self.counts is not None
+        return jnp.log(self.counts.astype(jnp.float32))
+
+    @property
+    def allowed(self) -> jax.Array:
+        """Whether each action is one of them, bool (..., A)."""
+        return self.counts > 0 if self.counts is not None else self.logs > -jnp.inf
+
+
+class Guided(NamedTuple):
+    """What a gradient step on a batch of B transitions is told beside them.
+
+    Attributes:
+        now: the actions that there are in each row's state, (B, A); None for all.
+        following: those in its next state.
+        penalty: what is added to a row's loss: its action values (A,), the row, and its `now` -> ().
+    """
+
+    now: Among | None = None
+    following: Among | None = None
+    penalty: Any = None
 
 
 class Agent(Interface):

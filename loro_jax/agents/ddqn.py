@@ -15,7 +15,7 @@ from loro_jax.agents.base import OffPolicy, watched
 from loro_jax.agents.networks import Mlp, of_every_state
 from loro_jax.errors import require
 from loro_jax.spaces import Discrete, Space
-from loro_jax.types import Transition
+from loro_jax.types import Among, Guided, Transition
 
 
 class DDQNState(NamedTuple):
@@ -93,20 +93,27 @@ class DDQN(OffPolicy):
         outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
         return Mlp(self.hidden, outputs, self.magnitudes).apply(params, obs)  # type: ignore[return-value]
 
-    def act(self, state: DDQNState, obs: jax.Array) -> jax.Array:
-        return jnp.argmax(self.values(state.params, obs[None])[0])
+    def act(self, state: DDQNState, obs: jax.Array, among: Among | None = None) -> jax.Array:
+        """The best action, ()."""
+        return best(self.values(state.params, obs[None])[0], among)
 
     def policy(self, state: DDQNState) -> DDQNState:
         """What `act` reads of the state, the rest left out."""
         nothing: Any = None
         return DDQNState(state.params, *(nothing,) * 4)
 
-    def explore(self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
-        """Epsilon-greedy: a uniform action with probability `epsilon`."""
+    def explore(
+        self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey, among: Among | None = None
+    ) -> jax.Array:
+        """Epsilon-greedy: a uniform action, or slot, with probability `epsilon`."""
         values = self.values(state.params, obs[None])[0]
-        uniform = jax.random.randint(jax.random.fold_in(key, 1), (), 0, values.shape[0])
+        uniform = slot(values.shape[0], jax.random.fold_in(key, 1), among)
         random = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
-        return jnp.where(random, uniform, jnp.argmax(values))
+        wanted = best(values, among)
+        if among is not None and among.temperature is not None:
+            logits = among.logs + values / among.temperature
+            wanted = jax.random.categorical(jax.random.fold_in(key, 2), logits)
+        return jnp.where(random, uniform, wanted)
 
     def loss(self, q: jax.Array, next_q: jax.Array, next_target: jax.Array, t: Transition) -> jax.Array:
         """Huber loss of one transition's double Q-learning error, ().
@@ -125,8 +132,21 @@ class DDQN(OffPolicy):
         )
         return optax.losses.huber_loss(error, delta=self.huber_delta)
 
-    def learn(self, state: DDQNState, batch: Transition, key: chex.PRNGKey) -> tuple[DDQNState, jax.Array]:
-        """One Adam step on the mean loss of `batch` (B, ...); the key is not used.
+    def guided_loss(
+        self, q: jax.Array, next_q: jax.Array, next_target: jax.Array, t: Transition, among: Among | None
+    ) -> jax.Array:
+        """`loss` where in s' there are only the actions `among`, ()."""
+        if among is None:
+            return self.loss(q, next_q, next_target, t)
+        if among.soft is None:
+            return self.loss(q, jnp.where(among.allowed, next_q, -jnp.inf), next_target, t)
+        value = soft_value(next_target, among.logs, among.soft)
+        return self.loss(q, jnp.zeros_like(next_q), jnp.full_like(next_target, value), t)
+
+    def learn(
+        self, state: DDQNState, batch: Transition, key: chex.PRNGKey, guided: Guided | None = None
+    ) -> tuple[DDQNState, jax.Array]:
+        """One Adam step on the mean loss of `batch` (B, ...), penalties added; the key is not used.
 
         The target network is copied after gradient steps 0, i, 2i, ..., i the target interval,
         counted from 0, which is d3rlpy's order (`dqn_impl.py`, `inner_update`).
@@ -136,7 +156,12 @@ class DDQN(OffPolicy):
         def mean_loss(params: Any) -> jax.Array:
             q, next_q = self.values(params, batch.obs), self.values(params, batch.next_obs)
             told = state.target[batch.next_obs] if self.states else self.values(state.target, batch.next_obs)
-            return jax.vmap(self.loss)(q, next_q, told, batch).mean()
+            if guided is None:
+                return jax.vmap(self.loss)(q, next_q, told, batch).mean()
+            losses = jax.vmap(self.guided_loss)(q, next_q, told, batch, guided.following)
+            if guided.penalty is not None:
+                losses += jax.vmap(guided.penalty)(q, batch, guided.now)
+            return losses.mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
         updates, optimiser = optax.adam(self.learning_rate).update(gradient, state.optimiser)
@@ -169,6 +194,35 @@ def _(seeds: int, batched: Any, *given: Any) -> tuple[jax.Array, bool]:
         return jnp.where(due[:, None, None], jax.vmap(of_every_state)(params), told)
 
     return jax.lax.cond(due.any(), ask, lambda: told), True
+
+
+def best(values: jax.Array, among: Among | None) -> jax.Array:
+    """The action of the greatest value (A,) among those that there are; where values are soft, of the
+    greatest weight times exp(Q / soft), ()."""
+    if among is None:
+        return jnp.argmax(values)
+    if among.soft is not None:
+        return jnp.argmax(values + among.soft * among.logs)
+    return jnp.argmax(jnp.where(among.allowed, values, -jnp.inf))
+
+
+def slot(actions: int, key: chex.PRNGKey, among: Among | None) -> jax.Array:
+    """The action of a uniform slot, (); of a uniform action where all have one slot each."""
+    if among is not None and among.counts is not None:
+        ends = jnp.cumsum(among.counts)
+        drawn = jax.random.randint(key, (), 0, ends[-1])
+        return jnp.searchsorted(ends, drawn, side="right").astype(drawn.dtype)
+    if among is not None:
+        return jax.random.categorical(key, among.logs)
+    return jax.random.randint(key, (), 0, actions)
+
+
+def soft_value(values: jax.Array, logs: jax.Array, soft: jax.Array) -> jax.Array:
+    """soft log sum_a p(a) exp(Q(a) / soft), p in proportion to exp(`logs`); (A,), (A,), () -> ().
+
+    LINVIT's value under a KL penalty towards p (arXiv 2402.16181); as `soft` falls to 0, the best value.
+    """
+    return soft * (jax.nn.logsumexp(logs + values / soft) - jax.nn.logsumexp(logs))
 
 
 def td_error(q: jax.Array, reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from loro_jax.running import policies
 from loro_jax.running.experiment import Experiment
 from loro_jax.tasks import Environment
 from loro_jax.tasks.rollout import rollouts, uniform
+from loro_jax.training.arms import offline
 from loro_jax.training.phases import AsPrior, Load
 from loro_jax.training.prior import Prior
 from loro_jax.types import Arm
@@ -24,7 +25,7 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
     curves, free, repeats, diverged = {}, {}, {}, {}
     evaluations = e.protocol.schedule.evaluations
     for arm in e.arms:
-        if not arm.phases:
+        if not arm.phases or offline(arm):
             continue
         interval = e.protocol.schedule.eval_interval
         curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, interval)
@@ -52,6 +53,8 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
             flat[arm.name] = e.prior.returns  # of episodes as long as recorded, whatever eval_limit is
         elif arm.name == "random_policy":
             flat[arm.name] = random_returns(e.world.evaluation, e.seed)
+        elif offline(arm):
+            flat[arm.name] = raw[arm.name]["records"][:, -1]
     counters = {
         name: {k.removeprefix("counters/"): v for k, v in r.items() if k.startswith("counters/")}
         for name, r in raw.items()

@@ -22,7 +22,7 @@ from loro_jax.records.identity import identify
 from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
 from loro_jax.training import memory, population
-from loro_jax.training.arms import Plan, Sentence, build, check_budget
+from loro_jax.training.arms import Plan, Sentence, build, check_agent, check_budget, consults
 from loro_jax.training.prior import Prior, played, prepare
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Agent, Arm, Knowledge
@@ -97,15 +97,21 @@ def prepare_experiment(
     if answers and dataset:
         raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
     dataset = dataset or ("" if answers else task.episodes)
-    plan = Plan(protocol, 1, 0, env.limit)
+    plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
+    if answers:
+        table = tables.read(resolve(answers, task.name), task)
+    elif asking := [arm.name for arm in sketch if consults(arm)]:
+        raise UserError(
+            f"{asking[0]} looks a model's answers up: name --answers, or survey one (python -m"
+            f" loro_jax.language.survey --task {task.source or task.name} --model NAME)"
+        )
     if any(arm.source == "llm" for arm in sketch) and not (dataset or answers):
         raise UserError(
             f"no LLM has played {task.name} yet: name --episodes, or let one play (python -m"
             f" loro_jax.language.collect --task {task.source or task.name} --model NAME)"
         )
     if any(arm.source and arm.phases for arm in sketch) or any(arm.source == "llm" for arm in sketch):
-        if answers:
-            table = tables.read(resolve(answers, task.name), task)
+        if table is not None:
             prior = played(table, env, protocol, seed)
             rows = round(prior.mean_steps * protocol.prior.tau)
             plan = Plan(protocol, max(rows, 1), prior.steps, env.limit, answers=True)
@@ -135,7 +141,8 @@ def prepare_experiment(
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), coding)
     for arm in arms:
         check_budget(arm, plan)
-        _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
+        own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
+        check_agent(arm, own.agent)
     _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
     ran = _written_down(identity, "a setting", "give it another value")
     return Experiment(

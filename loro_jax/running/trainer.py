@@ -23,6 +23,7 @@ from loro_jax.running import compiled, curves, policies
 from loro_jax.running.experiment import Experiment, announced, knowledge
 from loro_jax.running.store import Keeper
 from loro_jax.training import guidance, memory, population
+from loro_jax.training.arms import offline
 from loro_jax.training.phases import Fit, Interact
 from loro_jax.training.population import Programs, Progress
 from loro_jax.types import Agent, Arm, Knowledge, Phase
@@ -52,19 +53,20 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
-    distinct = {
-        w: dict.fromkeys(p for a in left if e.world_of(a) == w for p in sentences[a.name]) for w in programs
-    }
+    distinct: dict[Any, dict[Phase, None]] = {}  # by world and by what seeds of an arm remember
+    for arm in left:
+        skeletons = (population.parted(p)[0] for p in sentences[arm.name])
+        key = (e.world_of(arm), population.remembering(arm.phases))
+        distinct.setdefault(key, {}).update(dict.fromkeys(skeletons))
     count = sum(map(len, distinct.values()))
     several = f"{count} program{'s' * (count > 1)}"
     hits, misses = compiled.asked()
     with progress.waiting(console, f"compiling or loading {several}, which all arms share"):
-        for world, phases in distinct.items():
-            if phases:
-                layout, wave, told = programs[world].layout, divided[world].wave, of(known[world])
-                like = population.begin(world, layout, e.seed, wave, False, e.first, told)
-                programs[world].prepare(list(phases), like, known[world])
-                del like
+        for (world, remembering), phases in distinct.items():
+            layout, wave, told = programs[world].layout, divided[world].wave, of(known[world])
+            like = population.begin(world, layout, e.seed, wave, False, e.first, told, remembering)
+            programs[world].prepare(list(phases), like, known[world])
+            del like
     compiling = sum(p.compile_seconds for p in programs.values())
     if count:
         more_hits, same_misses = compiled.asked()
@@ -147,7 +149,7 @@ def _train(
         bar.advance(task, sum(cost))
         return done
     runs = population.begin(
-        world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first, of(known)
+        world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first, of(known), arm.phases
     )
     start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
     if (found := store.restore(arm.name, runs)) is not None:
@@ -166,7 +168,7 @@ def _train(
             raise Interrupted
 
     end = population.train(sentence, programs, start, known, after)
-    if charges_each(arm):
+    if charges_each(arm) and not offline(arm):
         spent = processes.gathered(end.runs.counters.prior_steps)[: e.seeds]
         end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Sequence
 
 from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, Protocol
-from loro_jax.training.guidance import Answering
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
-from loro_jax.types import Arm, Phase
+from loro_jax.training.guidance import (
+    Answering,
+    Conservative,
+    HalfPrior,
+    JumpStart,
+    Proposals,
+    Soft,
+    Tutor,
+)
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
+from loro_jax.types import Agent, Arm, Phase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,50 @@ def on_policy(p: Plan) -> Arm:
     return Arm("on_policy", sentence, "LORO on its own first episodes", "self")
 
 
+def half_batches(p: Plan) -> Arm:
+    sentence = (p.load, Interact(p.online, batches=HalfPrior()))
+    return Arm("half_batches", sentence, "half of every batch is LLM episodes (RLPD's rule)", "llm")
+
+
+def dqn_prior(p: Plan) -> Arm:
+    sentence = (Interact(p.protocol.schedule.budget, support=Proposals()),)
+    return Arm("dqn_prior", sentence, "chooses among the LLM's first five answers (DQN-Prior)")
+
+
+def soft_prior(p: Plan) -> Arm:
+    sentence = (Interact(p.protocol.schedule.budget, support=Soft()),)
+    return Arm("soft_prior", sentence, "soft values by the LLM's shares of the actions (LINVIT)")
+
+
+def tutor(p: Plan) -> Arm:
+    budget = p.protocol.schedule.budget
+    sentence = (Interact(budget, override=Tutor(decay_steps=budget // 2)),)
+    return Arm("tutor", sentence, "the LLM's answers replace actions, ever less often")
+
+
+def tutor_reuse(p: Plan) -> Arm:
+    budget = p.protocol.schedule.budget
+    sentence = (Interact(budget, override=Tutor(decay_steps=budget // 2, reuses=3)),)
+    return Arm("tutor_reuse", sentence, "the tutor, each advice taken four times before it is drawn anew")
+
+
+def jsrl(p: Plan) -> Arm:
+    sentence = (Interact(p.protocol.schedule.budget, override=JumpStart(start=p.limit)),)
+    return Arm("jsrl", sentence, "the LLM begins every episode, for ever fewer steps (JSRL)")
+
+
+def cql(p: Plan) -> Arm:
+    fit = Fit(p.protocol.prior.fit_steps, penalty=Conservative())
+    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES))
+    return Arm("cql", sentence, "offline on LLM and uniform episodes, conservative (CQL)", "llm")
+
+
+def cql_prior(p: Plan) -> Arm:
+    fit = Fit(p.protocol.prior.fit_steps, support=Proposals(), penalty=Conservative())
+    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES, support=Proposals()))
+    return Arm("cql_prior", sentence, "CQL among the LLM's first five answers (CQL-Prior)", "llm")
+
+
 def llm_policy(p: Plan) -> Arm:
     return Arm("llm_policy", (), "the LLM itself, no learning", "llm")
 
@@ -116,7 +169,19 @@ ARMS: dict[str, Sentence] = {
     "loro_chained": loro_chained,
     "llm_policy": llm_policy,
     "random_policy": random_policy,
+    "half_batches": half_batches,
+    "dqn_prior": dqn_prior,
+    "soft_prior": soft_prior,
+    "tutor": tutor,
+    "tutor_reuse": tutor_reuse,
+    "jsrl": jsrl,
+    "cql": cql,
+    "cql_prior": cql_prior,
 }
+FIRST = tuple(ARMS)[:9]
+"""Those of the reference study, which `all` stands for."""
+OFFLINE_EPISODES = 100
+"""That each seed's policy plays where nothing is learned online."""
 BASELINE = "pure_rl"
 
 
@@ -124,13 +189,26 @@ def names(protocol: Protocol, prior_episodes: bool = True) -> tuple[str, ...]:
     """The arms that run when none are named: all, but the chained one only where the protocol chains, and
     those on LLM episodes only where there are some."""
     chained = protocol.departures.chained_repeats > 1
-    return tuple(n for n in ARMS if (n != "loro_chained" or chained) and (prior_episodes or not needs_llm(n)))
+    return tuple(
+        n for n in FIRST if (n != "loro_chained" or chained) and (prior_episodes or not needs_llm(n))
+    )
 
 
 def needs_llm(name: str) -> bool:
     """Whether the arm called `name` plays, or learns from, LLM episodes."""
     sketch = Plan(PAPER, 1, PAPER.schedule.eval_interval, 1)
     return ARMS[name](sketch).source == "llm"
+
+
+def consults(arm: Arm) -> bool:
+    """Whether the arm looks answers up while it learns."""
+    doors = ("support", "override")
+    return any(getattr(phase, door, None) is not None for phase in arm.phases for door in doors)
+
+
+def offline(arm: Arm) -> bool:
+    """Whether the arm learns nothing online: a flat line."""
+    return any(isinstance(phase, Evaluate) for phase in arm.phases)
 
 
 def build(chosen: Sequence[str | Sentence], plan: Plan) -> tuple[Arm, ...]:
@@ -172,12 +250,31 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
     return found
 
 
+def check_agent(arm: Arm, agent: Agent) -> None:
+    """A `UserError` where an arm opens doors that its agent does not know."""
+    for door in ("support", "penalty"):
+        opens = any(getattr(phase, door, None) is not None for phase in arm.phases)
+        if opens and "guided" not in inspect.signature(agent.learn).parameters:
+            name = getattr(agent, "name", type(agent).__name__)
+            raise UserError(
+                f"{arm.name} has a {door}, which the agent {name} does not take: it learns without `guided`"
+            )
+
+
 def check_budget(arm: Arm, plan: Plan) -> None:
     """A `UserError` where an arm's sentence does not use the budget, whole evaluation intervals of it, or
     loads what is not there."""
     if not arm.phases:
         return
     protocol = plan.protocol
+    if any(getattr(phase, "batches", None) is not None for phase in arm.phases) and (
+        protocol.departures.alignment == "released" or protocol.departures.drop_cut
+    ):
+        raise UserError(f"{arm.name} counts prior rows, which the released alignment leaves some of out")
+    if offline(arm):
+        if any(phase.cost(1).online for phase in arm.phases) or not isinstance(arm.phases[-1], Evaluate):
+            raise UserError(f"{arm.name} ends with Evaluate, so that nothing of it may be online")
+        return
     loads = [phase for phase in arm.phases if isinstance(phase, Load)]
     if loads and arm.source != "llm":
         raise UserError(f"{arm.name} loads LLM episodes: its Arm needs source='llm'")

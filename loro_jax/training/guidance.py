@@ -1,12 +1,19 @@
-"""What a language model's answers do inside a program: who plays, and what looking them up has come to.
+"""What a language model's answers, or prior data, do beside a learner: the doors of `Interact` and `Fit`.
 
-Answers are a table that all seeds share (`data.answers`); what a seed has looked up is its own.
+A *support* says which actions there are to choose from in a state, and how readily; acting and the target's
+best next action keep to it. An *override* may take another action in place of the chosen one. A *penalty* is
+added to each transition's loss. A *batch rule* says where batches come from. Each is a value: frozen data
+whose numbers may be swept within one program (`number`), and what is left out (None) is not in the program.
+
+Answers are a table that all seeds share (`data.answers`); what a seed has looked up, was told and remembers
+is its own (`Guidance`, in `Run.guidance`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from typing import Protocol as Interface
 
 import chex
@@ -14,11 +21,27 @@ import jax
 import jax.numpy as jnp
 
 from loro_jax.data.answers import Found, Table
+from loro_jax.errors import UserError
+from loro_jax.keys import Purpose, fold
 from loro_jax.spaces import Discrete, Space
-from loro_jax.types import Knowledge
+from loro_jax.training import replay
+from loro_jax.types import Among, Guided, Knowledge, Run, Transition
 
 if TYPE_CHECKING:
     from loro_jax.training.world import World
+
+
+T = TypeVar("T")
+
+
+def swept(*numbers: str) -> Callable[[type[T]], type[T]]:
+    """Marks the fields of a frozen dataclass that are traced: one program serves all their values."""
+
+    def register(cls: type[T]) -> type[T]:
+        static = [f.name for f in dataclasses.fields(cls) if f.name not in numbers]  # type: ignore[arg-type]
+        return jax.tree_util.register_dataclass(cls, list(numbers), static)
+
+    return register
 
 
 class Consulted(NamedTuple):
@@ -40,13 +63,39 @@ class Consulted(NamedTuple):
     met: jax.Array
 
 
+class Guidance(NamedTuple):
+    """What a seed remembers of what it was told. *Traced.*
+
+    Attributes:
+        consulted: what its lookups have come to; () where there are no answers.
+        memory: its override's; () where it has none.
+    """
+
+    consulted: Any = ()
+    memory: Any = ()
+
+
 COUNTS = ("consultations", "first_met", "nearest", "random_draws")
 
 
-def nobody(answers: Table) -> Consulted:
-    """Of a seed that has looked nothing up."""
+def begun(world: World, known: Knowledge, phases: tuple[Any, ...] = ()) -> Any:
+    """`Run.guidance` of a seed that was told nothing yet; () where nobody will tell it anything."""
+    overrides = [p.override for p in phases if getattr(p, "override", None) is not None]
+    if known.answers is None and not overrides:
+        return ()
     zero = jnp.int32(0)
-    return Consulted(zero, zero, zero, zero, jnp.zeros(answers.asked.shape, bool))
+    consulted: Any = ()
+    if known.answers is not None:
+        consulted = Consulted(zero, zero, zero, zero, jnp.zeros(known.answers.asked.shape, bool))
+    return Guidance(consulted, overrides[0].begin(world, known) if overrides else ())
+
+
+def counts(guidance: Any) -> dict[str, jax.Array]:
+    """What is counted of lookups and advice, by name; empty where there is none."""
+    if guidance == ():
+        return {}
+    looked_up = {} if guidance.consulted == () else {k: getattr(guidance.consulted, k) for k in COUNTS}
+    return looked_up | dict(getattr(guidance.memory, "counts", {}))
 
 
 def consulted(before: Consulted, found: Found, readable: jax.Array, kept: jax.Array) -> Consulted:
@@ -137,21 +186,438 @@ class Answering:
         return said.action, guidance._replace(consulted=after)
 
 
-class Guidance(NamedTuple):
-    """What a seed remembers of what it was told. *Traced.*
+def actions(world: World) -> int:
+    """How many actions there are; a `UserError` where they are not discrete."""
+    space = world.environment.action_space
+    if not isinstance(space, Discrete):
+        raise UserError("a support is one of discrete actions, which this task does not have")
+    return space.n
+
+
+# Supports
+
+
+class Support(Interface):
+    """Which actions there are to choose from: frozen data, with numbers that are traced."""
+
+    def __hash__(self) -> int: ...
+
+    def rows(self, run: Run, world: World, known: Knowledge) -> Any:
+        """What it says about each text of the table, arrays (T, A), for one seed; looked up by row."""
+
+    def among(self, rows: Any) -> Among:
+        """What it says about one text, or about some, of the rows that were looked up."""
+
+
+@swept("k", "temperature")
+@dataclasses.dataclass(frozen=True)
+class Proposals:
+    """The first k of a text's n answers, an action as many slots as it was given answers.
+
+    Sampled with replacement, as in arXiv 2410.07927: a softmax over slots weights each action by how often it
+    was proposed. An answer that could not be read stands for an action that the seed drew once.
 
     Attributes:
-        consulted: what its lookups have come to.
+        k: answers that are taken of each text, from 1 to n. Traced.
+        own: each seed takes k of the n, drawn once for each text, rather than the first k.
+        temperature: where given, the seed explores by slots' softmax of Q / temperature. Traced.
     """
 
-    consulted: Consulted
+    k: Any = 5
+    own: bool = False
+    temperature: Any = None
+
+    def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
+        """Slots of each action, int32 (T, A)."""
+        said, n = known.answers.actions, actions(world)
+        texts, samples = said.shape
+        key = fold(run.key, Purpose.PROPOSE)
+
+        def one(said: jax.Array, row: jax.Array) -> jax.Array:
+            mine = jax.random.fold_in(key, row)
+            place = jnp.arange(samples)
+            if self.own:
+                place = jax.random.permutation(jax.random.fold_in(mine, 0), samples)
+            uniform = jax.random.randint(jax.random.fold_in(mine, 1), (samples,), 0, n)
+            taken = (place < self.k).astype(jnp.int32)
+            return jnp.zeros(n, jnp.int32).at[jnp.where(said < 0, uniform, said)].add(taken)
+
+        return jax.vmap(one)(said, jnp.arange(texts))
+
+    def among(self, rows: jax.Array) -> Among:
+        return Among(counts=rows, temperature=self.temperature)
 
 
-def begun(known: Knowledge) -> Any:
-    """`Run.guidance` of a seed that was told nothing yet: () where there are no answers."""
-    return () if known.answers is None else Guidance(nobody(known.answers))
+@swept("temperature", "smoothing")
+@dataclasses.dataclass(frozen=True)
+class Soft:
+    """The model's probabilities of the actions, by which values are soft (LINVIT, arXiv 2402.16181).
+
+    V(s) = T log sum_a p(a|s) exp(Q(s, a) / T), acted on by p exp(Q / T): the soft counterpart of keeping to
+    proposals. p is the model's score of each action if the table has scores, else the share of its answers,
+    `smoothing` answers added to each action.
+
+    Attributes:
+        temperature: T, in units of return. Traced.
+        smoothing: traced.
+        scored: take the table's scores.
+    """
+
+    temperature: Any = 0.1
+    smoothing: Any = 0.5
+    scored: bool = False
+
+    def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
+        """Log-probabilities, (T, A)."""
+        if self.scored:
+            if known.answers.log_probs is None:
+                raise UserError(
+                    "these answers were not scored: survey again with --score, or leave scored out"
+                )
+            return known.answers.log_probs
+        said, n = known.answers.actions, actions(world)
+        given = (said[..., None] == jnp.arange(n)).sum(axis=1).astype(jnp.float32) + self.smoothing
+        return jnp.log(given / given.sum(axis=1, keepdims=True))
+
+    def among(self, rows: jax.Array) -> Among:
+        temperature = jnp.asarray(self.temperature, jnp.float32)
+        return Among(log_weights=rows, temperature=temperature, soft=temperature)
 
 
-def counts(guidance: Any) -> dict[str, jax.Array]:
-    """What is counted of lookups, by name; empty where there are no answers."""
-    return {name: getattr(guidance.consulted, name) for name in COUNTS} if guidance != () else {}
+# Overrides
+
+
+class Chosen(NamedTuple):
+    """What an override decides: the action that is taken, (*action,), and the seed's guidance after it."""
+
+    action: jax.Array
+    guidance: Any
+
+
+class Override(Interface):
+    """Who may take another action than the learner: frozen data, with numbers that are traced."""
+
+    def __hash__(self) -> int: ...
+
+    def begin(self, world: World, known: Knowledge) -> Any:
+        """What it remembers, before the first step; its `counts`, by name, are reported."""
+
+    def choose(
+        self, run: Run, world: World, known: Knowledge, action: jax.Array, key: chex.PRNGKey
+    ) -> Chosen:
+        """In place of the learner's `action`, in `run.obs`, at `run.counters.env_steps`."""
+
+    def stepped(self, memory: Any, done: jax.Array) -> Any:
+        """What it remembers after the step, which ended an episode if `done`, ()."""
+
+    def evaluated(self, memory: Any, run: Run, world: World, known: Knowledge, value: jax.Array) -> Any:
+        """What it remembers after an evaluation, whose mean return was `value`, ()."""
+
+
+class Advised(NamedTuple):
+    """What a tutor's student remembers. *Traced.*
+
+    Attributes:
+        advice: the action that was advised last, by text, (T, *action).
+        left: how often it may be taken again, by text, int32 (T,).
+        draws, reuses: advice that was drawn from the answers, and that was taken again, ().
+        agreements: advice that was the student's own action, ().
+    """
+
+    advice: jax.Array
+    left: jax.Array
+    draws: jax.Array
+    reuses: jax.Array
+    agreements: jax.Array
+
+    @property
+    def counts(self) -> dict[str, jax.Array]:
+        return {
+            "advice_draws": self.draws,
+            "advice_reuses": self.reuses,
+            "advice_agreements": self.agreements,
+        }
+
+
+@swept("first", "last", "decay_steps", "reuses")
+@dataclasses.dataclass(frozen=True)
+class Tutor:
+    """An answer replaces the student's action with a probability that falls (arXiv 2509.08329).
+
+    P = P0 - (t / theta) (P0 - P1) after t environment steps of learning online, P1 from theta on. Advice
+    about a text is drawn from its answers, and may be taken again `reuses` times before it is drawn anew.
+
+    Attributes:
+        first: P0. Traced.
+        last: P1. Traced.
+        decay_steps: theta, in environment steps. Traced.
+        reuses: traced; 0 draws anew at each consultation.
+    """
+
+    first: Any = 1.0
+    last: Any = 0.1
+    decay_steps: Any = 5000
+    reuses: Any = 0
+
+    def begin(self, world: World, known: Knowledge) -> Advised:
+        texts, space = known.answers.asked.shape[0], world.environment.action_space
+        zero = jnp.int32(0)
+        advice = jnp.zeros((texts, *space.shape), space.dtype)
+        return Advised(advice, jnp.zeros(texts, jnp.int32), zero, zero, zero)
+
+    def probability(self, t: jax.Array) -> jax.Array:
+        """Of being consulted at step t, ()."""
+        share = jnp.clip(t.astype(jnp.float32) / jnp.asarray(self.decay_steps, jnp.float32), 0, 1)
+        return self.first - share * (self.first - self.last)
+
+    def choose(
+        self, run: Run, world: World, known: Knowledge, action: jax.Array, key: chex.PRNGKey
+    ) -> Chosen:
+        before: Advised = run.guidance.memory
+        asks = jax.random.uniform(jax.random.fold_in(key, 0)) < self.probability(run.counters.env_steps)
+        found = world.find(known, run.obs)
+        said = drawn(known.answers, found, world.environment.action_space, jax.random.fold_in(key, 1))
+        again = before.left[found.row] > 0
+        advice = jnp.where(again, before.advice[found.row], said.action)
+        left = jnp.where(again, before.left[found.row] - 1, jnp.int32(self.reuses))
+        same = (advice == action).all()
+
+        def more(count: jax.Array, which: jax.Array) -> jax.Array:
+            return count + which.astype(jnp.int32)
+
+        row = jnp.where(asks, found.row, before.left.shape[0])  # out of range: dropped
+        memory = Advised(
+            before.advice.at[row].set(advice, mode="drop"),
+            before.left.at[row].set(left, mode="drop"),
+            more(before.draws, asks & ~again),
+            more(before.reuses, asks & again),
+            more(before.agreements, asks & same),
+        )
+        looked_up = consulted(run.guidance.consulted, found, said.readable | again, asks)
+        return Chosen(jnp.where(asks, advice, action), Guidance(looked_up, memory))
+
+    def stepped(self, memory: Advised, done: jax.Array) -> Advised:
+        return memory
+
+    def evaluated(
+        self, memory: Advised, run: Run, world: World, known: Knowledge, value: jax.Array
+    ) -> Advised:
+        return memory
+
+
+class Started(NamedTuple):
+    """What a learner that is started by a guide remembers. *Traced.*
+
+    Attributes:
+        step: of the episode, counted from 0, ().
+        guided: h, steps of an episode that the guide takes, ().
+        best: the best mean return of guide and learner together so far, ().
+        guide_steps: steps that the guide took, ().
+    """
+
+    step: jax.Array
+    guided: jax.Array
+    best: jax.Array
+    guide_steps: jax.Array
+
+    @property
+    def counts(self) -> dict[str, jax.Array]:
+        return {"guide_steps": self.guide_steps, "guided_at_the_end": self.guided}
+
+
+@swept("start", "stages", "tolerance")
+@dataclasses.dataclass(frozen=True)
+class JumpStart:
+    """The guide, one of the answers about each text, takes the first h steps of episodes (arXiv 2204.02372).
+
+    h begins at `start` and falls by a `stages`-th of it after each evaluation in which guide and learner
+    together are as good as they ever were, less `tolerance`.
+
+    Attributes:
+        start: H, in environment steps. Traced.
+        stages: traced.
+        tolerance: as a share of the best mean return's size. Traced.
+    """
+
+    start: Any = 100
+    stages: Any = 10
+    tolerance: Any = 0.0
+
+    def begin(self, world: World, known: Knowledge) -> Started:
+        return Started(jnp.int32(0), jnp.int32(self.start), jnp.float32(-jnp.inf), jnp.int32(0))
+
+    def choose(
+        self, run: Run, world: World, known: Knowledge, action: jax.Array, key: chex.PRNGKey
+    ) -> Chosen:
+        before: Started = run.guidance.memory
+        guides = before.step < before.guided
+        found = world.find(known, run.obs)
+        said = drawn(known.answers, found, world.environment.action_space, key)
+        looked_up = consulted(run.guidance.consulted, found, said.readable, guides)
+        memory = before._replace(guide_steps=before.guide_steps + guides.astype(jnp.int32))
+        return Chosen(jnp.where(guides, said.action, action), Guidance(looked_up, memory))
+
+    def stepped(self, memory: Started, done: jax.Array) -> Started:
+        return memory._replace(step=jnp.where(done, 0, memory.step + 1))
+
+    def evaluated(
+        self, memory: Started, run: Run, world: World, known: Knowledge, value: jax.Array
+    ) -> Started:
+        together = mixed_return(run, world, known, memory.guided)
+        good = together >= memory.best - self.tolerance * jnp.abs(memory.best)
+        good |= jnp.isneginf(memory.best)
+        fall = jnp.maximum(jnp.int32(self.start) // jnp.int32(self.stages), 1)
+        return memory._replace(
+            guided=jnp.where(good, jnp.maximum(memory.guided - fall, 0), memory.guided),
+            best=jnp.maximum(memory.best, together),
+        )
+
+
+def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array) -> jax.Array:
+    """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, ()."""
+    env, space = world.evaluation, world.environment.action_space
+    key = fold(run.key, Purpose.GUIDE, run.counters.env_steps)
+
+    def episode(key: chex.PRNGKey) -> jax.Array:
+        obs, state = env.reset(jax.random.fold_in(key, 0))
+
+        def step(carry: Any) -> Any:
+            obs, state, total, _, t = carry
+            at = jax.random.fold_in(key, t)
+            said = drawn(known.answers, world.find(known, obs), space, jax.random.fold_in(at, 1)).action
+            action = jnp.where(t <= guided, said, world.agent.act(run.agent, obs).astype(said.dtype))
+            obs, state, reward, terminated, truncated = env.step(jax.random.fold_in(at, 2), state, action)
+            return obs, state, total + reward, terminated | truncated, t + 1
+
+        start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
+        return jax.lax.while_loop(lambda carry: ~carry[3], step, start)[2]
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
+    return jax.vmap(episode)(keys).mean()
+
+
+# Penalties
+
+
+class Penalty(Interface):
+    """What is added to a transition's loss: frozen data, with numbers that are traced."""
+
+    def __hash__(self) -> int: ...
+
+    def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
+        """Action values (A,) in the transition's state, and the actions that there are in it -> ()."""
+
+
+@swept("weight")
+@dataclasses.dataclass(frozen=True)
+class Conservative:
+    """CQL's penalty: weight (logsumexp_a Q(s, a) - Q(s, a_data)) (arXiv 2006.04779, equation 4).
+
+    The sum is over the actions that there are; the data's own is one of them, without which the penalty has
+    no lower bound.
+
+    Attributes:
+        weight: traced.
+    """
+
+    weight: Any = 1.0
+
+    def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
+        if among is not None:
+            inside = among.allowed | (jnp.arange(q.shape[0]) == t.action)
+            q = jnp.where(inside, q, -jnp.inf)
+        return self.weight * (jax.nn.logsumexp(q) - q[t.action])
+
+
+# Batch rules
+
+
+class Batches(Interface):
+    """Where a batch comes from: frozen data."""
+
+    def __hash__(self) -> int: ...
+
+    def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
+        """(size, ...) transitions."""
+
+
+@swept()
+@dataclasses.dataclass(frozen=True)
+class HalfPrior:
+    """Half of each batch is prior data, half what was played since (RLPD, arXiv 2302.02948, section 4.1).
+
+    Prior data lies at the replay's beginning, which must not have been overwritten. Of an odd size prior data
+    gets the smaller half; before anything was played it gets all.
+    """
+
+    def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
+        prior = jnp.minimum(run.counters.prior_steps, run.replay.insertions)
+        played = run.replay.insertions - prior
+        half = jnp.arange(size) < size // 2
+        first = jnp.where(half | (played == 0), 0, prior)
+        many = jnp.where(half | (played == 0), jnp.maximum(prior, 1), played)
+        many = jnp.where(half & (prior == 0), jnp.maximum(played, 1), many)
+        rows = first + jax.random.randint(key, (size,), 0, many)
+        return jax.tree.map(lambda s: s[rows], run.replay.storage)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doors:
+    """The doors of a phase, as its program has them: looked up once for all of its steps.
+
+    Attributes:
+        support, penalty, batches: None where there is none.
+        rows: what the support says about each text; of a world of numbered states, about each state.
+    """
+
+    support: Any
+    penalty: Any
+    batches: Any
+    rows: Any
+
+    def among(self, world: World, known: Any, obs: jax.Array) -> Among | None:
+        """The actions that there are in `obs`, (*obs,)."""
+        if self.support is None:
+            return None
+        if world.environment.indexed:
+            return self.support.among(jax.tree.map(lambda x: x[obs], self.rows))  # type: ignore[no-any-return]
+        row = world.find(known, obs).row
+        return self.support.among(jax.tree.map(lambda x: x[row], self.rows))  # type: ignore[no-any-return]
+
+    def looked_up(self, world: World, known: Any, run: Run) -> Any:
+        """The seed's guidance after it was told which actions there are in `run.obs`."""
+        found = world.find(known, run.obs)
+        sure = jnp.bool_(True)
+        return run.guidance._replace(consulted=consulted(run.guidance.consulted, found, sure, sure))
+
+    def guided(self, world: World, known: Any, batch: Transition) -> Guided | None:
+        """What a gradient step on `batch` is told."""
+        if self.support is None and self.penalty is None:
+            return None
+        each = jax.vmap(lambda obs: self.among(world, known, obs))
+        return Guided(
+            each(batch.obs) if self.penalty is not None and self.support is not None else None,
+            each(batch.next_obs) if self.support is not None else None,
+            self.penalty,
+        )
+
+    def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
+        """A batch, (size, ...)."""
+        if self.batches is None:
+            return replay.sample(run.replay, key, size)
+        return self.batches.sample(run, key, size)  # type: ignore[no-any-return]
+
+
+CLOSED = Doors(None, None, None, ())
+
+
+def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
+    """A phase's doors, for one seed."""
+    support, rows = getattr(phase, "support", None), ()
+    if support is not None:
+        rows = support.rows(run, world, known)
+        if world.environment.indexed:
+            numbers = jnp.arange(world.environment.states)
+            at = jax.vmap(lambda state: world.find(known, state).row)(numbers)
+            rows = jax.tree.map(lambda x: x[at], rows)
+    return Doors(support, getattr(phase, "penalty", None), getattr(phase, "batches", None), rows)

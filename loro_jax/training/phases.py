@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from loro_jax import ahead
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
-from loro_jax.training.guidance import Player, Uniform
+from loro_jax.training.guidance import CLOSED, Doors, Player, Uniform, opened, swept
 from loro_jax.training.world import World, evaluate
-from loro_jax.types import Knowledge, Phase, Run, Transition
+from loro_jax.types import Among, Knowledge, Phase, Run, Transition
 
 
 def nothing() -> jax.Array:
@@ -31,6 +31,12 @@ def nothing() -> jax.Array:
     from outside, as a numpy constant does, crashes jaxlib 0.11.2's compiler (docs/zero-size-constant.md).
     """
     return jnp.zeros((0,), jnp.float32)
+
+
+def _said(phase: Any) -> str:
+    """A phase with its steps and the doors that are open."""
+    others = [f.name for f in dataclasses.fields(phase) if getattr(phase, f.name) is not None]
+    return f"{type(phase).__name__}({', '.join(f'{k}={getattr(phase, k)!r}' for k in others)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,20 +81,28 @@ class Load:
         return run._replace(counters=run.counters._replace(llm_queries=total)), nothing()
 
 
+@swept("support", "penalty", "batches")
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """`steps` gradient steps on the replay as it is."""
+    """`steps` gradient steps on the replay as it is, with the doors of `training.guidance`."""
 
     steps: int
+    support: Any = None
+    penalty: Any = None
+    batches: Any = None
+
+    def __repr__(self) -> str:
+        return _said(self)
 
     def cost(self, interval: int) -> Cost:
         return Cost()
 
     def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         key, steps = run.fit_key, run.counters.gradient_steps + jnp.arange(self.steps)
+        doors = opened(self, run, world, known)
 
         def step(run: Run, t: jax.Array) -> tuple[Run, None]:
-            return learn(run, world, fold(key, Purpose.FIT, t), jnp.bool_(True)), None
+            return learn(run, world, fold(key, Purpose.FIT, t), jnp.bool_(True), known, doors), None
 
         return ahead.scan(step, run, steps)[0], nothing()
 
@@ -170,11 +184,28 @@ class Collect:
         return run, returns[: self.evaluations]
 
 
+@swept("support", "override", "penalty", "batches")
 @dataclasses.dataclass(frozen=True)
 class Interact:
-    """`steps` environment steps of learning online, whole intervals with an evaluation after each."""
+    """`steps` environment steps of learning online, whole intervals with an evaluation after each.
+
+    The doors of `training.guidance`, which are closed unless one is named:
+
+    Attributes:
+        support: which actions there are to choose from.
+        override: who may take another action than the learner.
+        penalty: what is added to losses.
+        batches: where batches come from.
+    """
 
     steps: int
+    support: Any = None
+    override: Any = None
+    penalty: Any = None
+    batches: Any = None
+
+    def __repr__(self) -> str:
+        return _said(self)
 
     def cost(self, interval: int) -> Cost:
         return Cost(online=self.steps)
@@ -184,7 +215,10 @@ class Interact:
         if self.steps % how.eval_interval:
             raise ValueError(f"{self.steps} steps are not a whole number of intervals of {how.eval_interval}")
 
-        key = run.key
+        key, doors = run.key, opened(self, run, world, known)
+
+        def among(obs: jax.Array) -> Among | None:
+            return doors.among(world, known, obs)
 
         def interval(run: Run, _: None) -> tuple[Run, jax.Array]:
             steps = run.counters.env_steps + jnp.arange(how.eval_interval)
@@ -192,19 +226,47 @@ class Interact:
             def step(run: Run, t: jax.Array) -> tuple[Run, None]:
                 # As they are, but known before the loop: what is drawn by them is drawn ahead.
                 run = run._replace(key=key, counters=run.counters._replace(env_steps=t))
-                return step_environment(run, world, t == steps[-1]), None
+                return step_environment(run, world, t == steps[-1], known, doors, self.override), None
 
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:
                 run, _ = ahead.scan(step, run, t, unroll=train_frequency == 1)
                 ready = replay.size(run.replay) > world.agent.learning_starts
-                return learn(run, world, fold(key, Purpose.SAMPLE, t[-1] + 1), ready), None
+                return learn(run, world, fold(key, Purpose.SAMPLE, t[-1] + 1), ready, known, doors), None
 
             run, _ = ahead.scan(block, run, steps.reshape(-1, train_frequency))
-            value = evaluate(world, run.agent, fold(run.key, Purpose.EVALUATE, run.counters.env_steps))
+            at = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
+            value = evaluate(world, run.agent, at, among)
+            if self.override is not None:
+                memory = self.override.evaluated(run.guidance.memory, run, world, known, value)
+                run = run._replace(guidance=run.guidance._replace(memory=memory))
             run = watch(run, finite((run.agent, value)))
             return run, jnp.where(run.diverged < 0, value, jnp.nan)
 
         return jax.lax.scan(interval, run, None, self.steps // how.eval_interval)
+
+
+@swept("support")
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Plays `episodes` greedy episodes of what was learned offline; its record is their mean return, (1,)."""
+
+    episodes: int
+    support: Any = None
+
+    def __repr__(self) -> str:
+        return _said(self)
+
+    def cost(self, interval: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        doors = opened(self, run, world, known)
+        how = dataclasses.replace(world.interaction, eval_episodes=self.episodes)
+        played = dataclasses.replace(world, interaction=how)
+        key = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
+        value = evaluate(played, run.agent, key, lambda obs: doors.among(world, known, obs))
+        run = watch(run, finite((run.agent, value)))
+        return run, jnp.where(run.diverged < 0, value, jnp.nan)[None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,10 +285,24 @@ class AsPrior:
         return self.phase(run, world, known)
 
 
-def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:
+def step_environment(
+    run: Run,
+    world: World,
+    interval_ends: jax.Array,
+    known: Knowledge | None = None,
+    doors: Doors = CLOSED,
+    override: Any = None,
+) -> Run:
     """One exploring step, stored; the next episode begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
-    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t))
+    among = doors.among(world, known, run.obs)
+    told = () if among is None else (among,)
+    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t), *told)
+    if among is not None:
+        run = run._replace(guidance=doors.looked_up(world, known, run))
+    if override is not None:
+        action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))
+        run = run._replace(guidance=guidance)
     obs, game, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), run.game, action)
     truncated |= interval_ends & how.reset_each_interval & ~terminated
     stored = ~truncated if how.drop_cut else jnp.bool_(True)
@@ -235,18 +311,30 @@ def step_environment(run: Run, world: World, interval_ends: jax.Array) -> Run:
     fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
     obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (obs, game))
     run = run._replace(replay=replay.push(run.replay, transition, stored), obs=obs, game=game)
+    if override is not None:
+        memory = override.stepped(run.guidance.memory, done)
+        run = run._replace(guidance=run.guidance._replace(memory=memory))
     return count(run, env_steps=1, episodes=done)
 
 
-def learn(run: Run, world: World, key: jax.Array, ready: jax.Array) -> Run:
+def learn(
+    run: Run,
+    world: World,
+    key: jax.Array,
+    ready: jax.Array,
+    known: Knowledge | None = None,
+    doors: Doors = CLOSED,
+) -> Run:
     """One gradient step on a batch from the replay, where `ready`, (), and the run has not diverged.
 
     A step that is not finite is not taken, nor any after it.
     """
-    batch = replay.sample(run.replay, jax.random.fold_in(key, 0), world.agent.batch_size)
-    agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1))
-    told = getattr(world.agent, "loss_tells", False)
-    watched = watch(run, finite(loss if told else (agent, loss)) | ~ready)
+    batch = doors.sample(run, jax.random.fold_in(key, 0), world.agent.batch_size)
+    guided = doors.guided(world, known, batch)
+    told = () if guided is None else (guided,)
+    agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1), *told)
+    tells = getattr(world.agent, "loss_tells", False)
+    watched = watch(run, finite(loss if tells else (agent, loss)) | ~ready)
     taken = ready & (watched.diverged < 0)
     agent, counters = jax.tree.map(
         lambda new, old: jnp.where(taken, new, old),

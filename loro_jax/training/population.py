@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -83,22 +83,31 @@ def begin(
     shared_pretraining: bool,
     first: int = 0,
     known: Knowledge | None = None,
+    phases: tuple[Phase, ...] = (),
 ) -> Run:
     """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices.
 
-    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`; `known` if it has answers.
+    Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`; `known` if it has answers,
+    and the `phases` of its arm, whose overrides remember.
     """
     indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
-    return _beginning(world, layout, seed, shared_pretraining)(indices, known)
+    return _beginning(world, layout, seed, shared_pretraining, remembering(phases))(indices, known)
+
+
+def remembering(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The first phase of a sentence that is overridden, by which its seeds remember; () if there is none."""
+    return tuple(p for p in phases if getattr(p, "override", None) is not None)[:1]
 
 
 @lru_cache(maxsize=8)
-def _beginning(world: World, layout: Layout, seed: int, shared_pretraining: bool) -> Callable[..., Run]:
+def _beginning(
+    world: World, layout: Layout, seed: int, shared_pretraining: bool, phases: tuple[Phase, ...] = ()
+) -> Callable[..., Run]:
     """The compiled part of `begin`, which arms share."""
 
     def one(index: jax.Array, known: Knowledge | None) -> Run:
         key = keys.of_seed(seed, index)
-        return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key, known)
+        return world.begin(key, keys.of_seed(seed, 0) if shared_pretraining else key, known, phases)
 
     return jax.jit(jax.vmap(one, (0, None)), out_shardings=NamedSharding(layout.mesh, PartitionSpec(AXIS)))
 
@@ -115,20 +124,42 @@ def shared(known: Knowledge) -> Knowledge:
     return jax.tree.map(placed, known)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def advance(phase: Phase, world: World, layout: Layout, runs: Run, known: Knowledge) -> tuple[Run, jax.Array]:
-    """One phase for every seed: -> the runs, and the records (seeds, evaluations)."""
+def parted(phase: Phase) -> tuple[Phase, list[np.ndarray]]:
+    """A phase with zeros in the place of numbers that programs take as arguments, and these numbers."""
+    numbers, structure = jax.tree.flatten(phase)
+    if jax.tree_util.treedef_is_leaf(structure):  # a phase that has no such numbers
+        return phase, []
+    whole = [isinstance(x, int) for x in numbers]
+    zeros = [0 if w else 0.0 for w in whole]
+    arrays = [np.asarray(x, np.int32 if w else np.float32) for x, w in zip(numbers, whole, strict=True)]
+    return jax.tree.unflatten(structure, zeros), arrays
 
-    def shard(runs: Run, known: Knowledge) -> tuple[Run, jax.Array]:
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def advance(
+    phase: Phase,
+    world: World,
+    layout: Layout,
+    runs: Run,
+    known: Knowledge,
+    numbers: Sequence[jax.Array] = (),
+) -> tuple[Run, jax.Array]:
+    """One phase for every seed: -> the runs, and the records (seeds, evaluations).
+
+    `numbers`: those of the phase that are traced (`parted`).
+    """
+
+    def shard(runs: Run, known: Knowledge, numbers: Any) -> tuple[Run, jax.Array]:
+        phase = jax.tree.unflatten(jax.tree.structure(skeleton), numbers) if numbers else skeleton
         blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
         outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, known)), blocks)
         # `map`'s own `batch_size` cannot flatten a record without evaluations: its rows cannot be inferred.
         return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
 
-    spec = PartitionSpec(AXIS)
+    skeleton, spec, same = phase, PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
-        shard, mesh=layout.mesh, in_specs=(spec, PartitionSpec()), out_specs=spec, check_vma=False
-    )(runs, known)
+        shard, mesh=layout.mesh, in_specs=(spec, same, same), out_specs=spec, check_vma=False
+    )(runs, known, tuple(numbers))
 
 
 class Programs:
@@ -136,22 +167,30 @@ class Programs:
 
     def __init__(self, world: World, layout: Layout) -> None:
         self.world, self.layout = world, layout
-        self.compiled: dict[Phase, Any] = {}
+        self.compiled: dict[Any, Any] = {}
         self.compile_seconds = 0.0
 
     def prepare(self, phases: Iterator[Phase] | list[Phase], runs: Any, known: Knowledge) -> None:
         """Compiles what is not compiled yet."""
         start = time.monotonic()
         for phase in phases:
-            if phase not in self.compiled:
-                lowered = advance.lower(phase, self.world, self.layout, runs, known)
-                self.compiled[phase] = lowered.compile(options())
+            skeleton, numbers = parted(phase)
+            if (key := _key(skeleton, runs)) not in self.compiled:
+                lowered = advance.lower(skeleton, self.world, self.layout, runs, known, numbers)
+                self.compiled[key] = lowered.compile(options())
         self.compile_seconds += time.monotonic() - start
 
     def __call__(self, phase: Phase, runs: Run, known: Knowledge) -> tuple[Run, np.ndarray]:
         self.prepare([phase], runs, known)
-        runs, record = self.compiled[phase](runs, known)
+        skeleton, numbers = parted(phase)
+        runs, record = self.compiled[_key(skeleton, runs)](runs, known, numbers)
         return runs, processes.gathered(record)
+
+
+def _key(phase: Phase, runs: Any) -> Any:
+    """Of a program: the phase, and what seeds remember, which differs among arms that are overridden."""
+    memory = getattr(runs.guidance, "memory", ())
+    return phase if memory == () else (phase, jax.tree.structure(memory))
 
 
 def pieces(arm: Arm, interval: int, fit_piece: int = 200) -> list[Phase]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -14,7 +15,7 @@ from loro_jax.keys import Purpose, fold
 from loro_jax.tasks.base import Environment
 from loro_jax.tasks.rollout import rollout
 from loro_jax.training import guidance, replay
-from loro_jax.types import Agent, Counters, Knowledge, Run, Transition
+from loro_jax.types import Agent, Counters, Knowledge, Phase, Run, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,15 @@ class World:
             return find(known.answers, self.coding, jax.vmap(self.coding.digits)(states)[obs])
         return find(known.answers, self.coding, self.coding.digits(obs))
 
-    def begin(self, key: chex.PRNGKey, fit_key: chex.PRNGKey, known: Knowledge | None = None) -> Run:
-        """The `Run` of a seed that has done nothing yet; `known` if there are answers."""
+    def begin(
+        self,
+        key: chex.PRNGKey,
+        fit_key: chex.PRNGKey,
+        known: Knowledge | None = None,
+        phases: tuple[Phase, ...] = (),
+    ) -> Run:
+        """The `Run` of a seed that has done nothing yet; `known` if there are answers, `phases` of its arm if
+        one of them is overridden."""
         env = self.environment
         obs, game = env.reset(fold(key, Purpose.RESET))
         zero = jnp.int32(0)
@@ -86,7 +94,7 @@ class World:
             obs=obs,
             counters=Counters(*(zero,) * len(Counters._fields)),
             diverged=jnp.int32(-1),
-            guidance=() if known is None else guidance.begun(known),
+            guidance=() if known is None else guidance.begun(self, known, phases),
         )
 
     def rows(self, data: Transition) -> Transition:
@@ -108,13 +116,19 @@ class World:
         return Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
 
 
-def evaluate(world: World, agent: Any, key: chex.PRNGKey) -> jax.Array:
-    """Mean undiscounted return of `eval_episodes` greedy episodes, ()."""
+def evaluate(
+    world: World, agent: Any, key: chex.PRNGKey, among: Callable[[jax.Array], Any] = lambda _: None
+) -> jax.Array:
+    """Mean undiscounted return of `eval_episodes` greedy episodes, ().
+
+    `among`: observation (*obs,) -> the actions that there are (`types.Among`), None for all.
+    """
     env = world.evaluation
 
     def action(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         del key
-        return world.agent.act(agent, obs)
+        allowed = among(obs)
+        return world.agent.act(agent, obs, *(() if allowed is None else (allowed,)))
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
     return jax.vmap(lambda k: rollout(env, action, k)[0])(keys).mean()
