@@ -1,0 +1,356 @@
+"""The doors of `Interact` and `Fit`: laws, known answers, and what is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from populations import INTERVAL, PRIOR_ROWS, assert_same, differ
+
+from loro_jax.agents import DDQN, SAC
+from loro_jax.agents.ddqn import best, slot, soft_value
+from loro_jax.data.answers import Answers, Coding
+from loro_jax.errors import UserError
+from loro_jax.tasks import load
+from loro_jax.tasks.words import Field, at, sided
+from loro_jax.training.arms import Plan, build, check_agent
+from loro_jax.training.guidance import (
+    Conservative,
+    HalfPrior,
+    JumpStart,
+    Proposals,
+    Soft,
+    Tutor,
+    counts,
+)
+from loro_jax.training.phases import Collect, Fit, Interact, Load
+from loro_jax.training.population import Layout, Programs, begin
+from loro_jax.training.world import Interaction, World
+from loro_jax.types import Among, Knowledge, Phase, Run, Transition
+
+HOW = Interaction(INTERVAL, 1, False)
+COMMON: dict[str, Any] = {
+    "hidden": (8,), "batch_size": 8, "learning_starts": 10, "replay_capacity": 200, "epsilon": 0.3,
+    "learning_rate": 1e-2,
+}  # fmt: skip
+
+
+def coded(task: str) -> Coding:
+    """Two texts a number of the observation, below and above nought; every cell of a lake."""
+    env = load(task).environment()
+    if env.states:
+        cell = Field("cell", tuple(map(str, range(env.states))), lambda obs: obs.argmax())
+        return Coding((cell,))
+    return Coding(tuple(sided(f"o{i}", at(i)) for i in range(env.observation_shape[0])))
+
+
+def table(task: str, said: Any) -> Knowledge:
+    """What is known where the answers about every text are what `said` gives for its digits, (n, *action)."""
+    coding, world = coded(task), world_of(task)
+    digits = np.indices(coding.sizes, np.int32).reshape(len(coding.sizes), -1).T
+    actions = np.stack([np.asarray(said(d)) for d in digits])
+    kind = np.int32 if actions.dtype.kind == "i" else np.float32
+    answers = Answers(coding, digits, actions.astype(kind), np.ones(len(digits), bool), {}).table()
+    rows = jax.tree.map(lambda x: jnp.zeros((PRIOR_ROWS, *x.shape), x.dtype), world.example)
+    return Knowledge(rows, answers)
+
+
+@functools.cache
+def world_of(task: str) -> World:
+    env = load(task).environment()
+    kind = DDQN if hasattr(env.action_space, "n") else SAC
+    agent = kind(**COMMON).for_game(env.action_space)
+    return World(env, agent, HOW, coded(task))
+
+
+LAYOUT = Layout(2, 2)
+
+
+@functools.cache
+def programs(task: str) -> Programs:
+    return Programs(world_of(task), LAYOUT)
+
+
+def play(task: str, known: Knowledge, *phases: Phase) -> tuple[Run, np.ndarray]:
+    """Four seeds after the phases, and their records."""
+    runs = begin(world_of(task), LAYOUT, 0, 4, False, known=known, phases=phases)
+    records = [np.zeros((4, 0), np.float32)]
+    for phase in phases:
+        runs, record = programs(task)(phase, runs, known)
+        records.append(record)
+    return runs, np.concatenate(records, axis=1)
+
+
+def everything(task: str) -> Knowledge:
+    """Every action once, about every text."""
+    return table(task, lambda _: np.arange(world_of(task).environment.action_space.n))  # type: ignore[union-attr]
+
+
+def still(task: str) -> Knowledge:
+    """One answer that the game has, about every text."""
+    space = world_of(task).environment.action_space
+    return table(task, lambda _: np.zeros((2, *space.shape), np.int32 if hasattr(space, "n") else np.float32))
+
+
+def learned(run: Run) -> Any:
+    return run.agent, run.replay, run.obs, run.game
+
+
+@pytest.mark.parametrize("task", ["cartpole", "frozen_lake"])
+def test_a_support_of_all_actions_is_none(task: str) -> None:
+    """To the bit, where each is one slot."""
+    known = everything(task)
+    free, curve = play(task, known, Interact(2 * INTERVAL))
+    n = known.answers.actions.shape[1]
+    all_, same = play(task, known, Interact(2 * INTERVAL, support=Proposals(k=n)))
+    np.testing.assert_array_equal(same, curve)
+    assert_same(learned(all_), learned(free))
+    few, _ = play(task, known, Interact(2 * INTERVAL, support=Proposals(k=1)))
+    assert differ(few.agent, free.agent)
+    assert (np.asarray(all_.guidance.consulted.consultations) == 2 * INTERVAL).all()
+
+
+@pytest.mark.parametrize("task", ["cartpole", "frozen_lake"])
+def test_a_support_is_kept_to(task: str) -> None:
+    """By exploring and by evaluation; k is swept within one program."""
+    known = table(task, lambda digits: np.array([1, 0, 1, 1]))
+    before = len(programs(task).compiled)
+    for k, allowed in ((1, {1}), (2, {0, 1})):
+        run, _ = play(task, known, Interact(2 * INTERVAL, support=Proposals(k=k)))
+        actions = np.asarray(run.replay.storage.action)[:, : 2 * INTERVAL]
+        assert set(np.unique(actions)) == allowed
+    assert len(programs(task).compiled) <= before + 1
+
+
+@pytest.mark.parametrize("task", ["cartpole", "pendulum"])
+def test_an_override_that_is_never_asked_is_none(task: str) -> None:
+    """A traced probability of nought; within 1e-6, as programs differ."""
+    known = still(task)
+    free, curve = play(task, known, Interact(2 * INTERVAL))
+    never, same = play(task, known, Interact(2 * INTERVAL, override=Tutor(first=0.0, last=0.0)))
+    np.testing.assert_allclose(same, curve, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), never.agent, free.agent)
+    assert all((np.asarray(v) == 0).all() for v in counts(never.guidance).values())
+
+
+@pytest.mark.parametrize("task", ["cartpole", "pendulum"])
+def test_a_tutor_that_is_always_asked_acts_alone(task: str) -> None:
+    known = still(task)
+    run, _ = play(task, known, Interact(2 * INTERVAL, override=Tutor(first=1.0, last=1.0)))
+    assert (np.asarray(run.replay.storage.action)[:, : 2 * INTERVAL] == 0).all()
+    told = {k: np.asarray(v) for k, v in counts(run.guidance).items()}
+    assert (told["advice_draws"] == 2 * INTERVAL).all() and (told["advice_reuses"] == 0).all()
+
+
+@pytest.mark.parametrize("reuses", [0, 1, 3])
+def test_advice_is_taken_again_so_often(reuses: int) -> None:
+    """In a lake where only one way is advised: a hand count of each seed's visits to each cell."""
+    known = table("frozen_lake", lambda digits: np.array([0, 3]))
+    run, _ = play("frozen_lake", known, Interact(2 * INTERVAL, override=Tutor(1.0, 1.0, reuses=reuses)))
+    cells = np.asarray(run.replay.storage.obs)[:, : 2 * INTERVAL]
+    taken = np.asarray(run.replay.storage.action)[:, : 2 * INTERVAL]
+    for seed in range(4):
+        draws = 0
+        for cell in np.unique(cells[seed]):
+            visits = np.flatnonzero(cells[seed] == cell)
+            for i in range(0, len(visits), reuses + 1):
+                draws += 1
+                assert len(set(taken[seed, visits[i : i + reuses + 1]])) == 1  # one draw, and its reuses
+        assert int(run.guidance.memory.draws[seed]) == draws
+        assert int(run.guidance.memory.reuses[seed]) == 2 * INTERVAL - draws
+
+
+def test_a_tutors_share_falls_as_the_paper_says() -> None:
+    """P0 - (t / theta)(P0 - P1), by hand."""
+    tutor = Tutor(first=1.0, last=0.1, decay_steps=1000)
+    for t, p in ((0, 1.0), (500, 0.55), (1000, 0.1), (5000, 0.1)):
+        assert float(tutor.probability(jnp.int32(t))) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        Interact(3 * INTERVAL, override=Tutor(decay_steps=50, reuses=2)),
+        Interact(3 * INTERVAL, override=JumpStart(start=8, stages=4)),
+        Interact(3 * INTERVAL, support=Proposals(k=2, own=True)),
+    ],
+    ids=["tutor", "jsrl", "proposals"],
+)
+def test_interact_a_then_b_is_interact_a_plus_b(phase: Interact) -> None:
+    """Decays read the steps taken, never a phase's own length."""
+    known = table("cartpole", lambda digits: np.array([0, 1, 1, -1]))
+    once, curve = play("cartpole", known, phase)
+    piece = dataclasses.replace(phase, steps=INTERVAL)
+    pieces, curves = play("cartpole", known, piece, piece, piece)
+    assert_same(pieces, once)
+    np.testing.assert_array_equal(curves, curve)
+
+
+def test_the_guide_takes_the_first_steps_of_every_episode() -> None:
+    known = table("cartpole", lambda digits: np.array([1, 1]))
+    run, _ = play("cartpole", known, Interact(INTERVAL, override=JumpStart(start=5, stages=5)))
+    rows = jax.tree.map(lambda x: np.asarray(x)[:, :INTERVAL], run.replay.storage)
+    for seed in range(4):
+        ends = np.flatnonzero(rows.terminated[seed] | rows.truncated[seed])
+        for start in (0, *(ends + 1)):
+            assert (rows.action[seed, start : start + 5] == 1).all()
+        steps = sum(
+            min(5, end - start) for start, end in zip((0, *(ends + 1)), (*(ends + 1), INTERVAL), strict=True)
+        )
+        assert int(run.guidance.memory.guide_steps[seed]) == steps
+    assert (
+        np.asarray(run.guidance.memory.guided) == 4
+    ).all()  # the first evaluation is as good as any before
+
+
+def test_a_penalty_of_no_weight_is_none() -> None:
+    known = everything("cartpole")
+    load_ = Collect(40, 0, 2)
+    free, _ = play("cartpole", known, load_, Fit(8))
+    none, _ = play("cartpole", known, load_, Fit(8, penalty=Conservative(0.0)))
+    some, _ = play("cartpole", known, load_, Fit(8, penalty=Conservative(5.0)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), none.agent, free.agent)
+    assert differ(some.agent, free.agent)
+
+
+def test_the_conservative_penalty_by_hand() -> None:
+    """CQL(H): log(e^1 + e^2 + e^4) - 2 for the data's second action; then of the first and the data's."""
+    q = jnp.array([1.0, 2.0, 4.0])
+    row = Transition(*(jnp.float32(0),) * 6)._replace(action=jnp.int32(1))
+    whole = np.log(np.exp(1) + np.exp(2) + np.exp(4)) - 2
+    assert float(Conservative(2.0)(q, row, None)) == pytest.approx(2 * whole, rel=1e-6)
+    among = Among(counts=jnp.array([3, 0, 0]))
+    part = np.log(np.exp(1) + np.exp(2)) - 2
+    assert float(Conservative(1.0)(q, row, among)) == pytest.approx(part, rel=1e-6)
+    gradient = jax.grad(lambda q: Conservative(1.0)(q, row, among))(q)
+    assert np.isfinite(gradient).all() and float(gradient[2]) == 0
+
+
+def test_the_best_the_slot_and_the_soft_value_by_hand() -> None:
+    values = jnp.array([1.0, 3.0, 2.0])
+    counts_ = Among(counts=jnp.array([2, 0, 1]))
+    assert int(best(values, None)) == 1 and int(best(values, counts_)) == 2
+    drawn = [int(slot(3, key, counts_)) for key in jax.random.split(jax.random.key(0), 300)]
+    assert set(drawn) == {0, 2} and abs(drawn.count(0) - 200) < 40  # five standard deviations of 8.2
+    logs = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    by_hand = 0.5 * np.log(0.5 * np.exp(2) + 0.25 * np.exp(6) + 0.25 * np.exp(4))
+    assert float(soft_value(values, logs, jnp.float32(0.5))) == pytest.approx(by_hand, rel=1e-6)
+    assert float(soft_value(values, logs + 7, jnp.float32(0.5))) == pytest.approx(by_hand, rel=1e-5)
+    assert float(soft_value(values, logs, jnp.float32(1e-3))) == pytest.approx(3.0, abs=2e-3)
+    far = jnp.array([0.0, -jnp.inf, 0.0])
+    assert int(best(values, Among(log_weights=far, soft=jnp.float32(0.1)))) == 2
+
+
+def test_half_of_every_batch_is_prior_data() -> None:
+    known = everything("cartpole")
+    run, _ = play("cartpole", known, Load(PRIOR_ROWS), Interact(INTERVAL, batches=HalfPrior()))
+    one = jax.tree.map(lambda x: x[0], run)
+    storage = one.replay.storage
+    storage = storage._replace(reward=jnp.arange(storage.reward.shape[0], dtype=jnp.float32))
+    one = one._replace(replay=one.replay._replace(storage=storage))
+    rows = np.concatenate([
+        np.asarray(HalfPrior().sample(one, jax.random.key(i), 9).reward)[None] for i in range(200)
+    ])  # fmt: skip
+    assert (rows[:, :4] < PRIOR_ROWS).all()
+    assert (rows[:, 4:] >= PRIOR_ROWS).all() and (rows[:, 4:] < PRIOR_ROWS + INTERVAL).all()
+    assert len(np.unique(rows)) > 0.9 * (PRIOR_ROWS + INTERVAL)
+
+
+def test_an_answer_that_cannot_be_read_is_an_action_drawn_once_by_each_seed() -> None:
+    known = table("frozen_lake", lambda digits: np.array([-1, -1, 2]))
+    world = world_of("frozen_lake")
+    runs = begin(world, LAYOUT, 0, 4, False, known=known)
+    slots = np.asarray(jax.vmap(lambda run: Proposals(k=3).rows(run, world, known))(runs))
+    assert (slots.sum(axis=2) == 3).all() and (slots[:, :, 2] >= 1).all()
+    again = np.asarray(jax.vmap(lambda run: Proposals(k=3).rows(run, world, known))(runs))
+    np.testing.assert_array_equal(slots, again)
+    assert any((slots[0] != slots[i]).any() for i in range(1, 4))
+
+
+def test_each_seed_may_take_answers_of_its_own() -> None:
+    """k of n, without replacement, each as likely; the first k are the same for all."""
+    known = table("frozen_lake", lambda digits: np.array([0, 1, 2, 3]))
+    world = world_of("frozen_lake")
+    runs = begin(world, LAYOUT, 0, 4, False, known=known)
+    own = np.asarray(jax.vmap(lambda run: Proposals(k=2, own=True).rows(run, world, known))(runs))
+    assert (own.sum(axis=2) == 2).all() and own.max() == 1 and (own[0] != own[1]).any()
+    assert (own.sum(axis=(0, 1)) > 10).all()  # of 4 seeds x 16 cells x 2 draws, 32 expected each
+    first = np.asarray(jax.vmap(lambda run: Proposals(k=2).rows(run, world, known))(runs))
+    assert (first[:, :, :2] == 1).all() and (first[:, :, 2:] == 0).all()
+
+
+def test_agents_without_the_doors_are_refused() -> None:
+    plan = Plan(load("pendulum").protocol("standard"), 1, 200, 200, answers=True)
+    for name, door in (("dqn_prior", "support"), ("cql", "penalty")):
+        (arm,) = build((name,), plan)
+        with pytest.raises(UserError, match=f"{name} has a {door}, which the agent sac does not take"):
+            check_agent(arm, SAC())
+        check_agent(arm, DDQN())
+
+
+def test_a_score_that_is_not_there_is_asked_for() -> None:
+    known = everything("cartpole")
+    with pytest.raises(UserError, match="these answers were not scored"):
+        play("cartpole", known, Interact(INTERVAL, support=Soft(scored=True)))
+
+
+# What value iteration says of small lakes
+
+
+def lake_model() -> tuple[np.ndarray, np.ndarray]:
+    """P (S, A, S) and R (S, A) of the slippery lake, holes and goal absorbing, from Gymnasium's own table."""
+    gymnasium = pytest.importorskip("gymnasium")
+    table_ = gymnasium.make("FrozenLake-v1", is_slippery=True).unwrapped.P
+    p, r = np.zeros((16, 4, 16)), np.zeros((16, 4))
+    for s, actions in table_.items():
+        for a, outcomes in actions.items():
+            for chance, after, reward, done in outcomes:
+                r[s, a] += chance * reward
+                if not done:
+                    p[s, a, after] += chance
+    return p, r
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_values_are_those_of_value_iteration(kind: str) -> None:
+    """Kept to two proposals a cell, or soft by the answers' shares: Q within 0.03 of the fixed point."""
+    rng = np.random.default_rng(1)
+    said = {cell: rng.integers(0, 4, 2) for cell in range(16)}
+    known = table("frozen_lake", lambda digits: said[int(digits[0])])
+    p, r = lake_model()
+    discount, temperature = 0.9, 0.05
+    slots = np.array([np.bincount(said[c], minlength=4) for c in range(16)])
+    prior = (slots + 0.5) / (slots + 0.5).sum(axis=1, keepdims=True)
+    q = np.zeros((16, 4))
+    for _ in range(500):
+        if kind == "hard":
+            value = np.where(slots > 0, q, -np.inf).max(axis=1)
+        else:
+            value = temperature * np.log((prior * np.exp(q / temperature)).sum(axis=1))
+        q = r + discount * p @ value
+    support = Proposals(k=2) if kind == "hard" else Soft(temperature=temperature)
+    env = load("frozen_lake").environment()
+    agent = DDQN(
+        (32,), 3e-3, 32, discount, 1.0, learning_starts=100, replay_capacity=20_000,
+        target_network_frequency=50,
+    )  # fmt: skip
+    world = World(env, agent.for_game(env.action_space), Interaction(200, 1, False), coded("frozen_lake"))
+    key = jax.random.key(0)
+
+    @jax.jit
+    def run() -> Run:
+        start = world.begin(key, key, known)
+        return Fit(12_000, support=support)(Collect(20_000, 0, 1)(start, world, known)[0], world, known)[0]
+
+    found = run()
+    states = jnp.arange(16) if world.environment.indexed else jnp.eye(16)
+    values = np.asarray(world.agent.values(found.agent.params, states))  # type: ignore[attr-defined]
+    rows = np.asarray(found.replay.storage.obs)
+    met = np.unique(rows if rows.ndim == 1 else rows.argmax(axis=1))
+    assert np.abs(values - q)[met].max() < 0.03, np.abs(values - q)[met].max()
