@@ -171,6 +171,7 @@ def test_every_seed_is_charged_its_own_episodes(pole: pathlib.Path) -> None:
     np.testing.assert_array_equal(found.counters["loro"]["prior_steps"], found.counters["mix"]["prior_steps"])
 
 
+@pytest.mark.slow
 def test_charged_by_episodes_all_pay_the_same(lake: pathlib.Path) -> None:
     e = prepared(lake, "frozen_lake", ("loro", "llm_policy"), charge="episodes")
     found = trained(e)
@@ -179,12 +180,14 @@ def test_charged_by_episodes_all_pay_the_same(lake: pathlib.Path) -> None:
     assert len(found.flat["llm_policy"]) == 2000
 
 
+@pytest.mark.slow
 def test_arms_without_a_model_are_what_they_are_without_answers(lake: pathlib.Path) -> None:
     e = prepared(lake, "frozen_lake", ("pure_rl",))
     plain = prepare_experiment(load("frozen_lake"), e.protocol, ("pure_rl",), SEEDS, 0)
     np.testing.assert_array_equal(trained(e).curves["pure_rl"], trained(plain).curves["pure_rl"])
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_others_charges(pole: pathlib.Path) -> None:
     """Two seeds alone train another number of steps than six; what is theirs stays."""
     e = prepared(pole, arms=("loro",))
@@ -192,7 +195,9 @@ def test_a_seed_does_not_depend_on_the_others_charges(pole: pathlib.Path) -> Non
     np.testing.assert_array_equal(trained(few).curves["loro"], trained(e).curves["loro"][:2])
 
 
-@pytest.mark.parametrize("place", [1, 4, -1])
+@pytest.mark.parametrize(
+    "place", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), -1]
+)
 def test_killed_and_resumed_is_uninterrupted(
     pole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
