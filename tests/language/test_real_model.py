@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -9,7 +10,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,21 @@ def queries(seed: int) -> list[Query]:
     return [Query(HEAD, tail, "", seed + i) for i, tail in enumerate(tails)]
 
 
+@contextlib.contextmanager
+def evaluations(llama: LlamaCpp, growing: bool = True) -> Iterator[list[int]]:
+    """How many tokens are evaluated for each sequence at a time; for `growing` answers too."""
+    counted: list[int] = []
+    evaluate = llama._evaluate
+
+    def count(answers: Sequence[Any], *at_once: int) -> None:
+        counted.extend(len(answer.pending) for answer in answers if growing or not answer.sampled)
+        evaluate(answers, *at_once)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llama, "_evaluate", count)
+        yield counted
+
+
 def test_seeds_decide_answers(llama: LlamaCpp) -> None:
     first, again, other = (llama.complete(queries(seed)) for seed in (1, 1, 1000))
     assert first == again
@@ -62,28 +79,17 @@ def test_answers_do_not_depend_on_their_neighbours(llama: LlamaCpp) -> None:
     assert together == [llama.complete([q])[0].text for q in queries(5)]
 
 
-def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp) -> None:
     long = Query(HEAD * 5, "Name a colour.", "", 1)
     (first,) = llama.complete([long])
-    evaluated: list[int] = []
-    evaluate = llama._evaluate
-    monkeypatch.setattr(
-        llama,
-        "_evaluate",
-        lambda answers: (evaluated.extend(len(a.pending) for a in answers), evaluate(answers)),
-    )
-    assert llama.complete([long]) == [first]
+    with evaluations(llama) as evaluated:
+        assert llama.complete([long]) == [first]
     assert sum(evaluated) < first.prompt_tokens / 2 + first.answer_tokens
 
 
 def test_a_question_asked_several_times_is_evaluated_once(llama: LlamaCpp) -> None:
     same = [dataclasses.replace(queries(1)[1], seed=seed) for seed in (1, 2, 3)]
-    evaluated: list[int] = []
-    evaluate = llama._evaluate
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            llama, "_evaluate", lambda a: (evaluated.extend(len(x.pending) for x in a), evaluate(a))
-        )
+    with evaluations(llama) as evaluated:
         together = llama.complete(same)
     assert [c.text for c in together] == [llama.complete([q])[0].text for q in same]
     assert sum(n > 4 and n != 3 for n in evaluated) == 1  # one long evaluation; the others are single tokens
@@ -95,6 +101,32 @@ def test_a_grammar_holds_what_follows_the_mark(llama: LlamaCpp, reader: Reader) 
         asked = [dataclasses.replace(q, start=start, reader=reader) for q in queries(20)]
         for completion in llama.complete(asked):
             assert reader.read(completion.text) is not None, completion.text
+
+
+def test_what_was_read_is_counted(llama: LlamaCpp) -> None:
+    """Against what is evaluated, with and without what neighbours have in common."""
+    tails = ("Name a red fish.", "Name a red fish of the sea.", "Name a red house.", "Name a red house.")
+    asked = [Query(HEAD, tail, "", seed) for seed, tail in enumerate(tails)]
+    llama.complete(asked[:1])  # the head
+
+    with evaluations(llama, growing=False) as evaluated:
+        said = llama.complete(asked)
+    assert sum(c.read_tokens or 0 for c in said) == sum(evaluated)
+    hold = llama._hold
+    with pytest.MonkeyPatch.context() as patch, evaluations(llama, growing=False) as evaluated:
+        patch.setattr(llama, "_hold", lambda *question: (llama._forget(), hold(*question))[1])
+        llama.complete(asked)
+    assert sum(c.tail_tokens or 0 for c in said) == sum(evaluated)
+    assert sum(c.tail_tokens or 0 for c in said) > sum(c.read_tokens or 0 for c in said) + 4
+
+
+def test_answers_do_not_depend_on_what_was_asked_before(llama: LlamaCpp) -> None:
+    """Whatever heads lay in the cache, and come to lie there between two questions."""
+    first = llama.complete(queries(2))
+    for head in ("", "A.", HEAD * 4):
+        other = [Query(head + HEAD, q.tail, "", q.seed) for q in queries(7)[:2]]
+        llama.complete([other[0], queries(2)[0], other[1]])
+        assert llama.complete(queries(2)) == first
 
 
 def test_two_heads_stay_evaluated(llama: LlamaCpp) -> None:
