@@ -45,6 +45,9 @@ ROUND = 32
 TRIAL = 20
 """Answers in a row, none of them readable, after which a survey is not begun."""
 
+READ_COUNTS = ("read_tokens", "tail_tokens")
+"""What a `Completion` may know of how its prompt was read."""
+
 Digits = tuple[int, ...]
 
 
@@ -170,6 +173,27 @@ def identify(
     return {"kind": "survey"} | {k: known[k] for k in kept if k in known}
 
 
+def attempts_of(entries: Sequence[journal.Step]) -> list[dict[str, Any]]:
+    """All answers of a record."""
+    return [attempt for entry in entries for attempt in entry["attempts"]]
+
+
+def prompt_tokens(entries: Sequence[journal.Step]) -> dict[str, int]:
+    """Tokens that the answers' prompts have; and what was read of them, if that is known of all answers."""
+    made = attempts_of(entries)
+    known = (k for k in READ_COUNTS if all(k in attempt for attempt in made))
+    return {k: sum(attempt[k] for attempt in made) for k in ("prompt_tokens", *known)}
+
+
+def saved(tokens: Mapping[str, int]) -> str:
+    """A few words about what sharing beginnings saves; none where it is not known."""
+    if not tokens.get("read_tokens"):
+        return ""
+    asked, read, tails = (tokens[k] for k in ("prompt_tokens", *READ_COUNTS))
+    fewer = f"{tails / read:.1f} times fewer than with heads alone shared"
+    return f"; read {read:,} of the prompts' {asked:,} tokens, {fewer}"
+
+
 class Known:
     """What a record says: the answers about each text, in the order asked."""
 
@@ -259,7 +283,7 @@ class Survey:
         if not record.finished:
             record.finish()
         self.save(record, known, found, kept, backend)
-        self.say(known, covered)
+        self.say(known, covered, prompt_tokens(record.steps))
         return 0
 
     def standing(self) -> dict[str, players.Act]:
@@ -314,6 +338,7 @@ class Survey:
                     "action": self.reader.read(c.text),
                     "asked": c.asked,
                     "prompt_tokens": c.prompt_tokens,
+                    **({} if c.read_tokens is None else {k: getattr(c, k) for k in READ_COUNTS}),
                     "answer_tokens": c.answer_tokens,
                 }
             )
@@ -361,7 +386,7 @@ class Survey:
         if blank.dtype.kind == "f":
             blank[:] = np.nan
         covered = {name: round(v.share(set(known.said)), 4) for name, v in kept.items()}
-        made = [attempt for entry in record.steps for attempt in entry["attempts"]]
+        made = attempts_of(record.steps)
         seconds = sum(entry["seconds"] for entry in record.steps)
         tokens = sum(a["answer_tokens"] for a in made)
         card = {
@@ -375,7 +400,7 @@ class Survey:
             "unreadable_answers": "-1 (NaN where actions are continuous); each seed draws uniformly instead",
             "unreadable_share": sum(a["action"] is None for a in made) / max(len(made), 1),
             "answers": known.answers,
-            "prompt_tokens": sum(a["prompt_tokens"] for a in made),
+            **prompt_tokens(record.steps),
             "answer_tokens": tokens,
             "seconds": round(seconds, 1),
             "answer_tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
@@ -404,11 +429,11 @@ class Survey:
             return {}
         return card if isinstance(card, dict) else {}
 
-    def say(self, known: Known, covered: Mapping[str, float]) -> None:
+    def say(self, known: Known, covered: Mapping[str, float], tokens: Mapping[str, int]) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())
         print(
             f"{self.out}: {len(known.said)} texts, {self.settings.samples} answers about each;"
-            f" covered: {shares}"
+            f" covered: {shares}{saved(tokens)}"
         )
 
 

@@ -46,7 +46,7 @@ class Script:
         if Script.calls == Script.killed_at:
             raise KeyboardInterrupt
         Script.asked.extend(queries)
-        return [Completion(said(q), 9, 3, False) for q in queries]
+        return [Completion(said(q), 9, 3, False, read_tokens=2, tail_tokens=5) for q in queries]
 
 
 def said(query: Query) -> str:
@@ -155,6 +155,31 @@ def test_a_table_only_grows(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
         (row,) = np.flatnonzero((many.digits == digits).all(axis=1))
         np.testing.assert_array_equal(many.actions[row, :3], actions)
     assert many.card["versions"]["script"] == "1"
+
+
+def test_what_sharing_beginnings_saves_is_told(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert surveyed(gguf, tmp_path / "out") == 0
+    card = table(tmp_path / "out").card
+    assert (card["prompt_tokens"], card["read_tokens"], card["tail_tokens"]) == tuple(
+        n * card["answers"] for n in (9, 2, 5)
+    )
+    says = f"read {2 * card['answers']} of the prompts' {9 * card['answers']} tokens, 2.5 times fewer than"
+    assert says in capsys.readouterr().out
+
+
+def test_what_a_server_reads_is_not_told(
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        Script, "complete", lambda _, queries: [Completion(said(q), 9, 3, False) for q in queries]
+    )
+    assert surveyed(gguf, tmp_path / "out") == 0
+    assert "read_tokens" not in table(tmp_path / "out").card and "tokens" not in capsys.readouterr().out
 
 
 def test_another_prompt_or_model_is_refused(
