@@ -87,10 +87,18 @@ class Backend(Protocol):
     """Answers questions, each in a conversation of its own.
 
     `versions` goes into the card. `complete` may answer queries side by side; an answer depends on
-    its own query alone, up to floating-point noise.
+    its own query alone, up to floating-point noise. `score` is there for a backend that has the model's
+    probabilities; another raises a `UserError`.
     """
 
     @property
     def versions(self) -> dict[str, Any]: ...
 
     def complete(self, queries: Sequence[Query]) -> list[Completion]: ...
+
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        """How likely each of `words` is, exactly as it is written, right behind each query's `start`.
+
+        Natural logarithms of probabilities at temperature 1, a row for each query; seeds do not matter.
+        """
+        ...

@@ -12,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query
@@ -72,6 +75,24 @@ class _Answer:
     marked: bool = False
     asked: bool = False
     ended: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Thought:
+    """An answer's beginning in tokens, and words one of which may follow, each the tokens that it adds."""
+
+    begun: list[int]
+    words: list[tuple[int, ...]]
+
+    @property
+    def behind(self) -> set[tuple[int, ...]]:
+        """All that a word's next token may have to be drawn behind: parts of words, and the empty one."""
+        return {word[:i] for word in self.words for i in range(len(word))}
+
+    def next(self, behind: tuple[int, ...], log_probs: np.ndarray) -> list[float]:
+        """The log-probability of each word's token behind `behind`; 0 where the word has none there."""
+        at = len(behind)
+        return [log_probs[w[at]] if len(w) > at and w[:at] == behind else 0.0 for w in self.words]
 
 
 class LlamaCpp:
@@ -188,6 +209,73 @@ class LlamaCpp:
             )
             for a in answers
         ]
+
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        """How likely each of `words` is right behind each query's `start` (`Backend.score`).
+
+        Queries that put the same question belong side by side: what they have in common is evaluated once,
+        and so is what a question has in common with the one before it.
+        """
+        self._forget()
+        found: dict[tuple[str, ...], list[float]] = {}
+        asked, size = dict.fromkeys((q.head, q.tail, q.start) for q in queries), min(self._parallel, READ)
+        for (head, tail), same in itertools.groupby(asked, lambda key: key[:2]):
+            starts = [start for _, _, start in same]
+            for first in range(0, len(starts), size):
+                group = starts[first : first + size]
+                scores = self._score(head, tail, group, words)
+                found |= {(head, tail, start): s for start, s in zip(group, scores, strict=True)}
+        return [found[q.head, q.tail, q.start] for q in queries]
+
+    def _score(self, head: str, tail: str, starts: Sequence[str], words: Sequence[str]) -> list[list[float]]:
+        """The words' log-probabilities behind up to `parallel` beginnings of an answer."""
+        texts = [self._before + head + tail + self._after + start for start in starts]
+        thoughts = [self._thought(text, words) for text in texts]
+        shared = min(_common(thoughts[0].begun, t.begun[:-1]) for t in thoughts)
+        self._hold(thoughts[0].begun[:shared], head)
+        answers, scores = [], np.zeros((len(thoughts), len(words)))
+        try:
+            for seq, thought in enumerate(thoughts, start=KEPT):
+                self._c.llama_memory_seq_cp(self._memory, LAST, seq, 0, shared)
+                between = thought.begun[shared:-1]
+                answers.append(_Answer(seq, None, shared, len(thought.begun), pending=between))
+            self._evaluate(answers, READ)
+            # Parts of words in this order come after what they begin with: it only takes a cut to go on.
+            for behind in sorted(set().union(*(thought.behind for thought in thoughts))):
+                now = [i for i, thought in enumerate(thoughts) if behind in thought.behind]
+                for i in now:
+                    answer, begun = answers[i], thoughts[i].begun
+                    answer.position = len(begun) - 1 + len(behind)
+                    answer.pending = [behind[-1] if behind else begun[-1]]
+                    self._c.llama_memory_seq_rm(self._memory, answer.seq, answer.position, -1)
+                self._evaluate([answers[i] for i in now])
+                for i in now:
+                    scores[i] += thoughts[i].next(behind, self._log_probs(answers[i].output))
+        finally:
+            for seq in range(KEPT, KEPT + len(thoughts)):
+                self._c.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        return scores.tolist()
+
+    def _thought(self, text: str, words: Sequence[str]) -> _Thought:
+        """`text`, and what each of the words adds to it, in tokens."""
+        begun = self._tokenize(text)
+        whole = [self._tokenize(text + word) for word in words]
+        # A tokenizer may join the text's end with a word's beginning.
+        kept = min(_common(begun, tokens) for tokens in whole)
+        longest = max(map(len, whole))
+        if longest > self._context_tokens:
+            raise UserError(
+                f"a prompt and its answer have {longest} tokens, more than {self._context_tokens};"
+                " raise --context"
+            )
+        return _Thought(begun[:kept], [tuple(tokens[kept:]) for tokens in whole])
+
+    def _log_probs(self, row: int) -> np.ndarray:
+        """Of every token, (vocabulary,), in a row of the last pass."""
+        size = self._c.llama_vocab_n_tokens(self._vocab)
+        logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._context, row), (size,))
+        above = logits.astype(np.float64) - logits.max()
+        return above - np.log(np.exp(above).sum())
 
     def _begin(self, seq: int, query: Query, head: list[int]) -> _Answer:
         """An answer for sequence `seq`, which is empty as yet."""

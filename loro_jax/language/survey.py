@@ -5,7 +5,8 @@
 Players (uniform, the answers so far, the task's reference, agents trained without a model) find the texts.
 Those that they meet most often are asked about first, until the least covered of the players, on episodes
 kept apart, has `--coverage` of its steps in texts that were asked about. Interrupted, it goes on where it
-stopped; a finished table only grows, by more texts or more answers about each.
+stopped; a finished table only grows, by more texts or more answers about each. With `--score` the table also
+says how likely the model finds each action after its thoughts, which are not asked for again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -38,7 +39,7 @@ from loro_jax.language.policy import Mode, number_of
 from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import Reader
+from loro_jax.tasks.actions import Reader, Words, to_mark
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
@@ -84,6 +85,10 @@ class Settings:
     """answers that grow side by side; changes them by floating-point noise only"""
     grammar: bool = False
     """hold what follows "Action:" to the game's actions while decoding"""
+    score: bool = False
+    """add the model's probability of each action behind "Action:", the mean over the answers' thoughts, among
+    the actions alone (llama.cpp only); answers that are there already are scored, not asked for again, and a
+    table that was ever scored stays scored as it grows, with or without this flag"""
     allow_unreadable: bool = False
     """go on although none of the first 20 answers names an action"""
     context: int = 1024
@@ -136,6 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--coverage must be above 0, at most 1")
     task = tasks.load(settings.task)
     prompt, mode = collecting.asked(settings.asking, task)
+    if settings.score:
+        check_scores(settings, task)
     coding = coding_of(task, prompt.text)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
@@ -149,10 +156,19 @@ def main(arguments: list[str] | None = None) -> int:
             return survey.run(record, opened)
         except KeyboardInterrupt:
             print(
-                f"stopped after {len(record.steps)} texts; the same command goes on from there",
+                f"stopped after {len(Known(record.steps).said)} texts; the same command goes on from there",
                 file=sys.stderr,
             )
             return 130
+
+
+def check_scores(settings: Settings, task: Task) -> None:
+    """Refuses to score where there are no words, or no probabilities."""
+    if settings.backend == "http":
+        raise UserError("--score needs the model in this process: --backend llama.cpp")
+    assert task.words is not None
+    if not isinstance(task.words.reader, Words) or not isinstance(task.environment().action_space, Discrete):
+        raise UserError(f"--score needs a word for each action, and {task.name} has none")
 
 
 def name_of(model: Mapping[str, Any], prompt: prompts.Prompt, grammar: bool) -> str:
@@ -175,7 +191,7 @@ def identify(
 
 def attempts_of(entries: Sequence[journal.Step]) -> list[dict[str, Any]]:
     """All answers of a record."""
-    return [attempt for entry in entries for attempt in entry["attempts"]]
+    return [attempt for entry in entries for attempt in entry.get("attempts", ())]
 
 
 def prompt_tokens(entries: Sequence[journal.Step]) -> dict[str, int]:
@@ -195,19 +211,43 @@ def saved(tokens: Mapping[str, int]) -> str:
 
 
 class Known:
-    """What a record says: the answers about each text, in the order asked."""
+    """What a record says: the answers about each text, in the order asked.
+
+    Attributes:
+        said: the actions; None where unreadable.
+        texts: the answers' own texts.
+        scores: for each answer that was scored, the log-probabilities of the reader's words, (W,).
+        rounds: rounds that were recorded.
+    """
 
     def __init__(self, entries: Sequence[journal.Step]) -> None:
         self.said: dict[Digits, list[Any]] = {}
-        self.rounds = self.answers = 0
+        self.texts: dict[Digits, list[str]] = {}
+        self.scores: dict[Digits, list[list[float]]] = {}
+        self.rounds = 0
         self.add(entries)
 
     def add(self, entries: Sequence[journal.Step]) -> None:
         for entry in entries:
-            actions = [attempt["action"] for attempt in entry["attempts"]]
-            self.answers += len(actions)
-            self.said.setdefault(tuple(entry["digits"]), []).extend(actions)
+            digits, attempts = tuple(entry["digits"]), entry.get("attempts", ())
+            self.said.setdefault(digits, []).extend(attempt["action"] for attempt in attempts)
+            self.texts.setdefault(digits, []).extend(attempt["answer"] for attempt in attempts)
+            if "scores" in entry:
+                self.scores.setdefault(digits, []).extend(entry["scores"])
             self.rounds = max(self.rounds, entry["round"] + 1)
+
+    @property
+    def answers(self) -> int:
+        return sum(map(len, self.said.values()))
+
+    @property
+    def scored(self) -> int:
+        """Answers that were scored."""
+        return sum(map(len, self.scores.values()))
+
+    def unscored(self) -> list[Digits]:
+        """Texts that have fewer scores than answers."""
+        return [d for d, said in self.said.items() if len(self.scores.get(d, ())) < len(said)]
 
     def lacking(self, samples: int) -> list[Digits]:
         """Texts that have fewer answers than that."""
@@ -227,6 +267,26 @@ class Known:
             return np.array(numbers, kind).reshape(samples, *space.shape)
 
         return {digits: one(said) for digits, said in self.said.items()}
+
+    def log_probs(self, reader: Reader, space: Any) -> dict[Digits, np.ndarray] | None:
+        """Of the actions, (A,), by the same answers; None unless all of them were scored."""
+        if self.unscored() or not isinstance(reader, Words):
+            return None
+        samples = min(map(len, self.said.values()))
+        actions = [reader.action(word) for word in range(len(reader.words))]
+        return {d: of_actions(np.array(s[:samples]), actions, space.n) for d, s in self.scores.items()}
+
+
+def of_actions(words: np.ndarray, actions: Sequence[int], n: int) -> np.ndarray:
+    """The words' log-probabilities behind k thoughts, (k, W) -> those of n actions, float32 (n,).
+
+    `actions` has the action of each word, (W,). Behind each thought the words' probabilities are made to sum
+    to 1, and the mean over thoughts is taken. None of them is less than float32 can hold.
+    """
+    likely = np.exp(words - words.max(axis=1, keepdims=True))
+    mean = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
+    found = np.bincount(actions, mean, n)
+    return np.log(np.clip(found, np.finfo(np.float32).tiny, 1)).astype(np.float32)
 
 
 @dataclasses.dataclass
@@ -254,8 +314,18 @@ class Survey:
             kept = {name: self.visits(act, 1) for name, act in self.fixed.items()}
         with contextlib.ExitStack() as stack:
             backend: Backend | None = None
-            began, asked_before = time.monotonic(), len(record.steps)
+            began, asked, scored_before = time.monotonic(), 0, known.scored
             while True:
+                if (self.settings.score or known.scored) and known.unscored():
+                    if backend is None:
+                        backend = self.open(stack, opened)
+                        record.begin()
+                    entries = self.score(backend, known)
+                    record.append(entries)
+                    known.add(entries)
+                    rate = (known.scored - scored_before) / (time.monotonic() - began)
+                    self.console.print(f"{known.scored} answers scored, {rate:.2f} a second", markup=False)
+                    continue
                 played = players.answering(
                     self.environment, self.coding, known.actions(self.environment.action_space)
                 )
@@ -266,15 +336,16 @@ class Survey:
                 if not texts:
                     break
                 if backend is None:
-                    with progress.waiting(self.console, f"opening {self.identity['model']['name']}"):
-                        backend = stack.enter_context(opened())
+                    backend = self.open(stack, opened)
+                if not asked:
                     self.try_out(backend, texts)
                     record.begin()
                 entries = self.ask(backend, known, texts)
                 record.append(entries)
                 known.add(entries)
+                asked += len(entries)
                 least = min(covered, key=lambda name: covered[name])
-                rate = (len(record.steps) - asked_before) / (time.monotonic() - began)
+                rate = asked / (time.monotonic() - began)
                 self.console.print(
                     f"{len(known.said)} texts asked about, {rate:.2f} a second; least covered: {least},"
                     f" {covered[least]:.1%}",
@@ -285,6 +356,15 @@ class Survey:
         self.save(record, known, found, kept, backend)
         self.say(known, covered, prompt_tokens(record.steps))
         return 0
+
+    def open(
+        self,
+        stack: contextlib.ExitStack,
+        opened: Callable[[], contextlib.AbstractContextManager[Backend]],
+    ) -> Backend:
+        """The model, until the stack ends."""
+        with progress.waiting(self.console, f"opening {self.identity['model']['name']}"):
+            return stack.enter_context(opened())
 
     def standing(self) -> dict[str, players.Act]:
         """Those whose play does not depend on the answers."""
@@ -355,6 +435,33 @@ class Survey:
             for place, digits in enumerate(texts)
         ]
 
+    def score(self, backend: Backend, known: Known) -> list[journal.Step]:
+        """The probabilities behind the thoughts of a round of texts that lack them."""
+        assert isinstance(self.reader, Words)
+        began = time.monotonic()
+        texts = sorted(known.unscored(), key=self.tail)[:ROUND]
+        first = {digits: len(known.scores.get(digits, ())) for digits in texts}
+        mark = self.settings.decoding.mark
+        thoughts = [
+            Query(self.prompt.head, self.tail(digits), to_mark(said, mark), seed=0)
+            for digits in texts
+            for said in known.texts[digits][first[digits] :]
+        ]
+        found = iter(backend.score(thoughts, [f" {word}" for word in self.reader.words]))
+        scores = {digits: [next(found) for _ in known.texts[digits][first[digits] :]] for digits in texts}
+        seconds = round((time.monotonic() - began) / len(texts), 4)
+        return [
+            {
+                "round": known.rounds,
+                "place": place,
+                "digits": list(digits),
+                "first": first[digits],
+                "scores": [[round(log_prob, 6) for log_prob in words] for words in scores[digits]],
+                "seconds": seconds,
+            }
+            for place, digits in enumerate(texts)
+        ]
+
     def try_out(self, backend: Backend, texts: Sequence[Digits]) -> None:
         """A `UserError` where no answer can be read, before anything is recorded."""
         if self.settings.allow_unreadable:
@@ -378,16 +485,22 @@ class Survey:
         """Writes the table as it stands, with the texts that were met and not asked about."""
         actions = known.actions(self.environment.action_space)
         before = self.kept_card()
-        if not actions or (backend is None and before.get("answers") == known.answers):
+        kept_answers = before.get("answers") == known.answers
+        if not actions or (
+            backend is None and kept_answers and before.get("scored_answers", 0) == known.scored
+        ):
             return
         met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
         rows = sorted(met, key=lambda d: answers.code_of(self.coding, d))
         blank = np.full_like(next(iter(actions.values())), -1)
         if blank.dtype.kind == "f":
             blank[:] = np.nan
+        space = self.environment.action_space
+        scores = known.log_probs(self.reader, space)
+        unscored = np.zeros(space.n if isinstance(space, Discrete) else 0, np.float32)
         covered = {name: round(v.share(set(known.said)), 4) for name, v in kept.items()}
         made = attempts_of(record.steps)
-        seconds = sum(entry["seconds"] for entry in record.steps)
+        seconds = sum(entry["seconds"] for entry in record.steps if "attempts" in entry)
         tokens = sum(a["answer_tokens"] for a in made)
         card = {
             "name": self.out.name,
@@ -404,6 +517,7 @@ class Survey:
             "answer_tokens": tokens,
             "seconds": round(seconds, 1),
             "answer_tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            **self.about_scores(record, known),
             "threads": self.settings.threads or cores(),
             "versions": {
                 "loro_jax": loro_jax.__version__,
@@ -418,8 +532,21 @@ class Survey:
             np.stack([actions.get(row, blank) for row in rows]),
             np.array([row in actions for row in rows]),
             card,
+            None if scores is None else np.stack([scores.get(row, unscored) for row in rows]),
         )
         answers.save(table, [self.tail(row) for row in rows], self.out)
+
+    def about_scores(self, record: journal.Journal, known: Known) -> dict[str, Any]:
+        """What the card says about scores; nothing where there are none."""
+        if not known.scored:
+            return {}
+        every = [words for scores in known.scores.values() for words in scores]
+        seconds = sum(entry["seconds"] for entry in record.steps if "scores" in entry)
+        return {
+            "scored_answers": known.scored,
+            "probability_of_words": round(float(np.exp(every).sum(axis=1).mean()), 4),
+            "score_seconds": round(seconds, 1),
+        }
 
     def kept_card(self) -> dict[str, Any]:
         """What stands beside the table that is there already; empty if there is none."""
@@ -433,7 +560,7 @@ class Survey:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())
         print(
             f"{self.out}: {len(known.said)} texts, {self.settings.samples} answers about each;"
-            f" covered: {shares}{saved(tokens)}"
+            f" covered: {shares}{'; scored' if known.scored else ''}{saved(tokens)}"
         )
 
 
