@@ -4,7 +4,8 @@ A folder holds `answers.npz` and `card.json`, beside the survey's transcript. `a
 of T texts, in the order of their codes: `texts (T,)`, the changing part of the prompt; `digits (T, F)`, the
 place of each field's value; `codes (T,)`, their mixed-radix number as decimal text, since it may exceed 64
 bits; `asked (T,)`; `actions (T, n, *action)`, the n answers in the order asked, -1 (NaN where actions are
-continuous) where one could not be read; and, if the model was scored, `log_probs (T, A)`.
+continuous) where one could not be read; and, if the model was scored, `log_probs (T, A)`, of the game's
+actions behind the model's thoughts: finite, a row's probabilities sum to 1; 0 where a text was not asked.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Answers:
         digits: the texts, int32 (T, F), ascending by code.
         actions: (T, n, *action); -1, or NaN, where unreadable, and in rows that were not asked about.
         asked: bool (T,).
-        log_probs: (T, A), or None.
+        log_probs: (T, A), float32, 0 in rows that were not asked about; or None.
     """
 
     coding: Coding
@@ -385,10 +386,18 @@ def _checked(
     scores = arrays.get("log_probs")
     if scores is not None:
         each = (len(digits), actions.n) if isinstance(actions, Discrete) else None
-        if scores.shape != each or scores.dtype != np.float32 or not (scores[asked] <= 0).all():
+        if scores.shape != each or scores.dtype != np.float32 or not _are_log_probs(scores[asked]):
             refuse("log_probs must be log-probabilities of each action, a row for each text")
+        if scores[~asked].any():
+            refuse("a text that was not asked about has log_probs")
     kind = np.int32 if discrete else np.float32
     return Answers(coding, digits.astype(np.int32), said.astype(kind), asked, card, scores)
+
+
+def _are_log_probs(scores: np.ndarray) -> bool:
+    """Whether the rows of (T, A) are finite, and their probabilities sum to 1 as far as float32 tells."""
+    sums = np.exp(scores.astype(np.float64)).sum(axis=1)
+    return bool(np.isfinite(scores).all() and (scores <= 0).all() and (abs(sums - 1) < 1e-4).all())
 
 
 def from_policy(

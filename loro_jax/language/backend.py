@@ -57,7 +57,12 @@ class Query:
 class Completion:
     """An answer's text and what it cost, in tokens; `asked` if it had to be given the mark.
 
-    `reasoning` is what a server keeps apart from an answer in which it says nothing; no action is read there.
+    Attributes:
+        reasoning: what a server keeps apart from an answer in which it says nothing; no action is read there.
+        read_tokens: tokens of the prompt, beyond its head, that were evaluated for this answer: 0 where the
+            same question was read for another; None where it is not known. What was kept decides it, not the
+            query, so that equal answers may differ in it.
+        tail_tokens: how many it would have been, had no beginning but the head been kept.
     """
 
     text: str
@@ -65,6 +70,8 @@ class Completion:
     answer_tokens: int
     asked: bool
     reasoning: str = ""
+    read_tokens: int | None = dataclasses.field(default=None, compare=False)
+    tail_tokens: int | None = dataclasses.field(default=None, compare=False)
 
 
 def whole(text: str) -> str:
@@ -80,10 +87,18 @@ class Backend(Protocol):
     """Answers questions, each in a conversation of its own.
 
     `versions` goes into the card. `complete` may answer queries side by side; an answer depends on
-    its own query alone, up to floating-point noise.
+    its own query alone, up to floating-point noise. `score` is there for a backend that has the model's
+    probabilities; another raises a `UserError`.
     """
 
     @property
     def versions(self) -> dict[str, Any]: ...
 
     def complete(self, queries: Sequence[Query]) -> list[Completion]: ...
+
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        """How likely each of `words` is, exactly as it is written, right behind each query's `start`.
+
+        Natural logarithms of probabilities at temperature 1, a row for each query; seeds do not matter.
+        """
+        ...

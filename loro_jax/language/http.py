@@ -10,7 +10,7 @@ do as the model in this process does (`llamacpp.py`), it does so:
 - An answer without the mark is asked for it in a second turn; with `prefill` it is given the mark and goes
   on from there, as in this process.
 - An answer ends with the line of its mark by being cut there, after the server has written all of it.
-- A grammar cannot be held to from the mark on; it is refused.
+- A grammar cannot be held to from the mark on, and words cannot be scored; both are refused.
 - What a server keeps apart as reasoning is no part of the answer. Where the answer beside it is empty, since
   `max_tokens` ended it or the server took all of it for reasoning, it goes along as `Completion.reasoning`.
 """
@@ -84,6 +84,10 @@ class Http:
         if any(query.reader is not None for query in queries):
             raise UserError("--grammar needs the model in this process; leave it out when asking a server")
         return self._runner.run(self._complete(queries))
+
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        """Refused: a server gives no probabilities of words of one's choice."""
+        raise UserError("--score needs the model in this process: --backend llama.cpp")
 
     async def _complete(self, queries: Sequence[Query]) -> list[Completion]:
         room = asyncio.Semaphore(self._parallel)

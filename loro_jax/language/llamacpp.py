@@ -1,9 +1,10 @@
 """llama.cpp in this process: several answers decoded side by side, the shared prompt evaluated once.
 
 llama-cpp-python's own classes decode one sequence at a time, so this speaks to llama.cpp's C
-interface, through the same package. The prompt's head lies in sequence 0 of a unified KV cache; each
-question copies it (a copy of references), evaluates its own tail, and all answers grow together, one
-token per pass. Samplers are per answer and seeded by the query.
+interface, through the same package. The prompt's head lies in a sequence of a unified KV cache; the question
+at hand copies it (a copy of references), or what the question before it has in common with it, and evaluates
+the rest. All answers copy their questions and grow together, one token per pass. Samplers are per answer and
+seeded by the query.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.language.backend import Completion, Decoding, Query
@@ -23,6 +27,10 @@ from loro_jax.tasks.actions import Reader
 HEADS = 2  # prompts' heads that stay evaluated: the question's and the judge's
 LAST = HEADS  # the sequence of the last question, whose beginning the next one may share beyond the head
 KEPT = HEADS + 1
+BATCH = 512  # tokens that are evaluated in one pass at most
+READ = 48
+"""Tokens of questions that are evaluated in one pass at most. From 64 on llama.cpp attends by another
+algorithm, whose last bits differ: an answer would depend on how much of its question had been kept."""
 MARK = "\x00"  # stands for the user's message while the chat template is rendered; in no prompt
 
 
@@ -57,6 +65,8 @@ class _Answer:
     prompt: list[int] = dataclasses.field(default_factory=list)
     text: bytes = b""
     pending: list[int] = dataclasses.field(default_factory=list)
+    read_tokens: int = 0
+    tail_tokens: int = 0
     sampled: int = 0
     room: int = 0
     mark: bytes = b""
@@ -65,6 +75,24 @@ class _Answer:
     marked: bool = False
     asked: bool = False
     ended: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Thought:
+    """An answer's beginning in tokens, and words one of which may follow, each the tokens that it adds."""
+
+    begun: list[int]
+    words: list[tuple[int, ...]]
+
+    @property
+    def behind(self) -> set[tuple[int, ...]]:
+        """All that a word's next token may have to be drawn behind: parts of words, and the empty one."""
+        return {word[:i] for word in self.words for i in range(len(word))}
+
+    def next(self, behind: tuple[int, ...], log_probs: np.ndarray) -> list[float]:
+        """The log-probability of each word's token behind `behind`; 0 where the word has none there."""
+        at = len(behind)
+        return [log_probs[w[at]] if len(w) > at and w[:at] == behind else 0.0 for w in self.words]
 
 
 class LlamaCpp:
@@ -89,7 +117,7 @@ class LlamaCpp:
         self._cleanup.callback(c.llama_model_free, self._model)
         params = c.llama_context_default_params()
         params.n_ctx = context * (parallel + KEPT)
-        params.n_batch = params.n_ubatch = 512
+        params.n_batch = params.n_ubatch = BATCH
         params.n_seq_max = parallel + KEPT
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = threads
@@ -102,15 +130,10 @@ class LlamaCpp:
         self._cleanup.callback(c.llama_free, self._context)
         self._batch = c.llama_batch_init(params.n_batch, 0, 1)
         self._cleanup.callback(c.llama_batch_free, self._batch)
-        self._batch_size = params.n_batch
         self._memory = c.llama_get_memory(self._context)
         self._vocab = c.llama_model_get_vocab(self._model)
-        self._heads: dict[
-            str, tuple[int, list[int]]
-        ] = {}  # head -> its sequence and tokens, oldest use first
+        self._heads: dict[str, tuple[int, list[int]]] = {}  # head -> its sequence and tokens
         self._last: list[int] = []  # the tokens in sequence `LAST`
-        self.read_tokens = 0
-        """Tokens of questions that were evaluated, and not taken from what was kept."""
         try:
             self._before, self._after = self._chat_frame()
         except UserError as error:
@@ -138,7 +161,7 @@ class LlamaCpp:
         call: a call's answers are the same whatever was asked before it.
         """
         found: dict[int, Completion] = {}
-        self._last = []
+        self._forget()
         for head in dict.fromkeys(q.head for q in queries):
             places = [i for i, q in enumerate(queries) if q.head == head]
             for first in range(0, len(places), self._parallel):
@@ -149,24 +172,23 @@ class LlamaCpp:
     def _complete(self, queries: Sequence[Query]) -> list[Completion]:
         """Up to `parallel` answers to queries with the same head."""
         c = self._c
-        source, head = self._evaluate_head(queries[0].head)
+        head = queries[0].head
+        _, begun = self._evaluate_head(head)
         answers: list[_Answer] = []
         try:
             for seq, query in enumerate(queries, start=KEPT):
-                answers.append(self._begin(seq, query, source, head))
+                answers.append(self._begin(seq, query, begun))
             asked: dict[tuple[int, ...], list[_Answer]] = {}
             for answer in answers:
-                asked.setdefault((answer.position, *answer.pending), []).append(answer)
+                asked.setdefault(tuple(answer.prompt), []).append(answer)
             for first, *same in asked.values():  # a question that is asked several times is read once
-                self._share(first)
-                self.read_tokens += len(first.pending)
-                self._evaluate([first])
-                self._keep(first)
+                question = self._hold(first.prompt, head)
+                first.read_tokens = len(question.pending)
                 for answer in same:
-                    c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
-                    c.llama_memory_seq_cp(self._memory, first.seq, answer.seq, -1, -1)
-                    answer.position, answer.output = first.position, first.output
+                    answer.tail_tokens = 0
                 for answer in (first, *same):
+                    c.llama_memory_seq_cp(self._memory, LAST, answer.seq, -1, -1)
+                    answer.output = question.output
                     self._sample(answer)
             while live := [a for a in answers if not a.ended]:
                 self._evaluate(live)
@@ -177,70 +199,144 @@ class LlamaCpp:
                 c.llama_sampler_free(answer.sampler)
                 c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
         return [
-            Completion(a.text.decode("utf-8", errors="replace"), a.prompt_tokens, a.sampled, a.asked)
+            Completion(
+                a.text.decode("utf-8", errors="replace"),
+                a.prompt_tokens,
+                a.sampled,
+                a.asked,
+                read_tokens=a.read_tokens,
+                tail_tokens=a.tail_tokens,
+            )
             for a in answers
         ]
 
-    def _begin(self, seq: int, query: Query, source: int, head: list[int]) -> _Answer:
-        """An answer in sequence `seq`, behind a copy of what it shares with the head in sequence `source`."""
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        """How likely each of `words` is right behind each query's `start` (`Backend.score`).
+
+        Queries that put the same question belong side by side: what they have in common is evaluated once,
+        and so is what a question has in common with the one before it.
+        """
+        self._forget()
+        found: dict[tuple[str, ...], list[float]] = {}
+        asked, size = dict.fromkeys((q.head, q.tail, q.start) for q in queries), min(self._parallel, READ)
+        for (head, tail), same in itertools.groupby(asked, lambda key: key[:2]):
+            starts = [start for _, _, start in same]
+            for first in range(0, len(starts), size):
+                group = starts[first : first + size]
+                scores = self._score(head, tail, group, words)
+                found |= {(head, tail, start): s for start, s in zip(group, scores, strict=True)}
+        return [found[q.head, q.tail, q.start] for q in queries]
+
+    def _score(self, head: str, tail: str, starts: Sequence[str], words: Sequence[str]) -> list[list[float]]:
+        """The words' log-probabilities behind up to `parallel` beginnings of an answer."""
+        texts = [self._before + head + tail + self._after + start for start in starts]
+        thoughts = [self._thought(text, words) for text in texts]
+        shared = min(_common(thoughts[0].begun, t.begun[:-1]) for t in thoughts)
+        self._hold(thoughts[0].begun[:shared], head)
+        answers, scores = [], np.zeros((len(thoughts), len(words)))
+        try:
+            for seq, thought in enumerate(thoughts, start=KEPT):
+                self._c.llama_memory_seq_cp(self._memory, LAST, seq, 0, shared)
+                between = thought.begun[shared:-1]
+                answers.append(_Answer(seq, None, shared, len(thought.begun), pending=between))
+            self._evaluate(answers, READ)
+            # Parts of words in this order come after what they begin with: it only takes a cut to go on.
+            for behind in sorted(set().union(*(thought.behind for thought in thoughts))):
+                now = [i for i, thought in enumerate(thoughts) if behind in thought.behind]
+                for i in now:
+                    answer, begun = answers[i], thoughts[i].begun
+                    answer.position = len(begun) - 1 + len(behind)
+                    answer.pending = [behind[-1] if behind else begun[-1]]
+                    self._c.llama_memory_seq_rm(self._memory, answer.seq, answer.position, -1)
+                self._evaluate([answers[i] for i in now])
+                for i in now:
+                    scores[i] += thoughts[i].next(behind, self._log_probs(answers[i].output))
+        finally:
+            for seq in range(KEPT, KEPT + len(thoughts)):
+                self._c.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        return scores.tolist()
+
+    def _thought(self, text: str, words: Sequence[str]) -> _Thought:
+        """`text`, and what each of the words adds to it, in tokens."""
+        begun = self._tokenize(text)
+        whole = [self._tokenize(text + word) for word in words]
+        # A tokenizer may join the text's end with a word's beginning.
+        kept = min(_common(begun, tokens) for tokens in whole)
+        longest = max(map(len, whole))
+        if longest > self._context_tokens:
+            raise UserError(
+                f"a prompt and its answer have {longest} tokens, more than {self._context_tokens};"
+                " raise --context"
+            )
+        return _Thought(begun[:kept], [tuple(tokens[kept:]) for tokens in whole])
+
+    def _log_probs(self, row: int) -> np.ndarray:
+        """Of every token, (vocabulary,), in a row of the last pass."""
+        size = self._c.llama_vocab_n_tokens(self._vocab)
+        logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._context, row), (size,))
+        above = logits.astype(np.float64) - logits.max()
+        return above - np.log(np.exp(above).sum())
+
+    def _begin(self, seq: int, query: Query, head: list[int]) -> _Answer:
+        """An answer for sequence `seq`, which is empty as yet."""
         d = self._decoding
         # As one text: where two texts meet, a tokenizer may join what it would split in either.
         tokens = self._tokenize(self._before + query.head + query.tail + self._after + query.start)
         self._check_room(len(tokens))
-        kept = min(_common(head, tokens), len(tokens) - 1)
-        self._c.llama_memory_seq_cp(self._memory, source, seq, 0, kept)
-        answer = _Answer(
-            seq, self._sampler(query.seed), kept, len(tokens), pending=tokens[kept:], prompt=tokens
-        )
+        answer = _Answer(seq, self._sampler(query.seed), len(tokens), len(tokens), prompt=tokens)
+        answer.tail_tokens = len(tokens) - _kept(head, tokens)
         answer.room, answer.text = d.max_tokens, query.start.encode()
         answer.mark, answer.reader, answer.seed = (query.mark or d.mark).encode(), query.reader, query.seed
         self._notice(answer)
         return answer
 
-    def _share(self, answer: _Answer) -> None:
-        """Takes from the last question what a question has in common with it beyond the head.
+    def _hold(self, tokens: list[int], head: str) -> _Answer:
+        """Makes `LAST` hold these tokens; evaluates those that neither it nor the head's sequence has.
 
-        Texts that are asked about in sorted order begin as their neighbours do.
+        Texts that are asked about in sorted order begin as their neighbours do. `LAST` is cut back before
+        more is added, so that the cache's cells keep the order of their tokens: in another order attention
+        adds up otherwise, and a last bit that differs can turn a rounding where activations are quantised.
         """
-        same = next(
-            (i for i, (a, b) in enumerate(zip(self._last, answer.prompt, strict=False)) if a != b), None
-        )
-        same = min(len(self._last) if same is None else same, len(answer.prompt) - 1)
-        if same > answer.position:
-            self._c.llama_memory_seq_rm(self._memory, answer.seq, -1, -1)
-            self._c.llama_memory_seq_cp(self._memory, LAST, answer.seq, 0, same)
-            answer.pending = answer.prompt[same:]
-            answer.position = same
+        source, begun = self._evaluate_head(head)
+        kept = _kept(self._last, tokens)
+        if kept < _kept(begun, tokens):
+            kept = _kept(begun, tokens)
+            self._forget()
+            self._c.llama_memory_seq_cp(self._memory, source, LAST, 0, kept)
+        self._c.llama_memory_seq_rm(self._memory, LAST, kept, -1)
+        held = _Answer(LAST, None, kept, len(tokens), pending=tokens[kept:])
+        self._evaluate([held], READ)
+        self._last = tokens
+        return held
 
-    def _keep(self, answer: _Answer) -> None:
-        """Keeps a question that has just been read as the last one."""
+    def _forget(self) -> None:
+        """Empties `LAST`, so that what comes does not depend on what was asked before."""
         self._c.llama_memory_seq_rm(self._memory, LAST, -1, -1)
-        self._c.llama_memory_seq_cp(self._memory, answer.seq, LAST, 0, len(answer.prompt))
-        self._last = answer.prompt
+        self._last = []
 
     def _evaluate_head(self, head: str) -> tuple[int, list[int]]:
         """Evaluates the head, unless a sequence holds it; -> that sequence, and its tokens."""
         if head not in self._heads:
             tokens = self._tokenize(self._before + head)
             self._check_room(len(tokens))
+            self._forget()
+            if len(self._heads) == HEADS:  # all go: one alone would leave a hole, for tokens that come later
+                self._heads.clear()
+                self._c.llama_memory_clear(self._memory, False)
             seq = len(self._heads)
-            if seq == HEADS:
-                seq, _ = self._heads.pop(next(iter(self._heads)))
-                self._c.llama_memory_seq_rm(self._memory, seq, -1, -1)
-            self._evaluate([_Answer(seq, None, 0, 0, pending=tokens)])
+            self._evaluate([_Answer(seq, None, 0, 0, pending=tokens)], READ)
             self._heads[head] = (seq, tokens)
-        self._heads[head] = self._heads.pop(head)
         return self._heads[head]
 
-    def _evaluate(self, answers: Sequence[_Answer]) -> None:
+    def _evaluate(self, answers: Sequence[_Answer], at_once: int = BATCH) -> None:
         """Appends each answer's pending tokens to its sequence; logits are kept for the last of each."""
         queue = [
             (answer, token, i == len(answer.pending) - 1)
             for answer in answers
             for i, token in enumerate(answer.pending)
         ]
-        for first in range(0, len(queue), self._batch_size):
-            batch, part = self._batch, queue[first : first + self._batch_size]
+        for first in range(0, len(queue), at_once):
+            batch, part = self._batch, queue[first : first + at_once]
             batch.n_tokens = len(part)
             for row, (answer, token, last) in enumerate(part):
                 batch.token[row], batch.pos[row] = token, answer.position
@@ -343,6 +439,11 @@ class LlamaCpp:
         room = ctypes.create_string_buffer(512)
         count = self._c.llama_token_to_piece(self._vocab, token, room, len(room), 0, True)
         return room.raw[: max(count, 0)]
+
+
+def _kept(known: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many tokens need not be evaluated where `known` were; the last one's logits are wanted anew."""
+    return min(_common(known, tokens), len(tokens) - 1)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -5,7 +5,8 @@
 Players (uniform, the answers so far, the task's reference, agents trained without a model) find the texts.
 Those that they meet most often are asked about first, until the least covered of the players, on episodes
 kept apart, has `--coverage` of its steps in texts that were asked about. Interrupted, it goes on where it
-stopped; a finished table only grows, by more texts or more answers about each.
+stopped; a finished table only grows, by more texts or more answers about each. With `--score` the table also
+says how likely the model finds each action after its thoughts, which are not asked for again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -38,12 +39,15 @@ from loro_jax.language.policy import Mode, number_of
 from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import MARK, Reader
+from loro_jax.tasks.actions import MARK, Reader, Words, to_mark
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
 TRIAL = 20
 """Answers in a row, none of them readable, after which a survey is not begun."""
+
+READ_COUNTS = ("read_tokens", "tail_tokens")
+"""What a `Completion` may know of how its prompt was read."""
 
 Digits = tuple[int, ...]
 
@@ -81,6 +85,10 @@ class Settings:
     """answers that grow side by side; changes them by floating-point noise only"""
     grammar: bool = False
     """hold what follows "Action:" to the game's actions while decoding"""
+    score: bool = False
+    """add the model's probability of each action behind "Action:", the mean over the answers' thoughts, among
+    the actions alone (llama.cpp only); answers that are there already are scored, not asked for again, and a
+    table that was ever scored stays scored as it grows, with or without this flag"""
     allow_unreadable: bool = False
     """go on although none of the first 20 answers names an action"""
     context: int = 1024
@@ -117,6 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     begins = prompts.load(task, settings.prompt).start.endswith(MARK)  # with the action, no thought before it
     asking = settings.asking("direct" if begins else "cot")
     prompt, mode = collecting.asked(asking, task)
+    if settings.score:
+        check_scores(settings, task)
     coding = tables.coding_of(task, prompt.text)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
@@ -130,10 +140,19 @@ def main(arguments: list[str] | None = None) -> int:
             return survey.run(record, opened)
         except KeyboardInterrupt:
             print(
-                f"stopped after {len(record.steps)} texts; the same command goes on from there",
+                f"stopped after {len(Known(record.steps).said)} texts; the same command goes on from there",
                 file=sys.stderr,
             )
             return 130
+
+
+def check_scores(settings: Settings, task: Task) -> None:
+    """Refuses to score where there are no words, or no probabilities."""
+    if settings.backend == "http":
+        raise UserError("--score needs the model in this process: --backend llama.cpp")
+    assert task.words is not None
+    if not isinstance(task.words.reader, Words) or not isinstance(task.environment().action_space, Discrete):
+        raise UserError(f"--score needs a word for each action, and {task.name} has none")
 
 
 def name_of(model: Mapping[str, Any], prompt: prompts.Prompt, grammar: bool) -> str:
@@ -154,25 +173,70 @@ def identify(
     return {"kind": "survey"} | {k: known[k] for k in kept if k in known}
 
 
+def attempts_of(entries: Sequence[journal.Step]) -> list[dict[str, Any]]:
+    """All answers of a record."""
+    return [attempt for entry in entries for attempt in entry.get("attempts", ())]
+
+
+def prompt_tokens(entries: Sequence[journal.Step]) -> dict[str, int]:
+    """Tokens that the answers' prompts have; and what was read of them, if that is known of all answers."""
+    made = attempts_of(entries)
+    known = (k for k in READ_COUNTS if all(k in attempt for attempt in made))
+    return {k: sum(attempt[k] for attempt in made) for k in ("prompt_tokens", *known)}
+
+
+def saved(tokens: Mapping[str, int]) -> str:
+    """A few words about what sharing beginnings saves; none where it is not known."""
+    if not tokens.get("read_tokens"):
+        return ""
+    asked, read, tails = (tokens[k] for k in ("prompt_tokens", *READ_COUNTS))
+    fewer = f"{tails / read:.1f} times fewer than with heads alone shared"
+    return f"; read {read:,} of the prompts' {asked:,} tokens, {fewer}"
+
+
 class Known:
-    """What a record says: the answers about each text, in the order asked."""
+    """What a record says: the answers about each text, in the order asked.
+
+    Attributes:
+        said: the actions; None where unreadable.
+        texts: the answers' own texts.
+        scores: for each answer that was scored, the log-probabilities of the reader's words, (W,).
+        rounds: rounds that were recorded.
+    """
 
     def __init__(self, entries: Sequence[journal.Step]) -> None:
         self.said: dict[Digits, list[Any]] = {}
-        self.rounds = self.answers = 0
+        self.texts: dict[Digits, list[str]] = {}
+        self.scores: dict[Digits, list[list[float]]] = {}
+        self.rounds = 0
         self.add(entries)
 
     def add(self, entries: Sequence[journal.Step]) -> None:
         for entry in entries:
-            actions = [attempt["action"] for attempt in entry["attempts"]]
-            self.answers += len(actions)
-            self.said.setdefault(tuple(entry["digits"]), []).extend(actions)
+            digits, attempts = tuple(entry["digits"]), entry.get("attempts", ())
+            self.said.setdefault(digits, []).extend(attempt["action"] for attempt in attempts)
+            self.texts.setdefault(digits, []).extend(attempt["answer"] for attempt in attempts)
+            if "scores" in entry:
+                self.scores.setdefault(digits, []).extend(entry["scores"])
             self.rounds = max(self.rounds, entry["round"] + 1)
 
     @property
     def samples(self) -> int:
         """Answers that every text has."""
         return min(map(len, self.said.values()), default=0)
+
+    @property
+    def answers(self) -> int:
+        return sum(map(len, self.said.values()))
+
+    @property
+    def scored(self) -> int:
+        """Answers that were scored."""
+        return sum(map(len, self.scores.values()))
+
+    def unscored(self) -> list[Digits]:
+        """Texts that have fewer scores than answers."""
+        return [d for d, said in self.said.items() if len(self.scores.get(d, ())) < len(said)]
 
     def lacking(self, samples: int) -> list[Digits]:
         """Texts that have fewer answers than that."""
@@ -192,6 +256,26 @@ class Known:
             return np.array(numbers, kind).reshape(samples, *space.shape)
 
         return {digits: one(said) for digits, said in self.said.items()}
+
+    def log_probs(self, reader: Reader, space: Any) -> dict[Digits, np.ndarray] | None:
+        """Of the actions, (A,), by the same answers; None unless all of them were scored."""
+        if self.unscored() or not isinstance(reader, Words):
+            return None
+        samples = self.samples
+        actions = [reader.action(word) for word in range(len(reader.words))]
+        return {d: of_actions(np.array(s[:samples]), actions, space.n) for d, s in self.scores.items()}
+
+
+def of_actions(words: np.ndarray, actions: Sequence[int], n: int) -> np.ndarray:
+    """The words' log-probabilities behind k thoughts, (k, W) -> those of n actions, float32 (n,).
+
+    `actions` has the action of each word, (W,). Behind each thought the words' probabilities are made to sum
+    to 1, and the mean over thoughts is taken. None of them is less than float32 can hold.
+    """
+    likely = np.exp(words - words.max(axis=1, keepdims=True))
+    mean = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
+    found = np.bincount(actions, mean, n)
+    return np.log(np.clip(found, np.finfo(np.float32).tiny, 1)).astype(np.float32)
 
 
 @dataclasses.dataclass
@@ -215,7 +299,7 @@ class Survey:
         known = Known(record.steps)
         self.samples = max(self.settings.samples, known.samples)
         if record.finished and self.done(known):
-            self.say(known, self.kept_card()["coverage"])
+            self.say(known, self.kept_card()["coverage"], prompt_tokens(record.steps))
             return 0
         with progress.waiting(self.console, "players"):
             self.fixed = self.standing()
@@ -223,8 +307,18 @@ class Survey:
             kept = {name: self.visits(act, 1) for name, act in self.fixed.items()}
         with contextlib.ExitStack() as stack:
             backend: Backend | None = None
-            began, asked_before = time.monotonic(), len(record.steps)
+            began, asked, scored_before = time.monotonic(), 0, known.scored
             while True:
+                if (self.settings.score or known.scored) and known.unscored():
+                    if backend is None:
+                        backend = self.open(stack, opened)
+                        record.begin()
+                    entries = self.score(backend, known)
+                    record.append(entries)
+                    known.add(entries)
+                    rate = (known.scored - scored_before) / (time.monotonic() - began)
+                    self.console.print(f"{known.scored} answers scored, {rate:.2f} a second", markup=False)
+                    continue
                 played = players.answering(
                     self.environment, self.coding, known.actions(self.environment.action_space)
                 )
@@ -235,15 +329,16 @@ class Survey:
                 if not texts:
                     break
                 if backend is None:
-                    with progress.waiting(self.console, f"opening {self.identity['model']['name']}"):
-                        backend = stack.enter_context(opened())
+                    backend = self.open(stack, opened)
+                if not asked:
                     self.try_out(backend, texts)
                     record.begin()
                 entries = self.ask(backend, known, texts)
                 record.append(entries)
                 known.add(entries)
+                asked += len(entries)
                 least = min(covered, key=lambda name: covered[name])
-                rate = (len(record.steps) - asked_before) / (time.monotonic() - began)
+                rate = asked / (time.monotonic() - began)
                 self.console.print(
                     f"{len(known.said)} texts asked about, {rate:.2f} a second; least covered: {least},"
                     f" {covered[least]:.1%}",
@@ -252,21 +347,32 @@ class Survey:
         if not record.finished:
             record.finish()
         self.save(record, known, found, kept, backend)
-        self.say(known, covered)
+        self.say(known, covered, prompt_tokens(record.steps))
         return 0
 
     def done(self, known: Known) -> bool:
         """Whether the table that is there is as wanted."""
         card = self.kept_card()
         covered, played = card.get("coverage"), card.get("episodes_of_each_player")
+        unscored = (self.settings.score or known.scored) and known.unscored()
         return (
             card.get("answers") == known.answers
             and not known.lacking(self.samples)
+            and not unscored
             and isinstance(covered, dict)
             and bool(covered)
             and min(covered.values()) >= self.settings.coverage
             and played == self.settings.episodes
         )
+
+    def open(
+        self,
+        stack: contextlib.ExitStack,
+        opened: Callable[[], contextlib.AbstractContextManager[Backend]],
+    ) -> Backend:
+        """The model, until the stack ends."""
+        with progress.waiting(self.console, f"opening {self.identity['model']['name']}"):
+            return stack.enter_context(opened())
 
     def standing(self) -> dict[str, players.Act]:
         """Those whose play does not depend on the answers."""
@@ -320,6 +426,7 @@ class Survey:
                     "action": self.reader.read(c.text),
                     "asked": c.asked,
                     "prompt_tokens": c.prompt_tokens,
+                    **({} if c.read_tokens is None else {k: getattr(c, k) for k in READ_COUNTS}),
                     "answer_tokens": c.answer_tokens,
                 }
             )
@@ -331,6 +438,33 @@ class Survey:
                 "state": self.coding.texts(digits),
                 "first": first[digits],
                 "attempts": attempts[digits],
+                "seconds": seconds,
+            }
+            for place, digits in enumerate(texts)
+        ]
+
+    def score(self, backend: Backend, known: Known) -> list[journal.Step]:
+        """The probabilities behind the thoughts of a round of texts that lack them."""
+        assert isinstance(self.reader, Words)
+        began = time.monotonic()
+        texts = sorted(known.unscored(), key=self.tail)[:ROUND]
+        first = {digits: len(known.scores.get(digits, ())) for digits in texts}
+        mark = self.settings.decoding.mark
+        thoughts = [
+            Query(self.prompt.head, self.tail(digits), to_mark(said, mark), seed=0)
+            for digits in texts
+            for said in known.texts[digits][first[digits] :]
+        ]
+        found = iter(backend.score(thoughts, [f" {word}" for word in self.reader.words]))
+        scores = {digits: [next(found) for _ in known.texts[digits][first[digits] :]] for digits in texts}
+        seconds = round((time.monotonic() - began) / len(texts), 4)
+        return [
+            {
+                "round": known.rounds,
+                "place": place,
+                "digits": list(digits),
+                "first": first[digits],
+                "scores": [[round(log_prob, 6) for log_prob in words] for words in scores[digits]],
                 "seconds": seconds,
             }
             for place, digits in enumerate(texts)
@@ -359,16 +493,22 @@ class Survey:
         """Writes the table as it stands, with the texts that were met and not asked about."""
         actions = known.actions(self.environment.action_space)
         before = self.kept_card()
-        if not actions or (backend is None and before.get("answers") == known.answers):
+        kept_answers = before.get("answers") == known.answers
+        if not actions or (
+            backend is None and kept_answers and before.get("scored_answers", 0) == known.scored
+        ):
             return
         met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
         rows = sorted(met, key=lambda d: answers.code_of(self.coding, d))
         blank = np.full_like(next(iter(actions.values())), -1)
         if blank.dtype.kind == "f":
             blank[:] = np.nan
+        space = self.environment.action_space
+        scores = known.log_probs(self.reader, space)
+        unscored = np.zeros(space.n if isinstance(space, Discrete) else 0, np.float32)
         covered = {name: round(v.share(set(known.said)), 4) for name, v in kept.items()}
-        made = [attempt for entry in record.steps for attempt in entry["attempts"]]
-        seconds = sum(entry["seconds"] for entry in record.steps)
+        made = attempts_of(record.steps)
+        seconds = sum(entry["seconds"] for entry in record.steps if "attempts" in entry)
         tokens = sum(a["answer_tokens"] for a in made)
         card = {
             "name": self.out.name,
@@ -380,10 +520,11 @@ class Survey:
             "unreadable_answers": "-1 (NaN where actions are continuous); each seed draws uniformly instead",
             "unreadable_share": sum(a["action"] is None for a in made) / max(len(made), 1),
             "answers": known.answers,
-            "prompt_tokens": sum(a["prompt_tokens"] for a in made),
+            **prompt_tokens(record.steps),
             "answer_tokens": tokens,
             "seconds": round(seconds, 1),
             "answer_tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            **self.about_scores(record, known),
             "threads": self.settings.threads or cores(),
             "versions": {
                 "loro_jax": loro_jax.__version__,
@@ -398,8 +539,21 @@ class Survey:
             np.stack([actions.get(row, blank) for row in rows]),
             np.array([row in actions for row in rows]),
             card,
+            None if scores is None else np.stack([scores.get(row, unscored) for row in rows]),
         )
         answers.save(table, [self.tail(row) for row in rows], self.out)
+
+    def about_scores(self, record: journal.Journal, known: Known) -> dict[str, Any]:
+        """What the card says about scores; nothing where there are none."""
+        if not known.scored:
+            return {}
+        every = [words for scores in known.scores.values() for words in scores]
+        seconds = sum(entry["seconds"] for entry in record.steps if "scores" in entry)
+        return {
+            "scored_answers": known.scored,
+            "probability_of_words": round(float(np.exp(every).sum(axis=1).mean()), 4),
+            "score_seconds": round(seconds, 1),
+        }
 
     def kept_card(self) -> dict[str, Any]:
         """What stands beside the table that is there already; empty if there is none."""
@@ -409,9 +563,12 @@ class Survey:
             return {}
         return card if isinstance(card, dict) else {}
 
-    def say(self, known: Known, covered: Mapping[str, float]) -> None:
+    def say(self, known: Known, covered: Mapping[str, float], tokens: Mapping[str, int]) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())
-        print(f"{self.out}: {len(known.said)} texts, {self.samples} answers about each; covered: {shares}")
+        print(
+            f"{self.out}: {len(known.said)} texts, {self.samples} answers about each; covered: {shares}"
+            f"{'; scored' if known.scored else ''}{saved(tokens)}"
+        )
 
 
 if __name__ == "__main__":

@@ -125,10 +125,25 @@ class Number:
 
 def after_mark(answer: str, mark: str = MARK) -> str:
     """The rest of the line after the last mark, or the first line below it that says anything."""
+    end = _mark_end(answer, mark)
+    lines = answer[end:].lstrip().splitlines() if end else []
+    return lines[0] if lines else ""
+
+
+def to_mark(answer: str, mark: str = MARK) -> str:
+    """An answer up to the end of its last mark; where there is none, the mark is its last line.
+
+    >>> to_mark("It leans left. Action: left"), to_mark("It leans left.")
+    ('It leans left. Action:', 'It leans left.\\nAction:')
+    """
+    return answer[: _mark_end(answer, mark)] or f"{answer.rstrip()}\n{mark}"
+
+
+def _mark_end(answer: str, mark: str) -> int:
+    """Where the last mark ends; 0 where there is none."""
     pattern = re.compile(
         rf"\b{re.escape(mark.rstrip(':'))}[*_`]{{0,3}}[ \t]{{0,3}}:", re.IGNORECASE | re.ASCII
     )
-    end = answer[-_LONGEST:]
-    marks = list(pattern.finditer(end))
-    lines = end[marks[-1].end() :].lstrip().splitlines() if marks else []
-    return lines[0] if lines else ""
+    skipped = max(0, len(answer) - _LONGEST)
+    marks = list(pattern.finditer(answer[skipped:]))
+    return skipped + marks[-1].end() if marks else 0

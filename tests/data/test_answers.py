@@ -26,7 +26,7 @@ def coding(sizes: tuple[int, ...]) -> Coding:
     )
 
 
-def answered(sizes: tuple[int, ...], texts: int = 30, samples: int = 3) -> Answers:
+def answered(sizes: tuple[int, ...], texts: int = 30, samples: int = 3, scored: bool = False) -> Answers:
     """Answers about some texts, every third of which was met and not asked about."""
     code, rng = coding(sizes), np.random.default_rng(1)
     digits = np.unique(np.stack([rng.integers(n, size=texts) for n in sizes], axis=1), axis=0).astype(
@@ -35,7 +35,9 @@ def answered(sizes: tuple[int, ...], texts: int = 30, samples: int = 3) -> Answe
     asked = np.arange(len(digits)) % 3 != 0
     said = np.where(asked[:, None], rng.integers(-1, 4, (len(digits), samples)), -1).astype(np.int32)
     card = {"environment": "walk", "prompt": {"text": "{f0} {f1} {f2}"}}
-    return Answers(code, digits, said, asked, card)
+    likely = rng.dirichlet(np.ones(4), len(digits))
+    scores = np.where(asked[:, None], np.log(likely), 0).astype(np.float32)
+    return Answers(code, digits, said, asked, card, scores if scored else None)
 
 
 @pytest.mark.parametrize("sizes", [SMALL, LARGE])
@@ -65,8 +67,10 @@ def test_a_policys_table_says_what_the_policy_does() -> None:
         assert own and int(table.actions[row, 0]) == obs.sum() % 2
 
 
-def written(tmp_path: pathlib.Path, sizes: tuple[int, ...] = SMALL) -> tuple[Answers, pathlib.Path]:
-    kept = answered(sizes)
+def written(
+    tmp_path: pathlib.Path, sizes: tuple[int, ...] = SMALL, scored: bool = False
+) -> tuple[Answers, pathlib.Path]:
+    kept = answered(sizes, scored=scored)
     answers.save(kept, [" ".join(map(str, d)) for d in kept.digits.tolist()], tmp_path / "table")
     return kept, tmp_path / "table"
 
@@ -82,6 +86,35 @@ def test_what_is_saved_is_read(tmp_path: pathlib.Path, sizes: tuple[int, ...]) -
     for name in ("digits", "actions", "asked"):
         np.testing.assert_array_equal(getattr(found, name), getattr(kept, name))
     assert (found.name, found.samples, found.card["asked"]) == ("table", 3, int(kept.asked.sum()))
+
+
+def test_scores_are_read(tmp_path: pathlib.Path) -> None:
+    kept, folder = written(tmp_path, scored=True)
+    found = read(folder)
+    np.testing.assert_array_equal(found.log_probs, kept.log_probs)
+    table = found.table()
+    assert table.log_probs is not None and table.log_probs.shape == (len(table.actions), 4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda x: x[:, :3], "log-probabilities of each action"),
+        (lambda x: x.astype(np.float64), "log-probabilities of each action"),
+        (lambda x: x - 0.01, "log-probabilities of each action"),
+        (lambda x: np.where(x == x.min(), -np.inf, x), "log-probabilities of each action"),
+        (lambda x: np.where(x == x.min(), np.nan, x), "log-probabilities of each action"),
+        (lambda x: np.where(x == 0, np.float32(-1), x), "not asked about has log_probs"),
+        (lambda x: x[:, ::-1], "not those that card.json was written for"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused(
+    tmp_path: pathlib.Path, damage: Callable[[np.ndarray], np.ndarray], says: str
+) -> None:
+    _, folder = written(tmp_path, scored=True)
+    changed(log_probs=damage)(folder)
+    with pytest.raises(AnswerError, match=says):
+        read(folder)
 
 
 def changed(**arrays: Callable[[np.ndarray], np.ndarray]) -> Callable[[pathlib.Path], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -9,8 +10,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 
 from loro_jax.data import episodes as dataset
@@ -51,6 +54,21 @@ def queries(seed: int) -> list[Query]:
     return [Query(HEAD, tail, "", seed + i) for i, tail in enumerate(tails)]
 
 
+@contextlib.contextmanager
+def evaluations(llama: LlamaCpp, growing: bool = True) -> Iterator[list[int]]:
+    """How many tokens are evaluated for each sequence at a time; for `growing` answers too."""
+    counted: list[int] = []
+    evaluate = llama._evaluate
+
+    def count(answers: Sequence[Any], *at_once: int) -> None:
+        counted.extend(len(answer.pending) for answer in answers if growing or not answer.sampled)
+        evaluate(answers, *at_once)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llama, "_evaluate", count)
+        yield counted
+
+
 def test_seeds_decide_answers(llama: LlamaCpp) -> None:
     first, again, other = (llama.complete(queries(seed)) for seed in (1, 1, 1000))
     assert first == again
@@ -62,28 +80,17 @@ def test_answers_do_not_depend_on_their_neighbours(llama: LlamaCpp) -> None:
     assert together == [llama.complete([q])[0].text for q in queries(5)]
 
 
-def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_prompt_is_evaluated_once(llama: LlamaCpp) -> None:
     long = Query(HEAD * 5, "Name a colour.", "", 1)
     (first,) = llama.complete([long])
-    evaluated: list[int] = []
-    evaluate = llama._evaluate
-    monkeypatch.setattr(
-        llama,
-        "_evaluate",
-        lambda answers: (evaluated.extend(len(a.pending) for a in answers), evaluate(answers)),
-    )
-    assert llama.complete([long]) == [first]
+    with evaluations(llama) as evaluated:
+        assert llama.complete([long]) == [first]
     assert sum(evaluated) < first.prompt_tokens / 2 + first.answer_tokens
 
 
 def test_a_question_asked_several_times_is_evaluated_once(llama: LlamaCpp) -> None:
     same = [dataclasses.replace(queries(1)[1], seed=seed) for seed in (1, 2, 3)]
-    evaluated: list[int] = []
-    evaluate = llama._evaluate
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            llama, "_evaluate", lambda a: (evaluated.extend(len(x.pending) for x in a), evaluate(a))
-        )
+    with evaluations(llama) as evaluated:
         together = llama.complete(same)
     assert [c.text for c in together] == [llama.complete([q])[0].text for q in same]
     assert sum(n > 4 and n != 3 for n in evaluated) == 1  # one long evaluation; the others are single tokens
@@ -95,6 +102,125 @@ def test_a_grammar_holds_what_follows_the_mark(llama: LlamaCpp, reader: Reader) 
         asked = [dataclasses.replace(q, start=start, reader=reader) for q in queries(20)]
         for completion in llama.complete(asked):
             assert reader.read(completion.text) is not None, completion.text
+
+
+def test_what_was_read_is_counted(llama: LlamaCpp) -> None:
+    """Against what is evaluated, with and without what neighbours have in common."""
+    tails = ("Name a red fish.", "Name a red fish of the sea.", "Name a red house.", "Name a red house.")
+    asked = [Query(HEAD, tail, "", seed) for seed, tail in enumerate(tails)]
+    llama.complete(asked[:1])  # the head
+
+    with evaluations(llama, growing=False) as evaluated:
+        said = llama.complete(asked)
+    assert sum(c.read_tokens or 0 for c in said) == sum(evaluated)
+    hold = llama._hold
+    with pytest.MonkeyPatch.context() as patch, evaluations(llama, growing=False) as evaluated:
+        patch.setattr(llama, "_hold", lambda *question: (llama._forget(), hold(*question))[1])
+        llama.complete(asked)
+    assert sum(c.tail_tokens or 0 for c in said) == sum(evaluated)
+    assert sum(c.tail_tokens or 0 for c in said) > sum(c.read_tokens or 0 for c in said) + 4
+
+
+WORDS = (" red", " green", " zebrafish", " zebrafinch", " upward bound", " upward right")
+THOUGHTS = (
+    "Action:",
+    "I think so. Action:",
+    "I think it is the colour of grass.\nAction:",
+    "Well, it **is**, and it was, whatever they say about it in books, the colour of fire. **Action**:",
+)
+
+
+def thoughts() -> list[Query]:
+    return [Query(HEAD, q.tail, start, 0) for q in queries(0) for start in THOUGHTS]
+
+
+def test_scores_are_the_models_probabilities(llama: LlamaCpp, model: models.ModelFile) -> None:
+    """Against logits of llama-cpp-python's own class, for words of one token and of several."""
+    import llama_cpp
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    # In batches of less than 64 tokens it attends as `score` does (`llamacpp.READ`).
+    plain = llama_cpp.Llama(
+        str(model.path), n_ctx=256, n_batch=60, n_threads=1, logits_all=True, flash_attn=True, verbose=False
+    )
+    frame = Jinja2ChatFormatter(plain.metadata["tokenizer.chat_template"], eos_token="", bos_token="")
+
+    def log_prob(query: Query, word: str) -> float:
+        asked = frame(messages=[{"role": "user", "content": query.head + query.tail}]).prompt + query.start
+        begun, whole = (
+            plain.tokenize(t.encode(), add_bos=False, special=True) for t in (asked, asked + word)
+        )
+        assert whole[: len(begun)] == begun
+        plain.reset()
+        plain.eval(whole)
+        logits = np.array(plain.scores[: len(whole)], np.float64)
+        at = range(len(begun), len(whole))
+        return sum(logits[i - 1, whole[i]] - np.logaddexp.reduce(logits[i - 1]) for i in at)
+
+    some = thoughts()[::5]  # each with another question
+    lengths = {len(llama._tokenize(word)) for word in WORDS}
+    assert lengths == {1, 2, 3}
+    wanted = [[log_prob(query, word) for word in WORDS] for query in some]
+    np.testing.assert_allclose(llama.score(some, WORDS), wanted, atol=1e-3)
+
+
+def test_scores_do_not_depend_on_their_neighbours(llama: LlamaCpp) -> None:
+    asked = thoughts()
+    together = np.array(llama.score(asked, WORDS))
+    mixed = np.random.default_rng(1).permutation(len(asked))
+    np.testing.assert_allclose(llama.score([asked[i] for i in mixed], WORDS), together[mixed], atol=1e-3)
+    llama.complete(queries(3))
+    alone = [llama.score([query], WORDS)[0] for query in asked[:5]]
+    np.testing.assert_allclose(alone, together[:5], atol=1e-3)
+
+
+def test_answers_do_not_depend_on_what_was_asked_before(llama: LlamaCpp) -> None:
+    """Or scored; whatever heads lay in the cache, and come to lie there between two questions."""
+    first, scores = llama.complete(queries(2)), llama.score(thoughts()[:5], WORDS)
+    for head in ("", "A.", HEAD * 4):
+        other = [Query(head + HEAD, q.tail, "", q.seed) for q in queries(7)[:2]]
+        llama.complete([other[0], queries(2)[0], other[1]])
+        assert llama.complete(queries(2)) == first
+        np.testing.assert_allclose(llama.score(thoughts()[:5], WORDS), scores, atol=1e-3)
+
+
+def test_what_words_share_is_evaluated_once(llama: LlamaCpp) -> None:
+    """Three thoughts about a question: what they have in common, the rest of each, and behind each one token
+    for every beginning of words that go on."""
+    asked = thoughts()[:3]
+    head, *tokens = (
+        llama._tokenize(text)
+        for text in (
+            llama._before + HEAD,
+            *(llama._before + q.head + q.tail + llama._after + q.start for q in asked),
+        )
+    )
+    llama.score(asked, WORDS)
+    with evaluations(llama) as evaluated:
+        llama.score([*asked, *asked], WORDS)
+    kept, shared = common(head, tokens[0]), common(*tokens)
+    parts = {tuple(word[:i]) for word in map(llama._tokenize, WORDS) for i in range(1, len(word))}
+    assert sum(evaluated) == shared - kept + sum(len(t) - shared for t in tokens) + len(parts) * len(asked)
+
+
+def common(*tokens: list[int]) -> int:
+    """How many tokens all of them begin with."""
+    shortest = min(map(len, tokens))
+    return next((i for i in range(shortest) if len({t[i] for t in tokens}) > 1), shortest)
+
+
+def test_answers_are_drawn_as_scored(model: models.ModelFile) -> None:
+    """At temperature 1, of the whole distribution."""
+    free = Decoding(temperature=1, top_p=1, max_tokens=1, mark_tokens=1)
+    with LlamaCpp(model, free, threads=1, parallel=32, context=256) as llama:
+        asked = [
+            Query(HEAD, "Is grass red or green?", "It is the colour of grass. Action:", s) for s in range(320)
+        ]
+        (scores,) = llama.score(asked[:1], WORDS[:2])
+        drawn = [c.text.rpartition(":")[2] for c in llama.complete(asked)]
+    for word, likely in zip(WORDS, np.exp(scores), strict=False):
+        error = np.sqrt(likely * (1 - likely) / len(drawn))
+        assert abs(drawn.count(word) / len(drawn) - likely) < 4 * error + 0.01, (word, likely)
 
 
 def test_two_heads_stay_evaluated(llama: LlamaCpp) -> None:

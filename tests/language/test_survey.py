@@ -30,6 +30,7 @@ class Script:
 
     versions: dict[str, str] = {"script": "1"}  # noqa: RUF012
     asked: list[Query] = []  # noqa: RUF012
+    scored: list[Query] = []  # noqa: RUF012
     calls = 0
     killed_at = -1
 
@@ -43,16 +44,33 @@ class Script:
         pass
 
     def complete(self, queries: Sequence[Query]) -> list[Completion]:
+        self._called()
+        Script.asked.extend(queries)
+        return [Completion(said(q), 9, 3, False, read_tokens=2, tail_tokens=5) for q in queries]
+
+    def score(self, queries: Sequence[Query], words: Sequence[str]) -> list[list[float]]:
+        self._called()
+        assert words == [" left", " down", " right", " up"]
+        Script.scored.extend(queries)
+        return [log_probs(q) for q in queries]
+
+    @staticmethod
+    def _called() -> None:
         Script.calls += 1
         if Script.calls == Script.killed_at:
             raise KeyboardInterrupt
-        Script.asked.extend(queries)
-        return [Completion(said(q), 9, 3, False) for q in queries]
 
 
 def said(query: Query) -> str:
     number = hashlib.sha256(f"{query.tail} {query.seed}".encode()).digest()[0]
     return "..." if number % 8 == 0 else f"Action: {WORDS[number % 4]}"
+
+
+def log_probs(query: Query) -> list[float]:
+    """Of the four words, which together are as likely as not."""
+    number = hashlib.sha256(f"{query.tail} {query.start}".encode()).digest()
+    shares = np.array([1 + byte for byte in number[:4]])
+    return np.log(shares / shares.sum() / 2).tolist()
 
 
 @pytest.fixture
@@ -67,6 +85,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's part and the trained agents' are played by others; nothing else is."""
     monkeypatch.setattr(llamacpp, "LlamaCpp", Script)
     monkeypatch.setattr(Script, "asked", [])
+    monkeypatch.setattr(Script, "scored", [])
     monkeypatch.setattr(Script, "calls", 0)
     monkeypatch.setattr(players, "trained", lambda task: players.uniform(task.environment()))
     monkeypatch.setattr(survey, "ROUND", 4)
@@ -121,16 +140,87 @@ def test_all_samples_of_a_text_are_asked_together(gguf: pathlib.Path, tmp_path: 
     assert len(set(seeds)) == len(seeds)
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_scores_are_those_behind_the_thoughts(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Text by text: the mean of the actions' probabilities, among themselves, behind each answer's mark."""
+    assert surveyed(gguf, tmp_path / "out", "--score") == 0
+    found = table(tmp_path / "out")
+    assert found.log_probs is not None and found.log_probs.dtype == np.float32
+    assert not found.log_probs[~found.asked].any()
+    np.testing.assert_allclose(np.exp(found.log_probs[found.asked]).sum(axis=1), 1, atol=1e-6)
+    prompt = survey.prompts.load(TASK, "map")
+    asked = 0
+    for entry in journal.read_transcript(tmp_path / "out" / journal.TRANSCRIPT)[1]:
+        if "attempts" not in entry:
+            continue
+        (row,) = np.flatnonzero((found.digits == entry["digits"]).all(axis=1))
+        starts = ["Action:" if a["answer"] != "..." else "...\nAction:" for a in entry["attempts"]]
+        queries = [Query(prompt.head, prompt.tail(entry["state"]), start, 0) for start in starts]
+        assert set(queries) <= set(Script.scored)
+        likely = np.exp([log_probs(q) for q in queries])
+        np.testing.assert_allclose(np.exp(found.log_probs[row]), 2 * likely.mean(axis=0), atol=1e-5)
+        asked += len(queries)
+    assert found.card["scored_answers"] == found.card["answers"] == asked == len(Script.scored)
+    assert found.card["probability_of_words"] == 0.5
+
+
+def test_a_table_is_scored_later(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """From the recorded texts, without asking again, and to the same end."""
+    assert surveyed(gguf, tmp_path / "along", "--score") == surveyed(gguf, tmp_path / "out") == 0
+    asked, scored = len(Script.asked), len(Script.scored)
+    assert table(tmp_path / "out").log_probs is None
+    assert surveyed(gguf, tmp_path / "out", "--score") == 0
+    assert len(Script.asked) == asked and len(Script.scored) == 2 * scored
+    assert answers.digest(table(tmp_path / "out")) == answers.digest(table(tmp_path / "along"))
+    card = (tmp_path / "out/card.json").read_bytes()
+    assert surveyed(gguf, tmp_path / "out", "--score") == 0
+    assert (tmp_path / "out/card.json").read_bytes() == card and len(Script.scored) == 2 * scored
+
+
+def test_a_scored_table_stays_scored(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As it grows, whether it is told to or not; each answer is scored once."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3", "--score") == 0
+    few = table(tmp_path / "out")
+    more = ("--coverage", "0.9", "--samples", "5")
+    assert surveyed(gguf, tmp_path / "out", *more) == surveyed(gguf, tmp_path / "new", *more, "--score") == 0
+    many, new = table(tmp_path / "out"), table(tmp_path / "new")
+    assert few.log_probs is not None and many.log_probs is not None and many.asked.sum() > few.asked.sum()
+    assert many.card["scored_answers"] == many.card["answers"] == 5 * many.asked.sum()
+    both = dict(zip(map(tuple, new.digits[new.asked]), new.log_probs[new.asked], strict=True))  # type: ignore[index]
+    for digits, scores in zip(many.digits[many.asked], many.log_probs[many.asked], strict=True):
+        if tuple(digits) in both:
+            np.testing.assert_array_equal(scores, both[tuple(digits)])
+
+
+def test_words_and_actions_need_not_be_the_same_many() -> None:
+    """Words of one action count together, an action without a word is as unlikely as float32 can say, and so
+    is a word that no number can tell from impossible."""
+    log_probs = survey.of_actions(np.log([[0.1, 0.2, 0.1], [0.02, 0.01, 0.01]]), (2, 0, 2), 4)
+    np.testing.assert_allclose(np.exp(log_probs), [0.375, 0, 0.625, 0], atol=1e-6)
+    assert log_probs.dtype == np.float32 and np.isfinite(log_probs).all()
+    least = survey.of_actions(np.array([[-1.0, -900.0]]), (0, 1), 2)
+    assert least[0] == 0 and -88 < least[1] < -87
+
+
+KILLED = [*((at, ()) for at in range(1, 5)), *((at, ("--score",)) for at in range(2, 8))]
+
+
+@pytest.mark.parametrize(("at", "more"), KILLED)
 def test_killed_and_resumed_is_uninterrupted(
-    gguf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, at: int
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    at: int,
+    more: tuple[str, ...],
 ) -> None:
-    assert surveyed(gguf, tmp_path / "whole") == 0
+    assert surveyed(gguf, tmp_path / "whole", *more) == 0
+    last = capsys.readouterr().out
     monkeypatch.setattr(Script, "calls", 0)
     monkeypatch.setattr(Script, "killed_at", at)
-    assert surveyed(gguf, tmp_path / "cut") == 130
+    assert surveyed(gguf, tmp_path / "cut", *more) == 130
     monkeypatch.setattr(Script, "killed_at", -1)
-    assert surveyed(gguf, tmp_path / "cut") == 0
+    assert surveyed(gguf, tmp_path / "cut", *more) == 0
+    assert capsys.readouterr().out == last.replace("whole", "cut")  # which has sums over both sittings
     assert answers.digest(table(tmp_path / "cut")) == answers.digest(table(tmp_path / "whole"))
     both = [journal.read_transcript(tmp_path / name / journal.TRANSCRIPT) for name in ("cut", "whole")]
     for one, other in zip(both[0][1], both[1][1], strict=True):
@@ -198,6 +288,31 @@ def test_a_prompt_of_ones_own_may_begin_with_the_action(gguf: pathlib.Path, tmp_
     assert table(tmp_path / "out").asked.sum() == 4
 
 
+def test_what_sharing_beginnings_saves_is_told(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert surveyed(gguf, tmp_path / "out") == 0
+    card = table(tmp_path / "out").card
+    assert (card["prompt_tokens"], card["read_tokens"], card["tail_tokens"]) == tuple(
+        n * card["answers"] for n in (9, 2, 5)
+    )
+    says = f"read {2 * card['answers']} of the prompts' {9 * card['answers']} tokens, 2.5 times fewer than"
+    assert says in capsys.readouterr().out
+
+
+def test_what_a_server_reads_is_not_told(
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        Script, "complete", lambda _, queries: [Completion(said(q), 9, 3, False) for q in queries]
+    )
+    assert surveyed(gguf, tmp_path / "out") == 0
+    assert "read_tokens" not in table(tmp_path / "out").card and "tokens" not in capsys.readouterr().out
+
+
 def test_another_prompt_or_model_is_refused(
     gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +347,11 @@ def test_two_surveys_do_not_share_a_folder(
         (("--most", "0"), "--most must be at least 1, got 0"),
         (("--prompt", "cot"), "which a life remembers: its texts cannot be asked about ahead"),
         (("--task", "gymnax:Catch-bsuite"), "gymnax_catch_bsuite has no words"),
+        (("--score", "--backend", "http"), "--score needs the model in this process: --backend llama.cpp"),
+        (
+            ("--score", "--task", "pendulum", "--prompt", "hint"),
+            "--score needs a word for each action, and pendulum has none",
+        ),
     ],
 )
 def test_bad_settings_are_one_line(
