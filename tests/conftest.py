@@ -27,6 +27,7 @@ from loro_jax.running import compiled  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)  # before gymnax, whose import starts the backend
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # a fifteenth of the time of tests that compile
 
 # A program that two tests share is compiled once, in whichever comes first: pytest's workers, and commands
 # that tests start, inherit the folder.

@@ -180,6 +180,7 @@ def test_what_a_caller_can_mend_is_one_line(call: Any, says: str) -> None:
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_an_arm_of_ones_own_stands_beside_the_suites() -> None:
     def quick(plan: lj.Plan) -> lj.Arm:
         agent = dataclasses.replace(plan.protocol.agent, learning_rate=RATE)

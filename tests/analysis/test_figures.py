@@ -66,6 +66,7 @@ def test_curves_drawn_are_the_statistics() -> None:
     assert lines["LLM policy"].get_ydata()[0] == pytest.approx(260 / 3)  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_footers_name_what_is_doubtful_and_leave_the_axes_their_room(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def equations(jaxpr: Any) -> int:
     return len(jaxpr.eqns) + sum(equations(inner) for inner in within if hasattr(inner, "eqns"))
 
 
+@pytest.mark.slow
 def test_each_stage_leaves_something_out(population: populations.Population) -> None:
     """A stage whose function was renamed would leave out nothing."""
     run = jax.tree.map(lambda x: x[0], population.begun)

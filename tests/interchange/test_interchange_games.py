@@ -184,6 +184,7 @@ def pong_rows(episodes: int, length: int) -> Rows:
     )
 
 
+@pytest.mark.slow
 def test_pong_is_replayed_from_its_start() -> None:
     rows = pong_rows(3, 60)
     found = states.check(rows, PONG, PONG.environment())

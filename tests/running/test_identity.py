@@ -332,6 +332,7 @@ def test_a_finished_run_of_schema_1_is_aggregated() -> None:
         read(protocol.replace(learning_starts=30))
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_schema_1_is_remade(finished: pathlib.Path) -> None:
     before = files.read_json(finished / "summary.json")
     code = "from loro_jax import errors, report; errors.run(report.main)"

@@ -121,6 +121,7 @@ def test_the_studys_episodes_are_replayed_exactly() -> None:
         assert row["rewards_exact_second_half"] == 1.0 and row["rewards_exact_both_halves"] < 0.99
 
 
+@pytest.mark.slow
 def test_the_environment_replays_a_step_of_eight_frames(env: Environment) -> None:
     """Both settings, jitted and vmapped: observations, rewards of halves, the limit, and no use of keys."""
     half = load("pong").environment(drop_first_half=True)
@@ -226,6 +227,7 @@ def test_the_paddle_glides_after_the_knob_within_its_ends() -> None:
     assert tops[0] == 109  # it answers a frame late
 
 
+@pytest.mark.slow
 def test_reference_returns_balls_that_a_paddle_at_rest_misses() -> None:
     """Level balls at 15 heights, two to three steps away; a paddle at rest meets those at its own height."""
     heights = jnp.arange(55, 200, 10)

@@ -115,9 +115,8 @@ def outcome(world: World, layout: Layout, members: int) -> tuple[Run, np.ndarray
     return program.compile(populations.options())(runs, known)
 
 
-@pytest.mark.parametrize(
-    ("devices", "block", "members"), [(2, 3, 5), pytest.param(2, 8, 17, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "block", "members"), [(2, 3, 5), (2, 8, 17)])
 def test_a_member_does_not_depend_on_how_many_run_beside_it(
     two: tuple[Run, np.ndarray], devices: int, block: int, members: int
 ) -> None:

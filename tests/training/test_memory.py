@@ -94,6 +94,7 @@ def test_groups_give_the_bits_of_all_seeds_at_once(at_once: Result) -> None:
     assert_equal(trained(e, Nowhere()), at_once)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_group_that_it_was_stopped_in(
     at_once: Result, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

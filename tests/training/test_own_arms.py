@@ -89,13 +89,14 @@ def trained(ready: Experiment) -> Result:
 
 @pytest.fixture(scope="module")
 def together() -> Result:
-    """The suite's arms beside those of one's own."""
-    return trained(prepared((*FREE, wide, warmed)))
+    """The suite's arms beside one's own."""
+    return trained(prepared((*FREE, warmed)))
 
 
 @pytest.mark.slow
-def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it(together: Result) -> None:
+def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it() -> None:
     """Neither it nor the arms beside it are touched: to the bit, each is as it is alone."""
+    together = trained(prepared((*FREE, wide, warmed)))
     own = dataclasses.replace(wide(Plan(small(), 1, INTERVAL, LIMIT)).agent)
     alone = trained(prepared(("pure_rl",), small().replace(agent=own)))
     np.testing.assert_array_equal(together.curves["wide"], alone.curves["pure_rl"])
@@ -107,6 +108,7 @@ def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it(together: 
             np.testing.assert_array_equal(together.counters[name][counter], values)
 
 
+@pytest.mark.slow
 def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """One for each phase and agent; an arm under the protocol's agent shares those of the others."""
     compiled: list[tuple[tuple[int, ...], Phase]] = []
@@ -204,16 +206,16 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
 
 def test_a_finished_arm_of_ones_own_is_kept(tmp_path: pathlib.Path) -> None:
     """And gone on from, next to one that was not begun."""
-    ready = prepared(("random_data", "pure_rl", wide))  # whose programs `together` has
+    ready = prepared(("random_data", "pure_rl", warmed))
     ready = dataclasses.replace(ready, arms=ready.arms[1:])
     with Store(tmp_path, ready.identity, resume=False) as store:
         alone = dataclasses.replace(ready, arms=ready.arms[1:])
         first, _ = trainer.run(alone, store, Console(quiet=True))
     with Store(tmp_path, ready.identity, resume=True) as store:
-        assert store.finished("wide") is not None and store.finished("pure_rl") is None
+        assert store.finished("warmed") is not None and store.finished("pure_rl") is None
         both, _ = trainer.run(ready, store, Console(quiet=True))
-    np.testing.assert_array_equal(both.curves["wide"], first.curves["wide"])
-    assert list(both.curves) == ["pure_rl", "wide"]
+    np.testing.assert_array_equal(both.curves["warmed"], first.curves["warmed"])
+    assert list(both.curves) == ["pure_rl", "warmed"]
 
 
 def test_functions_are_arms_like_names(together: Result) -> None:
@@ -221,7 +223,7 @@ def test_functions_are_arms_like_names(together: Result) -> None:
     built = build((warmed, "pure_rl"), plan)
     assert [arm.name for arm in built] == ["warmed", "pure_rl"]
     assert built[1] == build((pure_rl,), plan)[0]
-    assert set(together.curves) == {"pure_rl", "random_data", "on_policy", "wide", "warmed"}
+    assert set(together.curves) == {"pure_rl", "random_data", "on_policy", "warmed"}
     assert together.curves["warmed"].shape == (SEEDS, BUDGET // INTERVAL)
     with pytest.raises(UserError, match=r"^an arm is named twice: pure_rl, pure_rl$"):
         build(("pure_rl", pure_rl), plan)

@@ -106,6 +106,7 @@ def test_interact_that_resets_each_interval_cuts_but_does_not_end_episodes() -> 
     assert (last & rows.truncated & (rows.next_obs[:, 1] < SENTINEL_LIMIT)).any()  # one was cut early
 
 
+@pytest.mark.slow
 def test_interact_can_leave_out_the_last_row_of_cut_episodes() -> None:
     """Beside the same run with every row kept; neither learns, so both take the same steps."""
 
