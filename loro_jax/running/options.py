@@ -233,17 +233,21 @@ def named(words: str, protocol: Protocol, prior_episodes: bool) -> tuple[str, ..
 
 
 def _description(task: Task, protocol: Protocol, prog: str) -> str:
-    from loro_jax.data import episodes
+    from loro_jax.data import answers, episodes
     from loro_jax.training import arms
     from loro_jax.training.arms import Plan
 
     sample = Plan(protocol, 1, protocol.schedule.eval_interval, 1)
-    playable = arms.ARMS if task.episodes else [n for n in arms.ARMS if not arms.needs_llm(n)]
+    playable = arms.FIRST if task.episodes else [n for n in arms.FIRST if not arms.needs_llm(n)]
     rows = "\n".join(f"  {n:<14}{arms.ARMS[n](sample).says}" for n in playable)
     if not task.episodes:
-        rows += "\n  (with LLM episodes also: " + ", ".join(n for n in arms.ARMS if n not in playable) + ")"
+        rows += "\n  (with LLM episodes also: " + ", ".join(n for n in arms.FIRST if n not in playable) + ")"
+    beside = [n for n in arms.ARMS if n not in arms.FIRST]
+    rows += "\n\narms with a model beside the learner, most of them with --answers (docs/running.md):\n"
+    rows += "\n".join(f"  {n:<14}{arms.ARMS[n](sample).says}" for n in beside)
     example = "pure_rl,loro" if task.episodes else "pure_rl,random_data"
     shipped = "\n".join(f"  {name}" for name in episodes.shipped(task.name)) or "  none"
+    tables = "\n".join(f"  {name}" for name in answers.shipped(task.name)) or "  none"
     return (
         textwrap.dedent(f"""\
         Does a language model's play make learning {task.name} more sample-efficient?
@@ -253,6 +257,6 @@ def _description(task: Task, protocol: Protocol, prog: str) -> str:
 
         arms:
         """)
-        + f"{rows}\n\nepisodes (--episodes NAME):\n{shipped}\n\n"
+        + f"{rows}\n\nepisodes (--episodes NAME):\n{shipped}\n\nanswers (--answers NAME):\n{tables}\n\n"
         + f"example: {prog} --seeds 32 --arms {example} --budget 4000 --out /tmp/try\n"
     )

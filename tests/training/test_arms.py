@@ -9,9 +9,10 @@ from loro_jax.departures.phases import Retarget, ShiftedCollect
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, RELEASED, Protocol
 from loro_jax.training import arms
-from loro_jax.training.arms import ARMS, Plan, build
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
-from loro_jax.types import Phase
+from loro_jax.training.arms import ARMS, FIRST, Plan, build, check_budget
+from loro_jax.training.guidance import Answering, Conservative, HalfPrior, JumpStart, Proposals, Soft, Tutor
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
+from loro_jax.types import Arm, Phase
 
 ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
 """321 transitions in tau = 10 episodes, which cost one interval of 200 steps each."""
@@ -22,7 +23,7 @@ Sentence = tuple[Phase, ...]
 
 def sentences(protocol: Protocol) -> dict[str, Sentence]:
     plan = Plan(protocol, ROWS, PRIOR, LIMIT, QUERIES)
-    return {name: build((name,), plan)[0].phases for name in ARMS}
+    return {name: build((name,), plan)[0].phases for name in FIRST}
 
 
 def test_the_table_under_paper() -> None:
@@ -39,6 +40,49 @@ def test_the_table_under_paper() -> None:
         "random_policy": (),
     }
     assert sentences(PAPER) == expected
+
+
+def test_the_table_of_arms_with_a_model_beside_them() -> None:
+    """With a table of answers: 10 episodes of each seed's own, charged one interval each."""
+    uniform = Collect(steps=10 * LIMIT, episodes=10, evaluations=10)
+    played = Collect(10 * LIMIT, 10, 10, Answering())
+    among, conservative = Proposals(k=5), Conservative(1.0)
+    expected: dict[str, Sentence] = {
+        "loro": (played, Fit(3000), Forget(), Interact(28_000)),
+        "half_batches": (played, Interact(28_000, batches=HalfPrior())),
+        "dqn_prior": (Interact(30_000, support=among),),
+        "soft_prior": (Interact(30_000, support=Soft(0.1, 0.5)),),
+        "tutor": (Interact(30_000, override=Tutor(1.0, 0.1, 15_000, 0)),),
+        "tutor_reuse": (Interact(30_000, override=Tutor(1.0, 0.1, 15_000, 3)),),
+        "jsrl": (Interact(30_000, override=JumpStart(LIMIT, 10, 0.0)),),
+        "cql": (played, uniform, Fit(3000, penalty=conservative), Evaluate(100)),
+        "cql_prior": (
+            played, uniform, Fit(3000, support=among, penalty=conservative), Evaluate(100, support=among),
+        ),
+    }  # fmt: skip
+    plan = Plan(PAPER, ROWS, PRIOR, LIMIT, answers=True)
+    assert {name: build((name,), plan)[0].phases for name in expected} == expected
+    assert set(ARMS) - set(FIRST) == set(expected) - {"loro"}
+    built = build(tuple(expected), plan)
+    for arm in built:
+        check_budget(arm, plan)
+    told = {"dqn_prior", "soft_prior", "tutor", "tutor_reuse", "jsrl", "cql_prior"}
+    assert {arm.name for arm in built if arms.consults(arm)} == told
+
+
+def test_what_is_offline_ends_with_an_evaluation_and_is_nothing_else() -> None:
+    def half(p: Plan) -> Arm:
+        return Arm("half", (Interact(p.protocol.schedule.budget), Evaluate(5)), "no")
+
+    plan = Plan(PAPER, ROWS, PRIOR, LIMIT)
+    with pytest.raises(UserError, match="half ends with Evaluate, so that nothing of it may be online"):
+        check_budget(build((half,), plan)[0], plan)
+
+
+def test_half_batches_need_all_prior_rows() -> None:
+    plan = Plan(RELEASED, ROWS, PRIOR, LIMIT)
+    with pytest.raises(UserError, match="half_batches counts prior rows, which the released alignment"):
+        check_budget(build(("half_batches",), plan)[0], plan)
 
 
 def test_the_departures_under_released() -> None:
@@ -71,7 +115,7 @@ def test_the_departures_under_released() -> None:
 )
 def test_a_departure_changes_its_own_sentences_only(departure: dict, changed: set[str]) -> None:
     before, after = sentences(PAPER), sentences(PAPER.replace(**departure))
-    assert {name for name in ARMS if before[name] != after[name]} == changed
+    assert {name for name in FIRST if before[name] != after[name]} == changed
 
 
 def test_released_is_paper_with_the_departures_and_nothing_else() -> None:
@@ -91,8 +135,8 @@ def test_data_charged_by_steps_is_as_much_uniform_play() -> None:
 
 
 def test_names_and_sources_in_the_order_given() -> None:
-    built = build(tuple(reversed(ARMS)), Plan(PAPER, ROWS, PRIOR, LIMIT))
-    assert [arm.name for arm in built] == list(reversed(ARMS))
+    built = build(tuple(reversed(FIRST)), Plan(PAPER, ROWS, PRIOR, LIMIT))
+    assert [arm.name for arm in built] == list(reversed(FIRST))
     assert {arm.name: arm.source for arm in built} == {
         "pure_rl": "", "loro": "llm", "mix": "llm", "loro_keep": "llm", "loro_chained": "llm",
         "llm_policy": "llm", "random_data": "uniform", "random_policy": "uniform", "on_policy": "self",
@@ -101,8 +145,8 @@ def test_names_and_sources_in_the_order_given() -> None:
 
 
 def test_the_chained_arm_runs_only_where_the_protocol_chains() -> None:
-    assert set(ARMS) - set(arms.names(PAPER)) == {"loro_chained"}
-    assert set(arms.names(RELEASED)) == set(ARMS)
+    assert set(FIRST) - set(arms.names(PAPER)) == {"loro_chained"}
+    assert set(arms.names(RELEASED)) == set(FIRST)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +179,7 @@ def test_settings_that_cannot_be_are_refused_by_their_flag(field: str, value: ob
 
 def test_only_arms_that_pretrain_on_llm_episodes_share_a_pretraining() -> None:
     sharing = RELEASED.replace(shared_pretraining=True)
-    built = build(tuple(ARMS), Plan(sharing, ROWS, PRIOR, LIMIT))
+    built = build(tuple(FIRST), Plan(sharing, ROWS, PRIOR, LIMIT))
     shared = [arm.name for arm in built if shares_pretraining(arm, sharing)]
     assert shared == ["loro", "loro_keep", "loro_chained"]
     assert not any(shares_pretraining(arm, RELEASED) for arm in built)

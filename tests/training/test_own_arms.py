@@ -25,7 +25,7 @@ from loro_jax.running.store import Nowhere, Store
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task, load
 from loro_jax.tasks.rules import environment
-from loro_jax.training.arms import ARMS, Plan, build, loro, names, pure_rl
+from loro_jax.training.arms import FIRST, Plan, build, loro, names, pure_rl
 from loro_jax.training.phases import Collect, Fit, Forget, Interact, Load
 from loro_jax.training.population import Programs
 from loro_jax.types import Arm, Phase
@@ -267,7 +267,7 @@ def test_charged_by_episodes_it_plays_tau_of_them() -> None:
     assert found.curves["random_data"].shape == (SEEDS, BUDGET // INTERVAL)
 
 
-@pytest.mark.parametrize("name", [n for n in ARMS if n not in FREE])
+@pytest.mark.parametrize("name", [n for n in FIRST if n not in FREE])
 def test_an_arm_on_llm_episodes_is_refused_there_in_one_line(name: str) -> None:
     for task, how in ((CORRIDOR, "corridor"), (dataclasses.replace(CORRIDOR, source="a.py:T"), "a.py:T")):
         with pytest.raises(UserError) as refusal:
@@ -288,7 +288,7 @@ def test_tau_intervals_that_use_up_the_budget_are_refused() -> None:
 
 def test_all_arms_are_those_there_is_prior_data_for(tmp_path: pathlib.Path) -> None:
     assert command.named("all", small(), False) == FREE == names(small(), prior_episodes=False)
-    assert set(command.named("all", small(), True)) == set(ARMS) - {"loro_chained"}
+    assert set(command.named("all", small(), True)) == set(FIRST) - {"loro_chained"}
 
     simulator, game = play.Simulator(CORRIDOR.environment(), seed=0), []
     for index in range(TAU):
@@ -298,7 +298,7 @@ def test_all_arms_are_those_there_is_prior_data_for(tmp_path: pathlib.Path) -> N
     card = {"name": "own", "environment": "corridor", "model": {"name": "script"}, "prompt": "none"}
     episodes.save(play.gather(game, card), tmp_path / "own")
     ready = prepared(names(small()), dataset=str(tmp_path / "own"))  # episodes may be named, too
-    assert [arm.name for arm in ready.arms] == [n for n in ARMS if n != "loro_chained"]
+    assert [arm.name for arm in ready.arms] == [n for n in FIRST if n != "loro_chained"]
     assert ready.identity["episodes"]["name"] == "own"
     assert ready.plan.rows == sum(g.step for g in game)
 
