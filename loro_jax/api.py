@@ -20,6 +20,7 @@ from rich.console import Console
 from loro_jax import files, keys, processes
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
+from loro_jax.data.answers import Answers
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.records import identity, results
@@ -151,7 +152,7 @@ def run(
     seeds: int | None = None,
     seed: int = 0,
     episodes: str = "",
-    answers: str = "",
+    answers: str | Answers = "",
     out: str | pathlib.Path | None = None,
     resume: bool = False,
     save_policies: bool = False,
@@ -168,7 +169,7 @@ def run(
         seeds: seeds of each arm; by default the task's number.
         seed: the key that all keys are folded from.
         episodes: LLM episodes, by name or folder; by default the task's.
-        answers: a table of a model's answers, by name or folder: every seed plays LLM episodes of its
+        answers: a table of a model's answers, or its name or folder: every seed plays LLM episodes of its
             own; instead of `episodes`.
         out: folder for results, figures and checkpoints; None keeps nothing on disk.
         resume: go on with an interrupted run in `out`.
@@ -201,9 +202,10 @@ def run(
             raise UserError(f"{name} must be a whole number of at least {least}, got {number!r}")
     count, seed = int(count), int(seed)
     keys.check(seed)
-    for name, given in (("episodes", episodes), ("answers", answers)):
-        if not isinstance(given, str | os.PathLike):
-            raise UserError(f"{name} must be a name or a folder, got {given!r}")
+    if not isinstance(episodes, str | os.PathLike):
+        raise UserError(f"episodes must be a name or a folder, got {episodes!r}")
+    if not isinstance(answers, str | os.PathLike | Answers):
+        raise UserError(f"answers must be a table, or its name or folder, got {answers!r}")
     if out is not None and (not isinstance(out, str | os.PathLike) or not str(out)):
         raise UserError(f"out must be a folder, got {out!r}")
     ready = experiment.prepare_experiment(
@@ -213,7 +215,7 @@ def run(
         count,
         seed,
         str(episodes),
-        answers=str(answers),
+        answers=answers if isinstance(answers, Answers) else str(answers),
     )
     ready = dataclasses.replace(ready, save_policies=save_policies)
     console = Console(stderr=True, highlight=False, quiet=not (progress and processes.first()))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
-from loro_jax.language import prompts
+from loro_jax.language import players, prompts
+from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
+
+EPISODES = 200
+"""That each player plays to find the texts of a policy's table."""
 
 
 def read(folder: pathlib.Path, task: Task) -> Answers:
@@ -34,3 +42,67 @@ def coding_of(task: Task, text: str) -> Coding:
             " name one that tells the observation alone"
         )
     return Coding(tuple(field for field in task.words.fields if field.name in used))
+
+
+def from_policy(
+    policy: Callable[[np.ndarray], np.ndarray], task: Task, prompt: str, name: str = "policy"
+) -> Answers:
+    """A table of any function, as if a model had answered so: a perfect tutor, an adversarial one.
+
+    The texts are those that uniform play and the task's reference meet; each has the answers for the first
+    observation met that it stands for.
+
+    Args:
+        policy: observations (N, *obs) -> actions, (N, *action) for one answer or (N, n, *action) for n; -1,
+            or NaN where actions are continuous, for one that cannot be read.
+        prompt: one of the task's, whose fields tell texts apart.
+
+    >>> from loro_jax.tasks import load
+    >>> always_left = from_policy(lambda obs: np.zeros(len(obs), int), load("frozen_lake"), "cell")
+    >>> always_left.actions.shape
+    (11, 1)
+    """
+    env = task.environment()
+    text = prompts.load(task, prompt)
+    coding = coding_of(task, text.text)
+    acts = [players.uniform(env)] + ([players.reference(task)] if task.reference is not None else [])
+    seen = np.concatenate([players.observations(env, act, EPISODES, i) for i, act in enumerate(acts)])
+
+    def several(observations: np.ndarray) -> np.ndarray:
+        said = np.asarray(policy(observations))
+        return said[:, None] if said.ndim == 1 + len(env.action_space.shape) else said
+
+    found = answers.from_policy(several, coding, seen, name)
+    _check(found, task)
+    card = {
+        "name": name,
+        "environment": task.name,
+        "model": {"name": name},
+        "prompt": {"name": text.name, "sha256": text.sha256, "text": text.text},
+    }
+    return dataclasses.replace(found, card=card)
+
+
+def save(table: Answers, task: Task, folder: pathlib.Path) -> None:
+    """Writes a table of `from_policy` as a survey would, so that `--answers FOLDER` finds it."""
+    prompt = prompts.parse(
+        table.card["prompt"]["text"], table.card["prompt"]["name"], _names(task), f"{task.name}'s prompt"
+    )
+    texts = [prompt.tail(table.coding.texts(digits)) for digits in table.digits.tolist()]
+    answers.save(table, texts, folder)
+
+
+def _names(task: Task) -> Sequence[str]:
+    return task.words.names if task.words is not None else ()
+
+
+def _check(table: Answers, task: Task) -> None:
+    """A `UserError` where a policy's answers are no actions of the game."""
+    space = task.environment().action_space
+    if table.actions.shape[2:] != space.shape:
+        raise UserError(
+            f"the policy's actions have shape {table.actions.shape[2:]}, the game's {space.shape}"
+        )
+    unread = table.actions == -1 if isinstance(space, Discrete) else np.isnan(table.actions).any(axis=-1)
+    if why := space.refuses(table.actions[~unread]):
+        raise UserError(f"the policy: {why}")

@@ -75,7 +75,7 @@ def prepare_experiment(
     seed: int,
     dataset: str = "",
     first: int = 0,
-    answers: str = "",
+    answers: str | Answers = "",
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
@@ -85,7 +85,7 @@ def prepare_experiment(
         seed: the key that all keys are folded from.
         dataset: LLM episodes, by name or folder; by default the task's.
         first: the first of the seeds.
-        answers: a table of a language model's answers, by name or folder, by which every seed plays LLM
+        answers: a table of a language model's answers, or its name or folder, by which every seed plays LLM
             episodes of its own; instead of a dataset.
     """
     env = task.under(protocol)
@@ -98,7 +98,9 @@ def prepare_experiment(
         raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
     dataset = dataset or ("" if answers else task.episodes)
     plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
-    if answers:
+    if isinstance(answers, Answers):
+        table = answers
+    elif answers:
         table = tables.read(resolve(answers, task.name), task)
     elif asking := [arm.name for arm in sketch if consults(arm)]:
         raise UserError(
