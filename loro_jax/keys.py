@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     COLLECT = 7
     PROPOSE = 8
     GUIDE = 9
+    EVALUATE_GUIDED = 10
 
 
 def check(seed: int) -> None:

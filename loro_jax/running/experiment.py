@@ -98,6 +98,12 @@ def prepare_experiment(
         raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
     dataset = dataset or ("" if answers else task.episodes)
     plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
+    departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
+    if answers and departed:
+        raise UserError(
+            f"--{departed[0].replace('_', '-')} is the released pipeline's, on played episodes: leave --answers"
+            " out"
+        )
     if isinstance(answers, Answers):
         table = answers
     elif answers:
@@ -145,6 +151,9 @@ def prepare_experiment(
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
         check_agent(arm, own.agent)
+        most = _most(protocol, plan)
+        if any(getattr(p, "batches", None) for p in arm.phases) and own.agent.replay_capacity < most:
+            raise UserError(f"{arm.name} samples all prior rows: --replay-capacity must be at least {most}")
     _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
     ran = _written_down(identity, "a setting", "give it another value")
     return Experiment(

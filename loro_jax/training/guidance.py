@@ -476,7 +476,7 @@ class JumpStart:
 def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array) -> jax.Array:
     """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, ()."""
     env, space = world.evaluation, world.environment.action_space
-    key = fold(run.key, Purpose.GUIDE, run.counters.env_steps)
+    key = fold(run.key, Purpose.EVALUATE_GUIDED, run.counters.env_steps)
 
     def episode(key: chex.PRNGKey) -> jax.Array:
         obs, state = env.reset(jax.random.fold_in(key, 0))

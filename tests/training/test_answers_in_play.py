@@ -264,6 +264,16 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
     with pytest.raises(UserError, match="answers about 'frozen_lake', not about 'cliff_walking'"):
         other = load("cliff_walking")
         prepare_experiment(other, other.protocol("standard"), ("loro",), SEEDS, 0, answers=str(lake))
+    for departure in ("shared_pretraining", "limits_terminal"):
+        with pytest.raises(UserError, match="is the released pipeline's, on played episodes"):
+            prepare_experiment(
+                task, protocol.replace(**{departure: True}), ("loro",), SEEDS, 0, answers=str(lake)
+            )
+    with pytest.raises(UserError, match="half_batches samples all prior rows: --replay-capacity must be"):
+        few = protocol.replace(replay_capacity=500)
+        prepare_experiment(task, few, ("half_batches",), SEEDS, 0, answers=str(lake))
+    with pytest.raises(UserError, match="dqn_prior looks a model's answers up: name --answers"):
+        prepare_experiment(task, protocol, ("dqn_prior",), SEEDS, 0)
     with pytest.raises(UserError, match="loro_chained is the released pipeline's"):
         prepare_experiment(
             task, protocol.replace(chained_repeats=2), ("loro_chained",), SEEDS, 0, answers=str(lake)
