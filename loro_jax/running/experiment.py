@@ -101,8 +101,8 @@ def prepare_experiment(
     departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
     if answers and departed:
         raise UserError(
-            f"--{departed[0].replace('_', '-')} is the released pipeline's, on played episodes: leave --answers"
-            " out"
+            f"--{departed[0].replace('_', '-')} is the released pipeline's, on played episodes:"
+            " leave --answers out"
         )
     if isinstance(answers, Answers):
         table = answers
