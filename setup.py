@@ -13,7 +13,9 @@ setup(
     package_data={
         "loro_jax.prompts": ["**/*.txt"],
         "loro_jax.results": [
-            f"episodes/*/*/{file}" for file in ("card.json", "episodes.npz", "transcript.jsonl.gz")
+            f"{kind}/*/*/{file}"
+            for kind, array in (("episodes", "episodes.npz"), ("answers", "answers.npz"))
+            for file in ("card.json", array, "transcript.jsonl.gz")
         ],
     },
     include_package_data=False,
