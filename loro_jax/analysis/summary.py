@@ -18,6 +18,10 @@ EQUAL_BUDGET = "equal total budget: the environment steps of prior data are char
 LLM_FREE = "prior data is free: evaluations are counted from the start of online training"
 
 
+POLICIES = ("llm_policy", "random_policy")
+"""Flat lines that learn nothing at all; other flat lines are of arms that learn offline, seed by seed."""
+
+
 def summarise(
     benchmark: str,
     protocol: str,
@@ -39,7 +43,8 @@ def summarise(
         curves: per learning arm, returns (seeds, evaluations) with prior data charged; row i of every
             arm is seed i.
         env_steps: environment steps at each evaluation, (evaluations,); the last one is the budget.
-        flat: per policy that does not learn, its episode returns, (episodes,).
+        flat: per policy that does not learn, its episode returns, (episodes,); per arm that learns offline,
+            its seeds' mean returns, (seeds,).
         baseline: the arm that the others are compared with; without its curves there is no comparison.
         threshold: the return at which the task counts as solved; None where the task names none, and the
             metrics that need it are left out.

@@ -8,7 +8,7 @@ from typing import Any
 from loro_jax.analysis import metrics, rendering
 from loro_jax.analysis.formats import number, significant
 from loro_jax.analysis.rendering import Cell, Column, Table, estimate, estimated
-from loro_jax.analysis.summary import divergence, source_line
+from loro_jax.analysis.summary import POLICIES, divergence, source_line
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -98,9 +98,10 @@ def _arms(reading: Mapping[str, Any], name: str, title: str, threshold: float | 
             if not metric.censored:
                 row.append(estimate(value["iqm"], value["iqm_ci95"]))
             elif found.get("flat"):
+                plays = arm in POLICIES
                 row += [
-                    Cell("does not learn", (None,) * 3),
-                    Cell(f"({number(found['episodes'])} episodes)", (None,) * 3),
+                    Cell("does not learn" if plays else "learns offline", (None,) * 3),
+                    Cell(f"({number(found['episodes'])} {'episodes' if plays else 'seeds'})", (None,) * 3),
                 ]
             else:
                 row.append(Cell(_median(value, reading["budget"]), (value["median"], *value["median_ci95"])))

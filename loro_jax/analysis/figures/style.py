@@ -69,6 +69,14 @@ LOOKS = {
     "loro_chained": Look("LORO, chained repeats", "#8B4513", (0, (8, 1.5))),
     "llm_policy": Look("LLM policy", "#0072B2", (0, (2, 2))),
     "random_policy": Look("random policy", "#7f7f7f", (0, (1, 2))),
+    "half_batches": Look("half prior data", "#882255", (0, (8, 2))),
+    "dqn_prior": Look("DQN-Prior", "#AA4499", (0, (4, 1, 1, 1, 1, 1))),
+    "soft_prior": Look("soft prior", "#332288", (0, (1, 1))),
+    "tutor": Look("tutor", "#117733", (0, (5, 1, 2, 1))),
+    "tutor_reuse": Look("tutor, reuse", "#44AA99", (0, (3, 2))),
+    "jsrl": Look("JSRL", "#999933", (0, (6, 1, 1, 1))),
+    "cql": Look("CQL, offline", "#DDCC77", (0, (2, 1))),
+    "cql_prior": Look("CQL-Prior, offline", "#661100", (0, (2, 3))),
 }
 DASHES = ((0, (4, 1, 1, 1, 1, 1)), (0, (7, 2)), (0, (1, 1)), (0, (5, 1, 2, 1)), (0, (3, 3)))
 OTHERS = ("#332288", "#88CCEE", "#117733", "#882255", "#999933", "#AA4499")  # Paul Tol's muted
