@@ -333,6 +333,7 @@ def test_agents_of_ones_own_get_observations_as_they_are() -> None:
     assert World(game, DDQN(), Interaction(100, 1, True)).environment.indexed
 
 
+@pytest.mark.slow
 def test_numbers_of_states_are_learned_from_as_one_hot_rows() -> None:
     """Seeds side by side, each with a target interval of its own: as each alone with one-hot observations."""
     n, seeds, rng = 5, 3, np.random.default_rng(2)

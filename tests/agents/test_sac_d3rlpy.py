@@ -57,6 +57,7 @@ def batch(step: Arrays) -> Transition:
     return Transition(*floats, ended, ~ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", AGENTS)
 def test_gradient_steps_are_d3rlpys(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps from d3rlpy's weights with its draws: losses, modes, temperature and all weights.

@@ -432,7 +432,7 @@ def test_the_command_trains_each_task(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("run.json")} == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_waits_for_the_checkpoint(tmp_path: pathlib.Path, number: signal.Signals) -> None:
     """Ctrl-C reaches the whole group, as from a terminal, and a terminating signal the parent alone, which
     passes it on; the child is left the time to stop by itself."""

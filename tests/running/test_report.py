@@ -58,6 +58,7 @@ def test_a_changed_table_is_noticed_and_remade(copy: pathlib.Path) -> None:
         report.remake(copy)
 
 
+@pytest.mark.slow
 def test_the_command(copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     def shell(*argv: object) -> subprocess.CompletedProcess[str]:
         code = HIDE + "from loro_jax import errors, report; errors.run(report.main)"

@@ -101,6 +101,7 @@ def breaking(where: str, *phases: Phase) -> tuple[Run, np.ndarray]:
     return jax.tree.map(lambda x: x[index], run), np.asarray(curve)[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES[1:])
 def test_the_last_finite_agent_is_kept_and_the_curve_is_nan_from_there(where: str) -> None:
     run, curve = breaking(where, Interact(4 * INTERVAL))

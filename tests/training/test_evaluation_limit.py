@@ -129,6 +129,7 @@ def test_another_limit_changes_where_an_episode_is_cut_and_nothing_else() -> Non
     np.testing.assert_array_equal(lengths[4], np.minimum(lengths[100], 4))
 
 
+@pytest.mark.slow
 def test_the_random_policy_plays_under_the_evaluations_limit(tmp_path: pathlib.Path) -> None:
     """In a run, and where the suite needs what a saved run left out; its scores reach to a won game."""
     protocol = PONG.protocol("paper")

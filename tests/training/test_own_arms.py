@@ -97,6 +97,8 @@ def together() -> Result:
 def test_an_arm_with_its_own_agent_trains_as_under_a_protocol_with_it() -> None:
     """Neither it nor the arms beside it are touched: to the bit, each is as it is alone."""
     together = trained(prepared((*FREE, wide, warmed)))
+    assert set(together.curves) == {"pure_rl", "random_data", "on_policy", "wide", "warmed"}
+    assert all((c["llm_queries"] == 0).all() for c in together.counters.values())
     own = dataclasses.replace(wide(Plan(small(), 1, INTERVAL, LIMIT)).agent)
     alone = trained(prepared(("pure_rl",), small().replace(agent=own)))
     np.testing.assert_array_equal(together.curves["wide"], alone.curves["pure_rl"])
@@ -204,18 +206,19 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
             prepare_experiment(task, task.protocol(), (arm,), SEEDS, 0)
 
 
-def test_a_finished_arm_of_ones_own_is_kept(tmp_path: pathlib.Path) -> None:
-    """And gone on from, next to one that was not begun."""
-    ready = prepared(("random_data", "pure_rl", warmed))
+@pytest.mark.parametrize("own", [warmed, pytest.param(wide, marks=pytest.mark.slow)])
+def test_a_finished_arm_of_ones_own_is_kept(own: Any, tmp_path: pathlib.Path) -> None:
+    """And gone on from, next to one that was not begun; also one that brings its agent."""
+    ready = prepared(("random_data", "pure_rl", own))
     ready = dataclasses.replace(ready, arms=ready.arms[1:])
     with Store(tmp_path, ready.identity, resume=False) as store:
         alone = dataclasses.replace(ready, arms=ready.arms[1:])
         first, _ = trainer.run(alone, store, Console(quiet=True))
     with Store(tmp_path, ready.identity, resume=True) as store:
-        assert store.finished("warmed") is not None and store.finished("pure_rl") is None
+        assert store.finished(own.__name__) is not None and store.finished("pure_rl") is None
         both, _ = trainer.run(ready, store, Console(quiet=True))
-    np.testing.assert_array_equal(both.curves["warmed"], first.curves["warmed"])
-    assert list(both.curves) == ["pure_rl", "warmed"]
+    np.testing.assert_array_equal(both.curves[own.__name__], first.curves[own.__name__])
+    assert list(both.curves) == ["pure_rl", own.__name__]
 
 
 def test_functions_are_arms_like_names(together: Result) -> None:
