@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from loro_jax.api import load_policy as load_policy
     from loro_jax.api import read as read
     from loro_jax.api import run as run
+    from loro_jax.data.answers import Answers as Answers
     from loro_jax.errors import UserError as UserError
+    from loro_jax.language.tables import from_policy as answers_from_policy
     from loro_jax.protocols import Protocol as Protocol
     from loro_jax.spaces import Box as Box
     from loro_jax.spaces import Discrete as Discrete
@@ -44,20 +46,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 WHERE = {
-    "Arm": "types", "Box": "spaces", "DDQN": "agents", "Description": "tasks.words", "Discrete": "spaces",
-    "Environment": "tasks", "Field": "tasks.words", "NamedArray": "analysis.named", "Number": "tasks.actions",
-    "Plan": "training.arms", "Policy": "api", "Protocol": "protocols", "Result": "api", "SAC": "agents",
-    "Task": "tasks",
-    "UserError": "errors", "Words": "tasks.actions", "check_task": "tasks.check",
-    "environment": "tasks.rules", "load_policy": "api", "load_task": "tasks.loading:load", "read": "api",
-    "run": "api",
+    "Answers": "data.answers", "Arm": "types", "Box": "spaces", "DDQN": "agents",
+    "Description": "tasks.words", "Discrete": "spaces", "Environment": "tasks", "Field": "tasks.words",
+    "NamedArray": "analysis.named", "Number": "tasks.actions", "Plan": "training.arms", "Policy": "api",
+    "Protocol": "protocols", "Result": "api", "SAC": "agents", "Task": "tasks", "UserError": "errors",
+    "Words": "tasks.actions", "answers_from_policy": "language.tables:from_policy",
+    "check_task": "tasks.check", "environment": "tasks.rules", "load_policy": "api",
+    "load_task": "tasks.loading:load", "read": "api", "run": "api",
 }  # fmt: skip
 """Public names, and the modules that hold them."""
 
 __all__ = [
-    "DDQN", "SAC", "Arm", "Box", "Description", "Discrete", "Environment", "Field", "NamedArray", "Number",
-    "Plan", "Policy", "Protocol", "Result", "Task", "UserError", "Words", "check_task", "environment",
-    "load_policy", "load_task", "read", "run",
+    "DDQN", "SAC", "Answers", "Arm", "Box", "Description", "Discrete", "Environment", "Field", "NamedArray",
+    "Number", "Plan", "Policy", "Protocol", "Result", "Task", "UserError", "Words", "answers_from_policy",
+    "check_task", "environment", "load_policy", "load_task", "read", "run",
 ]  # fmt: skip
 
 importing(__name__)

@@ -153,11 +153,13 @@ class Guided(NamedTuple):
         now: the actions that there are in each row's state, (B, A); None for all.
         following: those in its next state.
         penalty: what is added to a row's loss: its action values (A,), the row, and its `now` -> ().
+        learning_rate: in place of the agent's own, ().
     """
 
     now: Among | None = None
     following: Among | None = None
     penalty: Any = None
+    learning_rate: jax.Array | None = None
 
 
 class Agent(Interface):

@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parent.parent
-DATA = ("card.json", "episodes.npz", "transcript.jsonl.gz")
+DATA = {kind: ("card.json", f"{kind}.npz", "transcript.jsonl.gz") for kind in ("episodes", "answers")}
 OTHER = (
     ".git",
     ".venv",
@@ -73,8 +73,13 @@ def wheel(folder: pathlib.Path) -> pathlib.Path:
 def test_it_holds_every_module_prompt_and_dataset_and_nothing_else(wheel: pathlib.Path) -> None:
     modules = [p for name in ("loro_jax", "benchmarks") for p in (ROOT / name).rglob("*.py")]
     prompts = list((ROOT / "prompts").rglob("*.txt"))
-    datasets = [c.parent / f for c in (ROOT / "results" / "episodes").glob("*/*/card.json") for f in DATA]
-    assert prompts and datasets
+    datasets = [
+        card.parent / file
+        for kind, files in DATA.items()
+        for card in (ROOT / "results" / kind).glob("*/*/card.json")
+        for file in files
+    ]
+    assert prompts and {path.name for path in datasets} >= {"episodes.npz", "answers.npz"}
     expected = {p.relative_to(ROOT).as_posix() for p in modules}
     expected |= {f"loro_jax/{p.relative_to(ROOT).as_posix()}" for p in (*prompts, *datasets)}
     assert set(contents(wheel)) == expected
@@ -105,7 +110,8 @@ def test_it_works_from_an_empty_folder(wheel: pathlib.Path, folder: pathlib.Path
     run(*pip, "--no-deps", "--no-index", "--no-compile", "--target", site, wheel, cwd=empty)
     code = (
         "import loro_jax as lj\n"
-        "from loro_jax.data import episodes\n"
+        "from loro_jax.data import answers, episodes\n"
+        "from loro_jax.language import tables\n"
         "from loro_jax.language import prompts\n"
         "task = lj.load_task('frozen_lake')\n"
         "prompt = prompts.load(task, 'cot')\n"
@@ -113,16 +119,22 @@ def test_it_works_from_an_empty_folder(wheel: pathlib.Path, folder: pathlib.Path
         "name = 'qwen2.5-coder-0.5b-instruct-cot'\n"
         "folder = episodes.resolve(name, 'frozen_lake')\n"
         "data = episodes.load(folder, 'frozen_lake', game.observation_shape, game.action_space)\n"
-        "print(lj.__file__, prompt.name, folder, len(data.episode_lengths), sep='\\n')"
+        "said = answers.resolve('qwen2.5-coder-0.5b-instruct-map', 'frozen_lake')\n"
+        "table = tables.read(said, task)\n"
+        "print(lj.__file__, prompt.name, folder, len(data.episode_lengths), sep='\\n')\n"
+        "print(said, len(table.digits), sep='\\n')"
     )
-    module, prompt, found, count = run(sys.executable, "-c", code, cwd=empty, path=str(site)).splitlines()
+    module, prompt, found, count, said, texts = run(
+        sys.executable, "-c", code, cwd=empty, path=str(site)
+    ).splitlines()
     assert pathlib.Path(module) == site / "loro_jax" / "__init__.py" and prompt == "cot"
     assert pathlib.Path(found).is_relative_to(site / "loro_jax") and int(count) >= 30
+    assert pathlib.Path(said).is_relative_to(site / "loro_jax") and int(texts) > 0
     usage = run(sys.executable, "-m", "benchmarks.cartpole", "--help", cwd=empty, path=str(site))
     assert "qwen2.5-coder-0.5b-instruct-hint" in usage
     # A stranger's game beside nothing else.
     shutil.copy(ROOT / "examples" / "ladder.py", empty / "my_game.py")
     argv = ("-m", "benchmarks.run", "--task", "my_game.py:TASK", "--seeds", "8", "--dry-run")
-    said = run(sys.executable, *argv, cwd=empty, path=str(site))
-    assert "ladder, untuned@1" in said and "Nothing was trained." in said
+    plan = run(sys.executable, *argv, cwd=empty, path=str(site))
+    assert "ladder, untuned@1" in plan and "Nothing was trained." in plan
     assert [p.name for p in empty.iterdir() if p.name != "__pycache__"] == ["my_game.py"]

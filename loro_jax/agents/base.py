@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax
 import tyro
 
 from loro_jax.errors import UserError, require
+from loro_jax.types import Guided
 from loro_jax.validation import checked
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class OffPolicy:
     """Whether `learn`'s loss is infinite or NaN wherever a number of the state would be."""
     networks: ClassVar[int] = 1
     """Networks of the `hidden` widths that a gradient step trains."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Doors (`training.guidance`) that its functions know; an arm that opens others is refused."""
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes",)
     """Fields that follow from the game, hence are no settings."""
 
@@ -86,6 +90,12 @@ class OffPolicy:
         if not self.accepts(actions):
             raise UserError(f"{type(self).__name__} cannot choose among {actions}; name another agent")
         return dataclasses.replace(self, magnitudes=magnitudes if self.normalise_observations else ())
+
+
+def adam(agent: OffPolicy, guided: Guided | None = None) -> optax.GradientTransformation:
+    """The optimiser of an agent, at the learning rate that a phase names if it names one."""
+    named = None if guided is None else guided.learning_rate
+    return optax.adam(agent.learning_rate if named is None else named)
 
 
 def watched(loss: jax.Array, *gradients: Any) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from loro_jax.agents.base import OffPolicy, watched
+from loro_jax.agents.base import OffPolicy, adam, watched
 from loro_jax.agents.networks import Mlp, of_every_state
 from loro_jax.errors import require
 from loro_jax.spaces import Discrete, Space
@@ -39,6 +39,7 @@ class DDQN(OffPolicy):
 
     name: ClassVar[str] = "ddqn"
     loss_tells: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ("support", "penalty", "learning_rate")
 
     target_network_frequency: int = 1000
     """Gradient steps between copies into the target network."""
@@ -69,7 +70,7 @@ class DDQN(OffPolicy):
         return DDQNState(
             params=params,
             target=of_every_state(params) if self.states else jax.tree.map(jnp.copy, params),
-            optimiser=optax.adam(self.learning_rate).init(params),
+            optimiser=adam(self).init(params),
             steps=jnp.int32(0),
             target_interval=jnp.int32(self.target_network_frequency),
         )
@@ -164,7 +165,7 @@ class DDQN(OffPolicy):
             return losses.mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
-        updates, optimiser = optax.adam(self.learning_rate).update(gradient, state.optimiser)
+        updates, optimiser = adam(self, guided).update(gradient, state.optimiser)
         params = optax.apply_updates(state.params, updates)
         copy = state.steps % state.target_interval == 0
         if self.states:

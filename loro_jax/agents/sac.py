@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from loro_jax.agents.base import OffPolicy, watched
+from loro_jax.agents.base import OffPolicy, adam, watched
 from loro_jax.agents.networks import Mlp
-from loro_jax.errors import require
+from loro_jax.errors import UserError, require
 from loro_jax.spaces import Box, Space
-from loro_jax.types import Transition
+from loro_jax.types import Guided, Transition
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's log standard deviation (d3rlpy, `NormalPolicy`)
 
@@ -44,6 +44,7 @@ class SAC(OffPolicy):
 
     name: ClassVar[str] = "sac"
     loss_tells: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ("penalty", "learning_rate")
     networks: ClassVar[int] = 3
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes", "actions")
 
@@ -86,15 +87,15 @@ class SAC(OffPolicy):
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(1, 3))
         critics = jax.vmap(lambda k_: self._critic.init(k_, jnp.zeros((1, size + k))))(keys)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
-        adam = optax.adam(self.learning_rate)
+        optimiser = adam(self)
         return SACState(
             actor=actor,
             critics=critics,
             targets=jax.tree.map(jnp.copy, critics),
             log_temperature=log_temperature,
-            actor_optimiser=adam.init(actor),
-            critic_optimiser=adam.init(critics),
-            temperature_optimiser=adam.init(log_temperature),
+            actor_optimiser=optimiser.init(actor),
+            critic_optimiser=optimiser.init(critics),
+            temperature_optimiser=optimiser.init(log_temperature),
         )
 
     @property
@@ -177,6 +178,37 @@ class SAC(OffPolicy):
         values = self.q(critics, batch.obs, self.scale_action(batch.action))
         return jnp.square(values - jax.lax.stop_gradient(target)).sum(axis=0).mean()
 
+    def penalised(
+        self, penalty: Any, critics: Any, actor: Any, batch: Transition, key: chex.PRNGKey
+    ) -> jax.Array:
+        """What a penalty adds to the loss of both critics, summed, in the mean over a batch (B, ...), ().
+
+        It is told values of actions drawn in s, less their log-densities: as many of the policy in s, of the
+        policy in s', and uniform ones (Kumar et al., 2020, arXiv 2006.04779, appendix F). As d3rlpy does
+        (`cql_impl.py`, `_compute_conservative_loss`).
+        """
+        if not hasattr(penalty, "drawn"):
+            raise UserError(f"{type(penalty).__name__} says nothing of continuous actions: it has no `drawn`")
+        rows, dimensions = batch.reward.shape[0], self.actions.shape[0]
+        shape = (penalty.samples, rows, dimensions)
+
+        def values(inner: jax.Array) -> jax.Array:
+            return jax.vmap(lambda actions: self.q(critics, batch.obs, actions))(inner)  # (samples, 2, B)
+
+        def of_policy(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
+            noise = jax.random.normal(key, shape)
+            inner, log_probs = jax.vmap(lambda noise: self.sample(actor, obs, noise))(noise)
+            return values(inner) - log_probs[:, None]
+
+        uniform = jax.random.uniform(jax.random.fold_in(key, 2), shape, minval=-1.0, maxval=1.0)
+        drawn = jnp.concatenate([
+            of_policy(batch.obs, jax.random.fold_in(key, 0)),
+            of_policy(batch.next_obs, jax.random.fold_in(key, 1)),
+            values(uniform) + dimensions * math.log(2.0),
+        ])  # fmt: skip
+        own = self.q(critics, batch.obs, self.scale_action(batch.action))
+        return jax.vmap(jax.vmap(penalty.drawn, (1, 0)), (1, 0))(drawn, own).sum(axis=0).mean()
+
     def actor_loss(
         self, actor: Any, critics: Any, temperature: jax.Array, obs: jax.Array, noise: jax.Array
     ) -> jax.Array:
@@ -185,7 +217,9 @@ class SAC(OffPolicy):
         action, log_prob = self.sample(actor, obs, noise)
         return (temperature * log_prob - self.q(critics, obs, action).min(axis=0)).mean()
 
-    def learn(self, state: SACState, batch: Transition, key: chex.PRNGKey) -> tuple[SACState, jax.Array]:
+    def learn(
+        self, state: SACState, batch: Transition, key: chex.PRNGKey, guided: Guided | None = None
+    ) -> tuple[SACState, jax.Array]:
         """One Adam step each on critics, temperature and actor, then on the targets.
 
         That is d3rlpy's order (`ddpg_impl.py`, `inner_update`; `sac_impl.py`, `compute_actor_loss`): the
@@ -196,20 +230,28 @@ class SAC(OffPolicy):
         """
         shape = (batch.reward.shape[0], *self.actions.shape)
         next_noise, noise = (jax.random.normal(jax.random.fold_in(key, i), shape) for i in range(2))
-        adam = optax.adam(self.learning_rate)
+        optimiser = adam(self, guided)
 
-        loss, critic_gradient = jax.value_and_grad(self.critic_loss)(state.critics, state, batch, next_noise)
-        updates, critic_optimiser = adam.update(critic_gradient, state.critic_optimiser)
+        def mean_loss(critics: Any) -> jax.Array:
+            loss = self.critic_loss(critics, state, batch, next_noise)
+            if guided is None or guided.penalty is None:
+                return loss
+            return loss + self.penalised(
+                guided.penalty, critics, state.actor, batch, jax.random.fold_in(key, 2)
+            )
+
+        loss, critic_gradient = jax.value_and_grad(mean_loss)(state.critics)
+        updates, critic_optimiser = optimiser.update(critic_gradient, state.critic_optimiser)
         critics = optax.apply_updates(state.critics, updates)
 
         _, log_probs = self.sample(state.actor, batch.obs, noise)
         gradient = jax.grad(temperature_loss)(state.log_temperature, log_probs, -float(shape[1]))
-        updates, temperature_optimiser = adam.update(gradient, state.temperature_optimiser)
+        updates, temperature_optimiser = optimiser.update(gradient, state.temperature_optimiser)
         log_temperature = optax.apply_updates(state.log_temperature, updates)
         temperature = jnp.exp(log_temperature)
 
         actor_gradient = jax.grad(self.actor_loss)(state.actor, critics, temperature, batch.obs, noise)
-        updates, actor_optimiser = adam.update(actor_gradient, state.actor_optimiser)
+        updates, actor_optimiser = optimiser.update(actor_gradient, state.actor_optimiser)
         targets = optax.incremental_update(critics, state.targets, self.polyak)
         return SACState(
             optax.apply_updates(state.actor, updates), critics, targets, log_temperature,

@@ -195,9 +195,14 @@ class Answers:
         rows = np.flatnonzero(self.asked)[_nearest(digits, self.digits[self.asked])]
         return rows.astype(np.int32)
 
+    @property
+    def length(self) -> int:
+        """Texts, with those added that make tables share programs."""
+        return -(-len(self.digits) // PADDED) * PADDED
+
     def table(self) -> Table:
         """The answers for programs, padded."""
-        rows = -(-len(self.digits) // PADDED) * PADDED
+        rows = self.length
 
         def padded(x: np.ndarray) -> jax.Array:
             return jnp.asarray(np.concatenate([x, np.repeat(x[-1:], rows - len(x), axis=0)]))

@@ -45,7 +45,7 @@ def coding_of(task: Task, text: str) -> Coding:
 
 
 def from_policy(
-    policy: Callable[[np.ndarray], np.ndarray], task: Task, prompt: str, name: str = "policy"
+    policy: Callable[[np.ndarray], np.ndarray], task: Task, prompt: str = "", name: str = "policy"
 ) -> Answers:
     """A table of any function, as if a model had answered so: a perfect tutor, an adversarial one.
 
@@ -55,7 +55,8 @@ def from_policy(
     Args:
         policy: observations (N, *obs) -> actions, (N, *action) for one answer or (N, n, *action) for n; -1,
             or NaN where actions are continuous, for one that cannot be read.
-        prompt: one of the task's, whose fields tell texts apart.
+        prompt: one of the task's, whose fields tell texts apart; by default the first of them that names what
+            the observation alone tells.
 
     >>> from loro_jax.tasks import load
     >>> always_left = from_policy(lambda obs: np.zeros(len(obs), int), load("frozen_lake"), "cell")
@@ -63,7 +64,7 @@ def from_policy(
     (11, 1)
     """
     env = task.environment()
-    text = prompts.load(task, prompt)
+    text = prompts.load(task, prompt or _first(task))
     coding = coding_of(task, text.text)
     acts = [players.uniform(env)] + ([players.reference(task)] if task.reference is not None else [])
     seen = np.concatenate([players.observations(env, act, EPISODES, i) for i, act in enumerate(acts)])
@@ -90,6 +91,19 @@ def save(table: Answers, task: Task, folder: pathlib.Path) -> None:
     )
     texts = [prompt.tail(table.coding.texts(digits)) for digits in table.digits.tolist()]
     answers.save(table, texts, folder)
+
+
+def _first(task: Task) -> str:
+    """The name of the task's first prompt whose texts can be asked about ahead."""
+    refused = UserError(f"{task.name} has no prompts")
+    for name in prompts.available(task):
+        try:
+            coding_of(task, prompts.load(task, name).text)
+        except UserError as error:
+            refused = error
+        else:
+            return name
+    raise refused
 
 
 def _names(task: Task) -> Sequence[str]:

@@ -145,8 +145,8 @@ def prepare_experiment(
     arms = build(chosen, plan)
     told = None if table is None else told_of(table)
     identity = identify(task, protocol, seeds, seed, card, arms, first, told)
-    coding = None if table is None else table.coding
-    world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), coding)
+    by: dict[str, Any] = {} if table is None else {"coding": table.coding, "texts": table.length}
+    world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), **by)
     for arm in arms:
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game

@@ -252,13 +252,18 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
 
 def check_agent(arm: Arm, agent: Agent) -> None:
     """A `UserError` where an arm opens doors that its agent does not know."""
-    for door in ("support", "penalty"):
-        opens = any(getattr(phase, door, None) is not None for phase in arm.phases)
-        if opens and "guided" not in inspect.signature(agent.learn).parameters:
-            name = getattr(agent, "name", type(agent).__name__)
+    name = getattr(agent, "name", type(agent).__name__)
+    told = "guided" in inspect.signature(agent.learn).parameters
+    takes = getattr(agent, "takes", ()) if told else ()
+    for door in ("support", "penalty", "learning_rate"):
+        named = [x for x in (getattr(phase, door, None) for phase in arm.phases) if x is not None]
+        if named and door not in takes:
+            known = ", ".join(takes) or "none"
             raise UserError(
-                f"{arm.name} has a {door}, which the agent {name} does not take: it learns without `guided`"
+                f"{arm.name} has a {door}, which the agent {name} does not take (it takes {known})"
             )
+        if door == "learning_rate" and any(not 0 < x <= 1e30 for x in named):
+            raise UserError(f"{arm.name}: learning_rate must be positive, at most 1e30; got {named}")
 
 
 def check_budget(arm: Arm, plan: Plan) -> None:

@@ -294,6 +294,10 @@ class Chosen(NamedTuple):
     guidance: Any
 
 
+Greedy = Callable[[jax.Array], jax.Array]
+"""Observation (*obs,) -> the action that a learner takes where it does not explore, (*action,)."""
+
+
 class Override(Interface):
     """Who may take another action than the learner: frozen data, with numbers that are traced."""
 
@@ -310,8 +314,8 @@ class Override(Interface):
     def stepped(self, memory: Any, done: jax.Array) -> Any:
         """What it remembers after the step, which ended an episode if `done`, ()."""
 
-    def evaluated(self, memory: Any, run: Run, world: World, known: Knowledge, value: jax.Array) -> Any:
-        """What it remembers after an evaluation, whose mean return was `value`, ()."""
+    def evaluated(self, memory: Any, run: Run, world: World, known: Knowledge, greedy: Greedy) -> Any:
+        """What it remembers after an evaluation; `greedy` is the learner's policy in it."""
 
 
 class Advised(NamedTuple):
@@ -399,9 +403,7 @@ class Tutor:
     def stepped(self, memory: Advised, done: jax.Array) -> Advised:
         return memory
 
-    def evaluated(
-        self, memory: Advised, run: Run, world: World, known: Knowledge, value: jax.Array
-    ) -> Advised:
+    def evaluated(self, memory: Advised, run: Run, world: World, known: Knowledge, greedy: Greedy) -> Advised:
         return memory
 
 
@@ -460,10 +462,8 @@ class JumpStart:
     def stepped(self, memory: Started, done: jax.Array) -> Started:
         return memory._replace(step=jnp.where(done, 0, memory.step + 1))
 
-    def evaluated(
-        self, memory: Started, run: Run, world: World, known: Knowledge, value: jax.Array
-    ) -> Started:
-        together = mixed_return(run, world, known, memory.guided)
+    def evaluated(self, memory: Started, run: Run, world: World, known: Knowledge, greedy: Greedy) -> Started:
+        together = mixed_return(run, world, known, memory.guided, greedy)
         good = together >= memory.best - self.tolerance * jnp.abs(memory.best)
         good |= jnp.isneginf(memory.best)
         fall = jnp.maximum(jnp.int32(self.start) // jnp.int32(self.stages), 1)
@@ -473,7 +473,7 @@ class JumpStart:
         )
 
 
-def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array) -> jax.Array:
+def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array, greedy: Greedy) -> jax.Array:
     """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, ()."""
     env, space = world.evaluation, world.environment.action_space
     key = fold(run.key, Purpose.EVALUATE_GUIDED, run.counters.env_steps)
@@ -485,7 +485,7 @@ def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array) ->
             obs, state, total, _, t = carry
             at = jax.random.fold_in(key, t)
             said = drawn(known.answers, world.find(known, obs), space, jax.random.fold_in(at, 1)).action
-            action = jnp.where(t <= guided, said, world.agent.act(run.agent, obs).astype(said.dtype))
+            action = jnp.where(t <= guided, said, greedy(obs).astype(said.dtype))
             obs, state, reward, terminated, truncated = env.step(jax.random.fold_in(at, 2), state, action)
             return obs, state, total + reward, terminated | truncated, t + 1
 
@@ -507,6 +507,10 @@ class Penalty(Interface):
     def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
         """Action values (A,) in the transition's state, and the actions that there are in it -> ()."""
 
+    # Of continuous actions, where it says something of them: `samples` of each kind are drawn
+    # (`SAC.penalised`), and `drawn` takes their values less their log-densities, (S,), and the value of the
+    # data's own action, ().
+
 
 @swept("weight")
 @dataclasses.dataclass(frozen=True)
@@ -514,19 +518,24 @@ class Conservative:
     """CQL's penalty: weight (logsumexp_a Q(s, a) - Q(s, a_data)) (arXiv 2006.04779, equation 4).
 
     The sum is over the actions that there are; the data's own is one of them, without which the penalty has
-    no lower bound.
+    no lower bound. Of continuous actions it is over drawn ones, importance-weighted.
 
     Attributes:
         weight: traced.
+        samples: of continuous actions, so many each of the policy in s, of that in s', and uniform ones.
     """
 
     weight: Any = 1.0
+    samples: int = 10
 
     def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
         if among is not None:
             inside = among.allowed | (jnp.arange(q.shape[0]) == t.action)
             q = jnp.where(inside, q, -jnp.inf)
         return self.weight * (jax.nn.logsumexp(q) - q[t.action])
+
+    def drawn(self, values: jax.Array, own: jax.Array) -> jax.Array:
+        return self.weight * (jax.nn.logsumexp(values) - own)
 
 
 # Batch rules
@@ -567,13 +576,15 @@ class Doors:
 
     Attributes:
         support, penalty, batches: None where there is none.
+        learning_rate: in place of the agent's own, (); None for that.
         rows: what the support says about each text; of a world of numbered states, about each state.
     """
 
-    support: Any
-    penalty: Any
-    batches: Any
-    rows: Any
+    support: Any = None
+    penalty: Any = None
+    batches: Any = None
+    learning_rate: Any = None
+    rows: Any = ()
 
     def among(self, world: World, known: Any, obs: jax.Array) -> Among | None:
         """The actions that there are in `obs`, (*obs,)."""
@@ -592,13 +603,14 @@ class Doors:
 
     def guided(self, world: World, known: Any, batch: Transition) -> Guided | None:
         """What a gradient step on `batch` is told."""
-        if self.support is None and self.penalty is None:
+        if self.support is None and self.penalty is None and self.learning_rate is None:
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
         return Guided(
             each(batch.obs) if self.penalty is not None and self.support is not None else None,
             each(batch.next_obs) if self.support is not None else None,
             self.penalty,
+            self.learning_rate,
         )
 
     def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
@@ -608,7 +620,7 @@ class Doors:
         return self.batches.sample(run, key, size)  # type: ignore[no-any-return]
 
 
-CLOSED = Doors(None, None, None, ())
+CLOSED = Doors()
 
 
 def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
@@ -620,4 +632,5 @@ def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
             numbers = jnp.arange(world.environment.states)
             at = jax.vmap(lambda state: world.find(known, state).row)(numbers)
             rows = jax.tree.map(lambda x: x[at], rows)
-    return Doors(support, getattr(phase, "penalty", None), getattr(phase, "batches", None), rows)
+    others = {door: getattr(phase, door, None) for door in ("penalty", "batches", "learning_rate")}
+    return Doors(support, rows=rows, **others)

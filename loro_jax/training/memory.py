@@ -55,9 +55,14 @@ class Division(NamedTuple):
 
 @functools.cache
 def of_seed(world: World) -> int:
-    """Bytes of one seed's state, its replay above all."""
+    """Bytes of one seed's state, its replay above all.
+
+    Of each text that there are answers about, a seed remembers at most whether it met it, an action it was
+    advised, and how often it may take that again (`guidance.Advised`).
+    """
     key = keys.of_seed(0, 0)
-    return size(jax.eval_shape(world.begin, key, key))
+    told = world.texts * (1 + _bytes(world.example.action) + 4)
+    return size(jax.eval_shape(world.begin, key, key)) + told
 
 
 def size(tree: Any) -> int:

@@ -8,7 +8,7 @@ between pieces; `Interact(a) · Interact(b) = Interact(a + b)` and `Fit(a) · Fi
 Each phase declares what it costs (`Cost`): the readings of a run's curves follow from that.
 """
 
-from __future__ import annotations
+# Annotations are evaluated here, so that subclasses in other modules show them to documentation.
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ from loro_jax import ahead
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
 from loro_jax.training.guidance import CLOSED, Doors, Player, Uniform, opened, swept
-from loro_jax.training.world import World, evaluate
+from loro_jax.training.world import World, evaluate, greedy
 from loro_jax.types import Among, Knowledge, Phase, Run, Transition
 
 
@@ -81,15 +81,19 @@ class Load:
         return run._replace(counters=run.counters._replace(llm_queries=total)), nothing()
 
 
-@swept("support", "penalty", "batches")
+@swept("support", "penalty", "batches", "learning_rate")
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """`steps` gradient steps on the replay as it is, with the doors of `training.guidance`."""
+    """`steps` gradient steps on the replay as it is, with the doors of `training.guidance`.
+
+    `learning_rate` stands in the place of the agent's, if it is given. Traced.
+    """
 
     steps: int
     support: Any = None
     penalty: Any = None
     batches: Any = None
+    learning_rate: Any = None
 
     def __repr__(self) -> str:
         return _said(self)
@@ -184,7 +188,7 @@ class Collect:
         return run, returns[: self.evaluations]
 
 
-@swept("support", "override", "penalty", "batches")
+@swept("support", "override", "penalty", "batches", "learning_rate")
 @dataclasses.dataclass(frozen=True)
 class Interact:
     """`steps` environment steps of learning online, whole intervals with an evaluation after each.
@@ -196,6 +200,7 @@ class Interact:
         override: who may take another action than the learner.
         penalty: what is added to losses.
         batches: where batches come from.
+        learning_rate: in place of the agent's. Traced.
     """
 
     steps: int
@@ -203,6 +208,7 @@ class Interact:
     override: Any = None
     penalty: Any = None
     batches: Any = None
+    learning_rate: Any = None
 
     def __repr__(self) -> str:
         return _said(self)
@@ -237,7 +243,8 @@ class Interact:
             at = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
             value = evaluate(world, run.agent, at, among)
             if self.override is not None:
-                memory = self.override.evaluated(run.guidance.memory, run, world, known, value)
+                policy = greedy(world, run.agent, among)
+                memory = self.override.evaluated(run.guidance.memory, run, world, known, policy)
                 run = run._replace(guidance=run.guidance._replace(memory=memory))
             run = watch(run, finite((run.agent, value)))
             return run, jnp.where(run.diverged < 0, value, jnp.nan)

@@ -50,6 +50,8 @@ class World:
     interaction: Interaction
     coding: Coding | None = None
     """Of the prompt that answers are looked up by, where there are any."""
+    texts: int = 0
+    """Of the table of answers, which a seed remembers something of; for estimates."""
 
     def __post_init__(self) -> None:
         agent = self.agent
@@ -116,6 +118,16 @@ class World:
         return Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
 
 
+def greedy(world: World, agent: Any, among: Callable[[jax.Array], Any]) -> Callable[[jax.Array], jax.Array]:
+    """The policy that an evaluation plays: observation (*obs,) -> action, (*action,)."""
+
+    def act(obs: jax.Array) -> jax.Array:
+        allowed = among(obs)
+        return world.agent.act(agent, obs, *(() if allowed is None else (allowed,)))
+
+    return act
+
+
 def evaluate(
     world: World, agent: Any, key: chex.PRNGKey, among: Callable[[jax.Array], Any] = lambda _: None
 ) -> jax.Array:
@@ -123,12 +135,11 @@ def evaluate(
 
     `among`: observation (*obs,) -> the actions that there are (`types.Among`), None for all.
     """
-    env = world.evaluation
+    env, act = world.evaluation, greedy(world, agent, among)
 
     def action(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         del key
-        allowed = among(obs)
-        return world.agent.act(agent, obs, *(() if allowed is None else (allowed,)))
+        return act(obs)
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
     return jax.vmap(lambda k: rollout(env, action, k)[0])(keys).mean()

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
 from loro_jax.tasks import load
 from loro_jax.tasks.words import Field, at, sided
+from loro_jax.training import memory
 from loro_jax.training.arms import Plan, build, check_agent
 from loro_jax.training.guidance import (
     Conservative,
@@ -31,7 +33,7 @@ from loro_jax.training.guidance import (
 from loro_jax.training.phases import Collect, Fit, Interact, Load
 from loro_jax.training.population import Layout, Programs, begin
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Among, Knowledge, Phase, Run, Transition
+from loro_jax.types import Among, Arm, Knowledge, Phase, Run, Transition
 
 HOW = Interaction(INTERVAL, 1, False)
 COMMON: dict[str, Any] = {
@@ -227,6 +229,19 @@ def test_a_penalty_of_no_weight_is_none() -> None:
     assert differ(some.agent, free.agent)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", [Fit(8), Interact(2 * INTERVAL)], ids=repr)
+def test_a_penalty_of_no_weight_is_none_of_continuous_actions(phase: Any) -> None:
+    known = still("pendulum")
+    before = (Load(PRIOR_ROWS),)
+    free, none, some = (
+        play("pendulum", known, *before, dataclasses.replace(phase, penalty=penalty))[0]
+        for penalty in (None, Conservative(0.0), Conservative(5.0))
+    )
+    chex.assert_trees_all_close(none.agent, free.agent, rtol=1e-5, atol=1e-6)
+    assert differ(some.agent, free.agent)
+
+
 def test_the_conservative_penalty_by_hand() -> None:
     """CQL(H): log(e^1 + e^2 + e^4) - 2 for the data's second action; then of the first and the data's."""
     q = jnp.array([1.0, 2.0, 4.0])
@@ -303,9 +318,48 @@ def test_each_seed_may_take_answers_of_its_own() -> None:
     assert (first[:, :, :2] == 1).all() and (first[:, :, 2:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("task", "phase"),
+    [
+        ("frozen_lake", Interact(2 * INTERVAL)),
+        pytest.param("pendulum", Interact(2 * INTERVAL), marks=pytest.mark.slow),
+        pytest.param("pendulum", Fit(30), marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_learning_rates_are_swept_within_one_program(task: str, phase: Any) -> None:
+    """The agent's own, given by a phase, is the agent's own; within 1e-6, as programs differ."""
+    known = still(task)
+    before = (Load(PRIOR_ROWS),) if isinstance(phase, Fit) else ()
+    own, _ = play(task, known, *before, phase)
+    compiled = len(programs(task).compiled)
+    given = [
+        play(task, known, *before, dataclasses.replace(phase, learning_rate=rate))[0]
+        for rate in (COMMON["learning_rate"], 0.1)
+    ]
+    assert len(programs(task).compiled) == compiled + 1
+    chex.assert_trees_all_close(given[0].agent, own.agent, rtol=1e-6, atol=1e-6)
+    assert differ(given[1].agent, own.agent)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), 1e31])
+def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
+    arm = Arm("mine", (Interact(INTERVAL, learning_rate=rate),), "")
+    with pytest.raises(UserError, match="mine: learning_rate must be positive, at most 1e30"):
+        check_agent(arm, SAC())
+
+
+def test_what_a_seed_remembers_is_counted_as_memory() -> None:
+    """But for a few counts."""
+    known = everything("cartpole")
+    world = dataclasses.replace(world_of("cartpole"), texts=len(known.answers.asked))
+    runs = begin(world, LAYOUT, 0, 4, False, known=known, phases=(Interact(INTERVAL, override=Tutor()),))
+    assert 0 <= memory.size(runs) / 4 - memory.of_seed(world) <= 64
+
+
 def test_agents_without_the_doors_are_refused() -> None:
     plan = Plan(load("pendulum").protocol("standard"), 1, 200, 200, answers=True)
-    for name, door in (("dqn_prior", "support"), ("cql", "penalty")):
+    for name, door in (("dqn_prior", "support"), ("cql_prior", "support")):
         (arm,) = build((name,), plan)
         with pytest.raises(UserError, match=f"{name} has a {door}, which the agent sac does not take"):
             check_agent(arm, SAC())
