@@ -88,15 +88,27 @@ def said(actions: np.ndarray, reader: Reader, space: Any) -> str:
     """The answers about one text (n, *action) in words, the commonest first."""
     unread = players.unreadable(actions)
     if isinstance(space, Discrete):
-        words = {}
-        if isinstance(reader, Words):
-            words = {reader.action(i): word for i, word in enumerate(reader.words)}
+        words = words_of(reader)
         counted = collections.Counter(words.get(int(a), str(int(a))) for a in actions[~unread])
         parts = [f"{word} {times}" for word, times in sorted(counted.items(), key=lambda x: (-x[1], x[0]))]
     else:
         values = np.sort(actions[~unread].ravel())
         parts = [" ".join(f"{v:g}" for v in values)] if len(values) else []
     return ", ".join(parts + [f"unreadable {int(unread.sum())}"] * bool(unread.any()))
+
+
+def words_of(reader: Reader) -> dict[int, str]:
+    """The word of each action that has one."""
+    if not isinstance(reader, Words):
+        return {}
+    return {reader.action(i): word for i, word in enumerate(reader.words)}
+
+
+def scored(log_probs: np.ndarray, reader: Reader) -> str:
+    """The model's probability of each action (A,) in words, the likeliest first."""
+    words = words_of(reader)
+    order = np.argsort(-log_probs, kind="stable")
+    return ", ".join(f"{words.get(int(a), str(int(a)))} {np.exp(log_probs[a]):.0%}" for a in order)
 
 
 def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
@@ -165,6 +177,8 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
     times = np.bincount(rows, met.shares, minlength=len(table.digits))
     columns = {"met": [f"{share:.2%}" for share in times]}
     columns["answers"] = [said(actions, reader, space) for actions in table.actions]
+    if table.log_probs is not None:
+        columns["scores"] = [scored(each, reader) for each in table.log_probs]
     console.print(f"{table.name}: {heading(table)}", markup=False, soft_wrap=True)
     agreed = agreements(task, table, met, rows)
     if agreed is not None:

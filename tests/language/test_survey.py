@@ -19,6 +19,7 @@ from loro_jax.language import journal, llamacpp, players, show, survey, tables
 from loro_jax.language.backend import Completion, Query
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import load
+from loro_jax.tasks.actions import Words
 
 WORDS = ("left", "down", "right", "up")
 TASK = load("frozen_lake")
@@ -394,6 +395,12 @@ def test_a_table_is_shown(
     card = json.loads((tmp_path / "two/card.json").read_text())
     (tmp_path / "two/card.json").write_text(json.dumps(card | {"environment": "cliff_walking"}))
     assert command(lambda: show.main(against)) == 2
+
+
+def test_scores_are_told_in_words() -> None:
+    """An action without a word by its number."""
+    told = show.scored(np.log([0.25, 0.7, 0.05]), Words(("left", "right")))
+    assert told == "right 70%, left 25%, 2 5%"
 
 
 def test_how_far_answers_are_apart() -> None:
