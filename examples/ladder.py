@@ -47,7 +47,7 @@ WORDS = lj.Description(
             "left",
             at(0),
             [(n + 0.5) / RUNGS for n in range(RUNGS)],
-            [str(RUNGS - n) for n in range(RUNGS + 1)],
+            LEFT,
         ),
         banded("wind", size(1), (0.25, 0.5), ("calm", "breezy", "stormy")),
     ),

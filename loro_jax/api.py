@@ -153,6 +153,7 @@ def run(
     seed: int = 0,
     episodes: str = "",
     answers: str | Answers = "",
+    proposals: str = "first",
     out: str | pathlib.Path | None = None,
     resume: bool = False,
     save_policies: bool = False,
@@ -171,6 +172,8 @@ def run(
         episodes: LLM episodes, by name or folder; by default the task's.
         answers: a table of a model's answers, or its name or folder: every seed plays LLM episodes of its
             own; instead of `episodes`.
+        proposals: which of a text's answers dqn_prior and cql_prior choose among: the "first", or of each
+            seed its "own" draw.
         out: folder for results, figures and checkpoints; None keeps nothing on disk.
         resume: go on with an interrupted run in `out`.
         save_policies: keep every seed's trained policy in `out` (`load_policy`).
@@ -216,6 +219,7 @@ def run(
         seed,
         str(episodes),
         answers=answers if isinstance(answers, Answers) else str(answers),
+        proposals=proposals,
     )
     ready = dataclasses.replace(ready, save_policies=save_policies)
     console = Console(stderr=True, highlight=False, quiet=not (progress and processes.first()))

@@ -18,6 +18,7 @@ import tyro
 
 from loro_jax import files, report
 from loro_jax.analysis import outputs
+from loro_jax.analysis.summary import POLICIES
 from loro_jax.errors import UserError, arguments, run
 from loro_jax.records import identity, results
 from loro_jax.running import machine
@@ -130,6 +131,12 @@ def _few(phrases: Sequence[str]) -> str:
     return "; ".join(phrases[:2]) + ("; ..." if len(phrases) > 2 else "")
 
 
+def _offline(name: str) -> bool:
+    """Whether an array is of an arm that learns offline: a number for each seed."""
+    kind, _, arm = name.partition("/")
+    return kind == "flat" and arm not in POLICIES
+
+
 def merged(parts: Sequence[Part]) -> tuple[results.Saved, dict[str, np.ndarray], dict[str, Any]]:
     """The run that checked parts make up: what it saves, its policies, and what `report.summarised` needs.
 
@@ -142,7 +149,10 @@ def merged(parts: Sequence[Part]) -> tuple[results.Saved, dict[str, np.ndarray],
         own = [p.policies if group == "policies" else getattr(p.saved, group) for p in parts]
         for name in dict.fromkeys(name for part in own for name in part):
             values = [part[name] for part in own if name in part]
-            if group == "details" and not name.startswith(PER_SEED):  # the same in all
+            if name.startswith("llm_free/"):  # cut where a part's seeds, charged each their own, needed that
+                width = min(v.shape[1] for part in own for k, v in part.items() if k.startswith("llm_free/"))
+                values = [v[:, :width] for v in values]
+            if group == "details" and not (name.startswith(PER_SEED) or _offline(name)):  # the same in all
                 whole, sound = values[0], all(np.array_equal(v, values[0]) for v in values)
             else:
                 sound = [len(v) for v in values] == [p.end - p.first for p in parts]

@@ -111,6 +111,7 @@ def prepared(
     ready = experiment.prepare_experiment(
         found, identity.protocol_of(before), tuple(before["arms"]), seeds or int(before["seeds"]),
         int(before["seed"]), dataset, int(before.get("first_seed", 0)), table,
+        str((before.get("answers") or {}).get("proposals") or "first"),
     )  # fmt: skip
     other = [
         d for d in identity.differences(before, ready.identity) if not (seeds and d.startswith("seeds "))

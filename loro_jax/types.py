@@ -163,7 +163,11 @@ class Guided(NamedTuple):
 
 
 class Agent(Interface):
-    """An off-policy agent for one game: frozen settings (*static*) and pure functions."""
+    """An off-policy agent for one game: frozen settings (*static*) and pure functions.
+
+    One that knows doors of `training.guidance` names them in `takes` (`agents.base.OffPolicy`). Its `learn`
+    may then get `guided: Guided`, and if a support is among them `act` and `explore` an `among: Among`.
+    """
 
     def __hash__(self) -> int:
         """Programs are keyed by it."""

@@ -66,10 +66,18 @@ def summarise(
     free = {name: np.asarray(curve)[:, :common] for name, curve in llm_free.items()}
     steps = np.asarray(env_steps, np.float64)
     measured = metrics.applicable(threshold)
+    lost = {arm: named for arm in curves if (named := _named(curves[arm], steps, (diverged or {}).get(arm)))}
+    offline = {arm: np.isnan(returns) for arm, returns in flat.items() if arm not in POLICIES}
+    lost |= {
+        arm: [{"seed": int(i), "env_step": 0} for i in np.flatnonzero(nan)]
+        for arm, nan in offline.items()
+        if nan.any()
+    }
+    if random_return is not None:
+        flat = dict(flat) | {arm: np.where(nan, random_return, flat[arm]) for arm, nan in offline.items()}
     equal = _reading(measured, curves, steps, flat, baseline, threshold, random_return)
     other = _reading(measured, free, steps[:common], flat, baseline, threshold, random_return)
     times = ", ".join(metric.name for metric in measured if metric.censored)
-    lost = {arm: named for arm in curves if (named := _named(curves[arm], steps, (diverged or {}).get(arm)))}
     summary = {
         "benchmark": benchmark,
         "protocol": protocol,
@@ -98,8 +106,9 @@ def summarise(
             " curves are NaN from there on, which counts as random_return in means and differences; by rank"
             " (iqm, median, probability of improvement) they are the worst"
             f"{', and they reach no threshold' if times else ''}",
-            "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
-            " enter no paired comparison",
+            "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds; and arms"
+            " that learn offline, over seeds, without a cumulative return, as their data is no part of the"
+            " budget. Neither enters a paired comparison",
         },
         "notes": dict(notes),
     }
@@ -142,6 +151,7 @@ def _reading(
             **{
                 m.name: _describe(m, m.of(level if m.censored else constant, steps, threshold), budget)
                 for m in measured
+                if name in POLICIES or not m.of_budget
             },
         }
     comparisons = [

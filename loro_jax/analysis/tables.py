@@ -77,7 +77,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 
 def _arms(reading: Mapping[str, Any], name: str, title: str, threshold: float | None) -> Table:
     measured = [
-        m for m in metrics.applicable(threshold) if all(m.name in a for a in reading["arms"].values())
+        m for m in metrics.applicable(threshold) if any(m.name in a for a in reading["arms"].values())
     ]
     columns = [Column("arm", ("arm", "diverged", "episodes"))]
     for metric in measured:
@@ -94,8 +94,10 @@ def _arms(reading: Mapping[str, Any], name: str, title: str, threshold: float | 
         lost = found.get("diverged")
         row = [Cell(f"{arm} ({lost} diverged)" if lost else arm, (arm, lost, found.get("episodes")))]
         for metric in measured:
-            value = found[metric.name]
-            if not metric.censored:
+            value = found.get(metric.name)
+            if value is None:
+                row += [Cell("", (None,) * 3)] * (1 + metric.censored)
+            elif not metric.censored:
                 row.append(estimate(value["iqm"], value["iqm_ci95"]))
             elif found.get("flat"):
                 plays = arm in POLICIES
@@ -155,8 +157,8 @@ def _reading_guide(summary: Mapping[str, Any]) -> list[str]:
         f"P(improvement) is the probability that a run of the arm is better{faster} than a run of the"
         f" baseline; 0.5 is no difference.{negative} p is a paired sign-flip permutation test, corrected by"
         " Holm over all comparisons of the table.",
-        "Policies that do not learn are summarised over episodes and enter no paired comparison. More in"
-        " docs/statistics.md.",
+        "Policies that do not learn are summarised over episodes, arms that learn offline over seeds; neither"
+        " enters a paired comparison. More in docs/statistics.md.",
     ]
 
 

@@ -50,4 +50,4 @@ def pretrains_on_llm(arm: Arm) -> bool:
 def _shifted(phase: Phase) -> Phase:
     if not isinstance(phase, Collect):
         return phase
-    return ShiftedCollect(phase.steps, phase.episodes, phase.evaluations, phase.player, phase.own_charge)
+    return ShiftedCollect(**{f.name: getattr(phase, f.name) for f in dataclasses.fields(phase)})

@@ -74,7 +74,7 @@ def from_policy(
         return said[:, None] if said.ndim == 1 + len(env.action_space.shape) else said
 
     found = answers.from_policy(several, coding, seen, name)
-    _check(found, task)
+    _check(found, task, "the policy")
     card = {
         "name": name,
         "environment": task.name,
@@ -82,6 +82,25 @@ def from_policy(
         "prompt": {"name": text.name, "sha256": text.sha256, "text": text.text},
     }
     return dataclasses.replace(found, card=card)
+
+
+def checked(table: Answers, task: Task) -> Answers:
+    """The table, which is about this task.
+
+    Raises:
+        UserError: it is about another one, or about other words, or its answers are no actions of the game.
+    """
+    about = table.card.get("environment", task.name)
+    if about != task.name:
+        raise UserError(f"answers about '{about}', not about '{task.name}'")
+    text = table.card.get("prompt", {}).get("text") if isinstance(table.card.get("prompt"), dict) else None
+    names = [(f.name, f.values) for f in table.coding.fields]
+    if text is not None and names != [(f.name, f.values) for f in coding_of(task, text).fields]:
+        raise UserError(
+            f"the answers' texts are not those of {task.name}'s words as they are; make them anew"
+        )
+    _check(table, task, "the answers")
+    return table
 
 
 def save(table: Answers, task: Task, folder: pathlib.Path) -> None:
@@ -110,13 +129,11 @@ def _names(task: Task) -> Sequence[str]:
     return task.words.names if task.words is not None else ()
 
 
-def _check(table: Answers, task: Task) -> None:
-    """A `UserError` where a policy's answers are no actions of the game."""
+def _check(table: Answers, task: Task, who: str) -> None:
+    """A `UserError` where answers are no actions of the game."""
     space = task.environment().action_space
     if table.actions.shape[2:] != space.shape:
-        raise UserError(
-            f"the policy's actions have shape {table.actions.shape[2:]}, the game's {space.shape}"
-        )
+        raise UserError(f"{who}'s actions have shape {table.actions.shape[2:]}, the game's {space.shape}")
     unread = table.actions == -1 if isinstance(space, Discrete) else np.isnan(table.actions).any(axis=-1)
     if why := space.refuses(table.actions[~unread]):
-        raise UserError(f"the policy: {why}")
+        raise UserError(f"{who}: {why}")

@@ -118,7 +118,15 @@ def _started(task: Task, options: Options, first: int, count: int, sitting: Sitt
     chosen = named(options.arms, protocol, bool(options.episodes or options.answers or task.episodes))
     ready = processes.together(
         lambda: experiment.prepare_experiment(
-            task, protocol, chosen, count, options.seed, options.episodes, first, options.answers
+            task,
+            protocol,
+            chosen,
+            count,
+            options.seed,
+            options.episodes,
+            first,
+            options.answers,
+            options.proposals,
         )
     )
     if not 0 <= options.memory_limit < 2**40:

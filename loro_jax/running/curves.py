@@ -12,7 +12,7 @@ from loro_jax.running import policies
 from loro_jax.running.experiment import Experiment
 from loro_jax.tasks import Environment
 from loro_jax.tasks.rollout import rollouts, uniform
-from loro_jax.training.arms import offline
+from loro_jax.training.arms import charges_each, offline
 from loro_jax.training.phases import AsPrior, Load
 from loro_jax.training.prior import Prior
 from loro_jax.types import Arm
@@ -29,9 +29,9 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
             continue
         interval = e.protocol.schedule.eval_interval
         curve, prior = laid_out(arm, raw[arm.name]["records"], e.prior, interval)
-        if any(getattr(phase, "own_charge", False) for phase in arm.phases):
+        if charges_each(arm):
             charged = intervals(raw[arm.name]["counters/prior_steps"], interval)
-            free[arm.name] = curve[:, ~prior][:, : max(evaluations - int(charged.min()), 0)]
+            free[arm.name] = curve[:, ~prior][:, : max(evaluations - int(charged.max()), 0)]
             curves[arm.name] = charged_each(curve, prior, charged, evaluations)
             at = raw[arm.name]["diverged"]
             diverged[arm.name] = np.where(at < 0, -1, at + charged * interval)
@@ -55,6 +55,7 @@ def result(e: Experiment, raw: dict[str, dict[str, np.ndarray]]) -> Result:
             flat[arm.name] = random_returns(e.world.evaluation, e.seed)
         elif offline(arm):
             flat[arm.name] = raw[arm.name]["records"][:, -1]
+            diverged[arm.name] = raw[arm.name]["diverged"]
     counters = {
         name: {k.removeprefix("counters/"): v for k, v in r.items() if k.startswith("counters/")}
         for name, r in raw.items()
@@ -82,8 +83,8 @@ def laid_out(
     for phase in arm.phases:
         cost = phase.cost(interval)
         length = (cost.prior + cost.online) // interval
-        if phase is arm.phases[-1]:  # what is trained beyond the sentence is the last phase's
-            length = max(length, record.shape[1] - taken)
+        if phase is arm.phases[-1] and charges_each(arm):  # as long as a seed needs
+            length = record.shape[1] - taken
         if isinstance(phase, Load):
             assert prior is not None and length == len(prior.curve)
             parts.append(np.broadcast_to(prior.curve, (len(record), length)))

@@ -22,7 +22,16 @@ from loro_jax.records.identity import identify
 from loro_jax.running import estimate
 from loro_jax.tasks import Environment, Task
 from loro_jax.training import memory, population
-from loro_jax.training.arms import Plan, Sentence, build, check_agent, check_budget, consults
+from loro_jax.training.arms import (
+    Plan,
+    Sentence,
+    build,
+    check_agent,
+    check_budget,
+    check_doors,
+    consults,
+    opened,
+)
 from loro_jax.training.prior import Prior, played, prepare
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Agent, Arm, Knowledge
@@ -67,6 +76,9 @@ class Experiment:
         return list(dict.fromkeys(self.world_of(arm) for arm in self.arms if arm.phases))
 
 
+PROPOSALS = ("first", "own")
+
+
 def prepare_experiment(
     task: Task,
     protocol: Protocol,
@@ -76,6 +88,7 @@ def prepare_experiment(
     dataset: str = "",
     first: int = 0,
     answers: str | Answers = "",
+    proposals: str = "first",
 ) -> Experiment:
     """Loads what the arms need and writes their sentences; every refusal is a `UserError`.
 
@@ -87,7 +100,10 @@ def prepare_experiment(
         first: the first of the seeds.
         answers: a table of a language model's answers, or its name or folder, by which every seed plays LLM
             episodes of its own; instead of a dataset.
+        proposals: which of a text's answers an arm chooses among: the `first`, or each seed's `own`.
     """
+    if proposals not in PROPOSALS:
+        raise UserError(f"--proposals is {' or '.join(PROPOSALS)}, not {proposals!r}")
     env = task.under(protocol)
     interval = protocol.schedule.eval_interval
     sketch = build(chosen, Plan(protocol, 1, interval, env.limit))
@@ -105,7 +121,7 @@ def prepare_experiment(
             " leave --answers out"
         )
     if isinstance(answers, Answers):
-        table = answers
+        table = tables.checked(answers, task)
     elif answers:
         table = tables.read(resolve(answers, task.name), task)
     elif asking := [arm.name for arm in sketch if consults(arm)]:
@@ -142,8 +158,12 @@ def prepare_experiment(
                     f"tau = {protocol.prior.tau} intervals of {interval} steps use up the --budget"
                 )
             plan = Plan(protocol, steps, steps, env.limit)
+    if table is not None:
+        plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
     told = None if table is None else told_of(table)
+    if told is not None and plan.own_proposals:
+        told["proposals"] = proposals
     identity = identify(task, protocol, seeds, seed, card, arms, first, told)
     by: dict[str, Any] = {} if table is None else {"coding": table.coding, "texts": table.length}
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), **by)
@@ -151,8 +171,9 @@ def prepare_experiment(
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
         check_agent(arm, own.agent)
+        check_doors(arm, table)
         most = _most(protocol, plan)
-        if any(getattr(p, "batches", None) for p in arm.phases) and own.agent.replay_capacity < most:
+        if opened(arm, "batches") and own.agent.replay_capacity < most:
             raise UserError(f"{arm.name} samples all prior rows: --replay-capacity must be at least {most}")
     _written_down(card, f"{folder / 'card.json'}: name, model or prompt", "mend the card")
     ran = _written_down(identity, "a setting", "give it another value")

@@ -7,7 +7,7 @@ import json
 import pathlib
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -44,6 +44,9 @@ class Options:
     answers: str = ""
     """A table of a model's answers, by name or folder (loro_jax.language.survey): every seed then plays LLM
     episodes of its own, instead of loading the same ones as all others."""
+    proposals: Literal["first", "own"] = "first"
+    """Which of a text's answers dqn_prior and cql_prior choose among: the first of them, or each seed its own
+    draw, so that intervals over seeds cover the draw of the proposals as well."""
     out: pathlib.Path | None = None
     """Folder for the results; results/<task>/<protocol> when not given."""
     resume: bool = False

@@ -29,7 +29,7 @@ from loro_jax.running import machine
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
-FORMAT = 2
+FORMAT = 3
 """Of checkpoints: counts up when a `Run` gets other fields, or another layout."""
 IDENTITY = "identity.json"
 

@@ -23,8 +23,8 @@ from loro_jax.running import compiled, curves, policies
 from loro_jax.running.experiment import Experiment, announced, knowledge
 from loro_jax.running.store import Keeper
 from loro_jax.training import guidance, memory, population
-from loro_jax.training.arms import offline
-from loro_jax.training.phases import Fit, Interact
+from loro_jax.training.arms import charges_each
+from loro_jax.training.phases import Collect, Fit, Interact, Remainder
 from loro_jax.training.population import Programs, Progress
 from loro_jax.types import Agent, Arm, Knowledge, Phase
 
@@ -50,12 +50,13 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     left = [arm for arm in learning if store.finished(arm.name) is None]
     console.print(announced(e, left), soft_wrap=True)
     known = {world: population.shared(knowledge(e, world)) for world in e.worlds}
-    sentences = {arm.name: population.pieces(arm, e.protocol.schedule.eval_interval) for arm in learning}
+    sentences = {arm.name: sentence(e, arm) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
     distinct: dict[Any, dict[Phase, None]] = {}  # by world and by what seeds of an arm remember
     for arm in left:
-        skeletons = (population.parted(p)[0] for p in sentences[arm.name])
+        pieces = sentences[arm.name] + ([remaining(e, arm)] if charges_each(arm) else [])
+        skeletons = (population.parted(p)[0] for p in pieces)
         key = (e.world_of(arm), population.remembering(arm.phases))
         distinct.setdefault(key, {}).update(dict.fromkeys(skeletons))
     count = sum(map(len, distinct.values()))
@@ -168,7 +169,7 @@ def _train(
             raise Interrupted
 
     end = population.train(sentence, programs, start, known, after)
-    if charges_each(arm) and not offline(arm):
+    if charges_each(arm):
         spent = processes.gathered(end.runs.counters.prior_steps)[: e.seeds]
         end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, after)
     record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
@@ -187,19 +188,37 @@ def of(known: Knowledge) -> Knowledge | None:
     return None if known.answers is None else known
 
 
-def charges_each(arm: Arm) -> bool:
-    """Whether each seed of the arm is charged its own prior data."""
-    return any(getattr(phase, "own_charge", False) for phase in arm.phases)
+def sentence(e: Experiment, arm: Arm) -> list[Phase]:
+    """The arm's pieces. Where each seed is charged its own prior data, of its last phase those that there is
+    budget for whatever that data takes; `remainder` has the others."""
+    interval = e.protocol.schedule.eval_interval
+    if charges_each(arm):
+        sure, last = surely(e, arm), arm.phases[-1]
+        assert isinstance(last, Interact)
+        end = (dataclasses.replace(last, steps=sure * interval),) if sure else ()
+        arm = dataclasses.replace(arm, phases=(*arm.phases[:-1], *end))
+    return population.pieces(arm, interval)
+
+
+def surely(e: Experiment, arm: Arm) -> int:
+    """Evaluation intervals of learning online that every seed has budget for."""
+    schedule = e.protocol.schedule
+    most = max(phase.steps for phase in arm.phases if isinstance(phase, Collect))
+    return max(schedule.evaluations - -(-most // schedule.eval_interval), 0)
+
+
+def remaining(e: Experiment, arm: Arm) -> Remainder:
+    """One interval more, for the seeds that have budget left: a seed's result is its own alone."""
+    last, schedule = arm.phases[-1], e.protocol.schedule
+    assert isinstance(last, Interact)
+    return Remainder(dataclasses.replace(last, steps=schedule.eval_interval), schedule.budget)
 
 
 def remainder(e: Experiment, arm: Arm, spent: np.ndarray) -> list[Phase]:
-    """What is left to train, beyond the sentence, for the seed that its prior data took least of the budget
-    of; `spent`: environment steps of prior data, (seeds,)."""
-    interval = e.protocol.schedule.eval_interval
-    more = e.plan.prior // interval - int(curves.intervals(spent, interval).min())
-    last = arm.phases[-1]
-    assert isinstance(last, Interact)
-    return [dataclasses.replace(last, steps=interval)] * max(more, 0)
+    """What is left to train beyond `sentence`, as much as the seed needs whose prior data took least;
+    `spent`: environment steps of prior data, (seeds,)."""
+    least = int(curves.intervals(spent, e.protocol.schedule.eval_interval).min())
+    return [remaining(e, arm)] * max(e.protocol.schedule.evaluations - least - surely(e, arm), 0)
 
 
 def _stretched(records: np.ndarray, length: int) -> np.ndarray:

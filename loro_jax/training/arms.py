@@ -6,7 +6,9 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from loro_jax.data.answers import Answers
 from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, Protocol
@@ -19,8 +21,11 @@ from loro_jax.training.guidance import (
     Soft,
     Tutor,
 )
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, plain
 from loro_jax.types import Agent, Arm, Phase
+
+K = 5
+"""Proposals that an arm chooses among, as in arXiv 2410.07927."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Plan:
         limit: the environment's time limit.
         answers: whether every seed plays LLM episodes of its own, by a table of answers. `rows` and `prior`
             are then what tau episodes take on average.
+        samples: n, answers about each text of that table; 0 where there is none.
+        own_proposals: each seed takes proposals of its own from the n answers, rather than the first.
     """
 
     protocol: Protocol
@@ -43,6 +50,13 @@ class Plan:
     limit: int
     queries: int = -1
     answers: bool = False
+    samples: int = 0
+    own_proposals: bool = False
+
+    @property
+    def proposals(self) -> Proposals:
+        """K of the answers about each text, or all of fewer."""
+        return Proposals(min(K, self.samples or K), self.own_proposals)
 
     @property
     def load(self) -> Load | Collect:
@@ -111,8 +125,8 @@ def half_batches(p: Plan) -> Arm:
 
 
 def dqn_prior(p: Plan) -> Arm:
-    sentence = (Interact(p.protocol.schedule.budget, support=Proposals()),)
-    return Arm("dqn_prior", sentence, "chooses among the LLM's first five answers (DQN-Prior)")
+    sentence = (Interact(p.protocol.schedule.budget, support=p.proposals),)
+    return Arm("dqn_prior", sentence, f"chooses among {p.proposals.k} of the LLM's answers (DQN-Prior)")
 
 
 def soft_prior(p: Plan) -> Arm:
@@ -144,9 +158,9 @@ def cql(p: Plan) -> Arm:
 
 
 def cql_prior(p: Plan) -> Arm:
-    fit = Fit(p.protocol.prior.fit_steps, support=Proposals(), penalty=Conservative())
-    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES, support=Proposals()))
-    return Arm("cql_prior", sentence, "CQL among the LLM's first five answers (CQL-Prior)", "llm")
+    fit = Fit(p.protocol.prior.fit_steps, support=p.proposals, penalty=Conservative())
+    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES, support=p.proposals))
+    return Arm("cql_prior", sentence, f"CQL among {p.proposals.k} of the LLM's answers (CQL-Prior)", "llm")
 
 
 def llm_policy(p: Plan) -> Arm:
@@ -202,8 +216,18 @@ def needs_llm(name: str) -> bool:
 
 def consults(arm: Arm) -> bool:
     """Whether the arm looks answers up while it learns."""
-    doors = ("support", "override")
-    return any(getattr(phase, door, None) is not None for phase in arm.phases for door in doors)
+    return bool(opened(arm, "support") or opened(arm, "override"))
+
+
+def opened(arm: Arm, door: str) -> list[Any]:
+    """The values at a door of the arm's phases."""
+    values = (getattr(phase, door, None) for phase in plain(arm.phases))
+    return [value for value in values if value is not None]
+
+
+def charges_each(arm: Arm) -> bool:
+    """Whether each seed of the arm is charged its own prior data, and learns online with what is left."""
+    return any(getattr(phase, "own_charge", False) for phase in arm.phases) and not offline(arm)
 
 
 def offline(arm: Arm) -> bool:
@@ -256,7 +280,7 @@ def check_agent(arm: Arm, agent: Agent) -> None:
     told = "guided" in inspect.signature(agent.learn).parameters
     takes = getattr(agent, "takes", ()) if told else ()
     for door in ("support", "penalty", "learning_rate"):
-        named = [x for x in (getattr(phase, door, None) for phase in arm.phases) if x is not None]
+        named = opened(arm, door)
         if named and door not in takes:
             known = ", ".join(takes) or "none"
             raise UserError(
@@ -266,20 +290,43 @@ def check_agent(arm: Arm, agent: Agent) -> None:
             raise UserError(f"{arm.name}: learning_rate must be positive, at most 1e30; got {named}")
 
 
+def check_doors(arm: Arm, answers: Answers | None) -> None:
+    """A `UserError` where the values at an arm's doors have numbers that cannot be."""
+    for door in ("support", "override", "penalty", "batches"):
+        for value in opened(arm, door):
+            refuses = getattr(value, "refuses", None)
+            if refuses is not None and (why := refuses(answers)):
+                raise UserError(f"{arm.name}: {type(value).__name__} has {why}")
+    if len({type(value) for value in opened(arm, "override")}) > 1:
+        raise UserError(f"{arm.name} has overrides of several kinds, which remember different things")
+
+
 def check_budget(arm: Arm, plan: Plan) -> None:
     """A `UserError` where an arm's sentence does not use the budget, whole evaluation intervals of it, or
     loads what is not there."""
     if not arm.phases:
         return
     protocol = plan.protocol
-    if any(getattr(phase, "batches", None) is not None for phase in arm.phases) and (
+    if opened(arm, "batches") and (
         protocol.departures.alignment == "released" or protocol.departures.drop_cut
     ):
         raise UserError(f"{arm.name} counts prior rows, which the released alignment leaves some of out")
+    if any(
+        getattr(phase, "batches", None) is not None and any(isinstance(p, Forget) for p in arm.phases[:i])
+        for i, phase in enumerate(plain(arm.phases))
+    ):
+        raise UserError(f"{arm.name} samples prior rows after Forget, which dropped them")
     if offline(arm):
         if any(phase.cost(1).online for phase in arm.phases) or not isinstance(arm.phases[-1], Evaluate):
             raise UserError(f"{arm.name} ends with Evaluate, so that nothing of it may be online")
         return
+    if charges_each(arm):
+        prior = [phase for phase in arm.phases if phase.cost(1).prior]
+        if len(prior) > 1 or not isinstance(arm.phases[-1], Interact):
+            raise UserError(
+                f"{arm.name}: where each seed is charged what its own LLM episodes take, they are all of its"
+                " prior data, and it ends with Interact; --charge episodes takes other sentences"
+            )
     loads = [phase for phase in arm.phases if isinstance(phase, Load)]
     if loads and arm.source != "llm":
         raise UserError(f"{arm.name} loads LLM episodes: its Arm needs source='llm'")

@@ -20,7 +20,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from loro_jax.data.answers import Found, Table
+from loro_jax.data.answers import Answers, Found, Table
 from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
 from loro_jax.spaces import Discrete, Space
@@ -34,26 +34,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def swept(*numbers: str) -> Callable[[type[T]], type[T]]:
-    """Marks the fields of a frozen dataclass that are traced: one program serves all their values."""
+def swept(*numbers: str, whole: tuple[str, ...] = ()) -> Callable[[type[T]], type[T]]:
+    """Marks the fields of a frozen dataclass that are traced: one program serves all their values.
+
+    `numbers` are float32, or hold such fields themselves; `whole` are int32.
+    """
 
     def register(cls: type[T]) -> type[T]:
-        static = [f.name for f in dataclasses.fields(cls) if f.name not in numbers]  # type: ignore[arg-type]
-        return jax.tree_util.register_dataclass(cls, list(numbers), static)
+        traced = [*numbers, *whole]
+        static = [f.name for f in dataclasses.fields(cls) if f.name not in traced]  # type: ignore[arg-type]
+        cls.whole_numbers = whole  # type: ignore[attr-defined]
+        return jax.tree_util.register_dataclass(cls, traced, static)
 
     return register
+
+
+def _positive(name: str, value: Any) -> str:
+    """What is wrong with a number that must be positive, or nothing; None is left out."""
+    return "" if value is None or 0 < value < float("inf") else f"{name} = {value}, which must be positive"
 
 
 class Consulted(NamedTuple):
     """What a seed's lookups have come to, each count an int32 (). *Traced.*
 
     Attributes:
-        consultations: answers that were looked up.
-        first_met: those about texts that this seed had not met before: what a model would have been asked,
-            if its answers were kept.
+        consultations: texts that were looked up to act by while learning, advice that was taken again among
+            them; not those of gradient steps' next states, nor of evaluations.
+        first_met: those whose row this seed had not looked up before: what a model would have been asked,
+            if its answers were kept. A text that nobody asked about has the row of the nearest.
         nearest: those about texts that nobody asked about, for which the nearest text's answer stands.
-        random_draws: those that could not be read, for which a uniform action stands.
-        met: the texts met so far, bool (T,).
+        random_draws: those that could not be read, for which a uniform action stands; of a support, those of
+            which some could not.
+        met: the rows looked up so far, bool (T,).
     """
 
     consultations: jax.Array
@@ -208,8 +220,11 @@ class Support(Interface):
     def among(self, rows: Any) -> Among:
         """What it says about one text, or about some, of the rows that were looked up."""
 
+    def readable(self, known: Knowledge) -> jax.Array:
+        """Whether no drawn action stands for an answer about each text, bool (T,)."""
 
-@swept("k", "temperature")
+
+@swept("temperature", whole=("k",))
 @dataclasses.dataclass(frozen=True)
 class Proposals:
     """The first k of a text's n answers, an action as many slots as it was given answers.
@@ -247,6 +262,17 @@ class Proposals:
     def among(self, rows: jax.Array) -> Among:
         return Among(counts=rows, temperature=self.temperature)
 
+    def readable(self, known: Knowledge) -> jax.Array:
+        said = known.answers.actions
+        taken = jnp.bool_(True) if self.own else jnp.arange(said.shape[1]) < self.k
+        return (~taken | (said >= 0)).all(axis=1)
+
+    def refuses(self, answers: Answers | None) -> str:
+        n = 0 if answers is None else answers.samples
+        if not 1 <= self.k <= n:
+            return f"k = {self.k}, of {n} answers about each text"
+        return _positive("temperature", self.temperature)
+
 
 @swept("temperature", "smoothing")
 @dataclasses.dataclass(frozen=True)
@@ -282,6 +308,12 @@ class Soft:
     def among(self, rows: jax.Array) -> Among:
         temperature = jnp.asarray(self.temperature, jnp.float32)
         return Among(log_weights=rows, temperature=temperature, soft=temperature)
+
+    def readable(self, known: Knowledge) -> jax.Array:
+        return jnp.ones(known.answers.asked.shape, bool)  # an answer that is none has no share
+
+    def refuses(self, answers: Answers | None) -> str:
+        return _positive("temperature", self.temperature) or _positive("smoothing", self.smoothing)
 
 
 # Overrides
@@ -343,7 +375,7 @@ class Advised(NamedTuple):
         }
 
 
-@swept("first", "last", "decay_steps", "reuses")
+@swept("first", "last", whole=("decay_steps", "reuses"))
 @dataclasses.dataclass(frozen=True)
 class Tutor:
     """An answer replaces the student's action with a probability that falls (arXiv 2509.08329).
@@ -400,6 +432,11 @@ class Tutor:
         looked_up = consulted(run.guidance.consulted, found, said.readable | again, asks)
         return Chosen(jnp.where(asks, advice, action), Guidance(looked_up, memory))
 
+    def refuses(self, answers: Answers | None) -> str:
+        if not (0 <= self.first <= 1 and 0 <= self.last <= 1):
+            return f"first = {self.first} and last = {self.last}, which are no probabilities"
+        return f"reuses = {self.reuses}" if self.reuses < 0 else _positive("decay_steps", self.decay_steps)
+
     def stepped(self, memory: Advised, done: jax.Array) -> Advised:
         return memory
 
@@ -427,13 +464,15 @@ class Started(NamedTuple):
         return {"guide_steps": self.guide_steps, "guided_at_the_end": self.guided}
 
 
-@swept("start", "stages", "tolerance")
+@swept("tolerance", whole=("start", "stages"))
 @dataclasses.dataclass(frozen=True)
 class JumpStart:
     """The guide, one of the answers about each text, takes the first h steps of episodes (arXiv 2204.02372).
 
     h begins at `start` and falls by a `stages`-th of it after each evaluation in which guide and learner
-    together are as good as they ever were, less `tolerance`.
+    together are as good as they ever were, less `tolerance`; they play as many further episodes for that as
+    the evaluation has, which nobody is charged. An episode that began in a phase without a guide counts from
+    the first phase with one.
 
     Attributes:
         start: H, in environment steps. Traced.
@@ -458,6 +497,11 @@ class JumpStart:
         looked_up = consulted(run.guidance.consulted, found, said.readable, guides)
         memory = before._replace(guide_steps=before.guide_steps + guides.astype(jnp.int32))
         return Chosen(jnp.where(guides, said.action, action), Guidance(looked_up, memory))
+
+    def refuses(self, answers: Answers | None) -> str:
+        if self.start < 0 or self.tolerance < 0:
+            return f"start = {self.start} and tolerance = {self.tolerance}, which must not be negative"
+        return "" if self.stages >= 1 else f"stages = {self.stages}"
 
     def stepped(self, memory: Started, done: jax.Array) -> Started:
         return memory._replace(step=jnp.where(done, 0, memory.step + 1))
@@ -507,9 +551,9 @@ class Penalty(Interface):
     def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
         """Action values (A,) in the transition's state, and the actions that there are in it -> ()."""
 
-    # Of continuous actions, where it says something of them: `samples` of each kind are drawn
-    # (`SAC.penalised`), and `drawn` takes their values less their log-densities, (S,), and the value of the
-    # data's own action, ().
+    def drawn(self, values: jax.Array, own: jax.Array) -> jax.Array:
+        """Of continuous actions: values of drawn ones less their log-densities (S,), `samples` of each of
+        three kinds (`SAC.penalised`), and the value of the data's own, () -> (). May be left out."""
 
 
 @swept("weight")
@@ -533,6 +577,11 @@ class Conservative:
             inside = among.allowed | (jnp.arange(q.shape[0]) == t.action)
             q = jnp.where(inside, q, -jnp.inf)
         return self.weight * (jax.nn.logsumexp(q) - q[t.action])
+
+    def refuses(self, answers: Answers | None) -> str:
+        if not 0 <= self.weight < float("inf"):
+            return f"weight = {self.weight}"
+        return "" if self.samples >= 1 else f"samples = {self.samples}"
 
     def drawn(self, values: jax.Array, own: jax.Array) -> jax.Array:
         return self.weight * (jax.nn.logsumexp(values) - own)
@@ -598,8 +647,9 @@ class Doors:
     def looked_up(self, world: World, known: Any, run: Run) -> Any:
         """The seed's guidance after it was told which actions there are in `run.obs`."""
         found = world.find(known, run.obs)
-        sure = jnp.bool_(True)
-        return run.guidance._replace(consulted=consulted(run.guidance.consulted, found, sure, sure))
+        readable = self.support.readable(known)[found.row]
+        after = consulted(run.guidance.consulted, found, readable, jnp.bool_(True))
+        return run.guidance._replace(consulted=after)
 
     def guided(self, world: World, known: Any, batch: Transition) -> Guided | None:
         """What a gradient step on `batch` is told."""

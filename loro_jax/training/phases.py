@@ -11,6 +11,7 @@ Each phase declares what it costs (`Cost`): the readings of a run's curves follo
 # Annotations are evaluated here, so that subclasses in other modules show them to documentation.
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -134,7 +135,8 @@ class Collect:
             of the episodes that ended, repeated.
         player: who plays.
         own_charge: each seed is charged the whole intervals that its own steps take, and not the
-            `evaluations`, which are what seeds take on average (`running.curves`).
+            `evaluations`, which are what seeds take on average (`running.curves`); the record then holds
+            the mean return.
     """
 
     steps: int
@@ -177,9 +179,10 @@ class Collect:
         wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
         stored, kept = self.stored(rows)
         run = run._replace(replay=replay.add(run.replay, stored, wanted & kept), guidance=guidance)
-        bins = max(self.episodes, 1) if self.episodes == self.evaluations else self.steps
+        each = self.episodes == self.evaluations and not self.own_charge
+        bins = max(self.episodes, 1) if each else self.steps
         returns = jnp.zeros(bins).at[episode].add(jnp.where(wanted, rows.reward, 0), mode="drop")
-        if self.episodes != self.evaluations:
+        if not each:
             ends = wanted & (rows.terminated | rows.truncated)
             whole = jnp.zeros(bins, bool).at[episode].max(ends, mode="drop")
             mean = jnp.where(whole, returns, 0.0).sum() / jnp.maximum(whole.sum(dtype=jnp.float32), 1)
@@ -271,6 +274,7 @@ class Evaluate:
         how = dataclasses.replace(world.interaction, eval_episodes=self.episodes)
         played = dataclasses.replace(world, interaction=how)
         key = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
+        key = jax.random.fold_in(key, run.counters.gradient_steps)  # other episodes after another `Fit`
         value = evaluate(played, run.agent, key, lambda obs: doors.among(world, known, obs))
         run = watch(run, finite((run.agent, value)))
         return run, jnp.where(run.diverged < 0, value, jnp.nan)[None]
@@ -290,6 +294,36 @@ class AsPrior:
 
     def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         return self.phase(run, world, known)
+
+
+@swept("phase")
+@dataclasses.dataclass(frozen=True)
+class Remainder:
+    """The phase for a seed that has budget left, each being charged its own prior data; else nothing.
+
+    Attributes:
+        phase: one interval of it.
+        budget: environment steps, prior data's whole intervals among them.
+    """
+
+    phase: Interact
+    budget: int
+
+    def cost(self, interval: int) -> Cost:
+        return self.phase.cost(interval)
+
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        interval = world.interaction.eval_interval
+        charged = -(-run.counters.prior_steps // interval) * interval
+        due = run.counters.env_steps + charged < self.budget
+        after, record = self.phase(run, world, known)
+        kept = jax.tree.map(lambda new, old: jnp.where(due, new, old), after, run)
+        return kept, jnp.where(due, record, jnp.nan)
+
+
+def plain(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases, those that stand within another without it: what opens doors."""
+    return tuple(p.phase if isinstance(p, AsPrior | Remainder) else p for p in phases)
 
 
 def step_environment(

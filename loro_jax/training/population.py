@@ -9,6 +9,7 @@ many seeds there are.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from loro_jax import keys, processes
-from loro_jax.training.phases import split
+from loro_jax.errors import UserError
+from loro_jax.training.phases import plain, split
 from loro_jax.training.world import World
 from loro_jax.types import Arm, Knowledge, Phase, Run
 
@@ -96,7 +98,7 @@ def begin(
 
 def remembering(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The first phase of a sentence that is overridden, by which its seeds remember; () if there is none."""
-    return tuple(p for p in phases if getattr(p, "override", None) is not None)[:1]
+    return tuple(p for p in plain(phases) if getattr(p, "override", None) is not None)[:1]
 
 
 @lru_cache(maxsize=8)
@@ -125,14 +127,30 @@ def shared(known: Knowledge) -> Knowledge:
 
 
 def parted(phase: Phase) -> tuple[Phase, list[np.ndarray]]:
-    """A phase with zeros in the place of numbers that programs take as arguments, and these numbers."""
-    numbers, structure = jax.tree.flatten(phase)
+    """A phase with zeros in the place of numbers that programs take as arguments, and these numbers.
+
+    Raises:
+        UserError: what is in the place of such a number is none.
+    """
+    found, structure = jax.tree_util.tree_flatten_with_path(phase)
     if jax.tree_util.treedef_is_leaf(structure):  # a phase that has no such numbers
         return phase, []
-    whole = [isinstance(x, int) for x in numbers]
-    zeros = [0 if w else 0.0 for w in whole]
-    arrays = [np.asarray(x, np.int32 if w else np.float32) for x, w in zip(numbers, whole, strict=True)]
-    return jax.tree.unflatten(structure, zeros), arrays
+    numbers = [_number(phase, [key.name for key in path], value) for path, value in found]
+    return jax.tree.unflatten(structure, [0] * len(numbers)), numbers
+
+
+def _number(phase: Phase, path: list[str], value: Any) -> np.ndarray:
+    """A number of a phase, at the end of a path of attributes, in the type that its place says."""
+    owner = functools.reduce(getattr, path[:-1], phase)
+    name, whole = path[-1], path[-1] in getattr(owner, "whole_numbers", ())
+    if not isinstance(value, int | float | np.number):
+        raise UserError(
+            f"{type(phase).__name__}: {name} = {value!r} is no number that can be swept; a door of one's own"
+            " is a frozen dataclass under @swept(), which names its numbers (loro_jax.training.guidance)"
+        )
+    if whole and value != int(value):
+        raise UserError(f"{type(owner).__name__}: {name} is a whole number, not {value!r}")
+    return np.asarray(value, np.int32 if whole else np.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)

@@ -44,6 +44,7 @@ def table(task: str, name: str) -> tuple[Answers, episodes.Episodes]:
         ("mountain_car", "qwen2.5-coder-0.5b-instruct-hint"),
         ("cartpole", "qwen2.5-coder-0.5b-instruct-hint"),
         ("cartpole", "qwen2.5-coder-0.5b-instruct-cot"),
+        ("pendulum", "qwen2.5-coder-0.5b-instruct-cot-grammar"),
     ],
 )
 def test_a_transcript_as_a_table_plays_as_the_model_did(task: str, name: str) -> None:

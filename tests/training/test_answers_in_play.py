@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from loro_jax.analysis.tables import render_markdown
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
 from loro_jax.language import players, prompts, tables
 from loro_jax.records.results import Result
 from loro_jax.running import trainer
+from loro_jax.running.command import summarise
 from loro_jax.running.experiment import Experiment, knowledge, prepare_experiment
 from loro_jax.running.store import Nowhere, Store
 from loro_jax.tasks import load
 from loro_jax.tasks.reference import preferences
-from loro_jax.tasks.words import at, sided
+from loro_jax.tasks.words import Field, at, sided
+from loro_jax.training import memory
+from loro_jax.training.arms import Plan
 from loro_jax.training.guidance import Answering, counts
 from loro_jax.training.phases import Collect, Interact
-from loro_jax.types import Knowledge, Run
+from loro_jax.types import Arm, Knowledge, Run
 
 SMALL = {"hidden": (8,), "batch_size": 8, "fit_steps": 10, "learning_starts": 20, "eval_episodes": 1}
 SEEDS, TAU = 6, 4
@@ -157,18 +161,31 @@ def test_every_seed_is_charged_its_own_episodes(pole: pathlib.Path) -> None:
             # CartPole's return is its length: of four episodes the mean is a quarter of their steps.
             np.testing.assert_allclose(first, steps[seed] / TAU, rtol=1e-6)
         free = found.llm_free[arm]
-        assert free.shape[1] <= evaluations - charged.min()
+        assert free.shape[1] <= evaluations - charged.max()
         for seed in range(SEEDS):
-            rest = evaluations - charged[seed]
-            width = min(rest, free.shape[1])
-            np.testing.assert_array_equal(curve[seed, charged[seed] :][:width], free[seed, :width])
+            np.testing.assert_array_equal(curve[seed, charged[seed] :][: free.shape[1]], free[seed])
         assert (found.counters[arm]["consultations"] == steps).all()
-        assert (found.counters[arm]["env_steps"] == interval * (evaluations - charged.min())).all()
+        np.testing.assert_array_equal(found.counters[arm]["env_steps"], interval * (evaluations - charged))
     assert (
         "consultations" not in found.counters["pure_rl"]
         or (found.counters["pure_rl"]["consultations"] == 0).all()
     )
     np.testing.assert_array_equal(found.counters["loro"]["prior_steps"], found.counters["mix"]["prior_steps"])
+
+
+def test_a_seed_charged_its_own_has_the_mean_of_its_episodes(pole: pathlib.Path) -> None:
+    """Also where they take as many intervals as there are episodes."""
+    e = prepared(pole)
+    world = e.world_of(e.arms[0])
+    known, key = knowledge(e, world), jax.random.key(7)
+
+    def record(own: bool) -> np.ndarray:
+        phase = Collect(4 * e.plan.limit, 4, 4, Answering(), own)
+        return np.asarray(jax.jit(lambda: phase(world.begin(key, key, known), world, known)[1])())
+
+    each = record(False)
+    assert len(set(each.tolist())) > 1
+    np.testing.assert_allclose(record(True), each.mean(), rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -189,10 +206,53 @@ def test_arms_without_a_model_are_what_they_are_without_answers(lake: pathlib.Pa
 
 @pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_others_charges(pole: pathlib.Path) -> None:
-    """Two seeds alone train another number of steps than six; what is theirs stays."""
-    e = prepared(pole, arms=("loro",))
-    few = dataclasses.replace(e, seeds=2)
-    np.testing.assert_array_equal(trained(few).curves["loro"], trained(e).curves["loro"][:2])
+    """Two seeds alone train as long as they need, and groups in turn: curves, counters and policies."""
+    e = dataclasses.replace(prepared(pole, arms=("loro",)), save_policies=True, seeds=24)
+    whole, few = trained(e), trained(dataclasses.replace(e, seeds=2))
+    least = memory.needed(e.world, memory.divide(e.world, e.seeds).layout, 16)
+    waves = dataclasses.replace(e, memory_limit=least)
+    assert memory.divide(e.world, e.seeds, least).waves > 1
+    width = min(whole.llm_free["loro"].shape[1], few.llm_free["loro"].shape[1])
+    for part, seeds in ((few, 2), (trained(waves), e.seeds)):
+        np.testing.assert_array_equal(part.curves["loro"], whole.curves["loro"][:seeds])
+        free = part.llm_free["loro"][:, :width]
+        np.testing.assert_array_equal(free, whole.llm_free["loro"][:seeds, :width])
+        np.testing.assert_array_equal(part.diverged["loro"], whole.diverged["loro"][:seeds])
+        for name, values in whole.counters["loro"].items():
+            np.testing.assert_array_equal(part.counters["loro"][name], values[:seeds], err_msg=name)
+        for name, values in whole.policies["loro"].items():
+            np.testing.assert_array_equal(part.policies["loro"][name], values[:seeds], err_msg=name)
+
+
+@pytest.mark.slow
+def test_an_arm_that_learns_offline_is_a_flat_line_of_seeds(lake: pathlib.Path) -> None:
+    """Without a cumulative return; and one whose loss was not finite is named and counts as random play."""
+    e = prepared(lake, "frozen_lake", ("pure_rl", "cql", "cql_prior"))
+    found = trained(e)
+    for arm in ("cql", "cql_prior"):
+        assert found.flat[arm].shape == (SEEDS,) and np.isfinite(found.flat[arm]).all()
+        assert (found.counters[arm]["env_steps"] == 0).all() and arm not in found.curves
+        assert (found.counters[arm]["gradient_steps"] == e.protocol.prior.fit_steps).all()
+    told = summarise(e, found)
+    assert set(told["arms"]["cql"]) & {"cumulative_return", "final_return"} == {"final_return"}
+    lost = {**found.flat, "cql": np.where(np.arange(SEEDS) == 2, np.nan, found.flat["cql"])}
+    worse = summarise(e, dataclasses.replace(found, flat=lost, random_return=0.01))
+    assert worse["diverged"] == {"cql": [{"seed": 2, "env_step": 0}]} and "cql" in render_markdown(worse)
+
+
+@pytest.mark.slow
+def test_each_seed_may_choose_among_answers_of_its_own(tmp_path: pathlib.Path) -> None:
+    """Five of twelve."""
+    folder = written("cartpole", "cot", tmp_path / "perfect", samples=12, unread=0.6)
+    first, own = (
+        prepare_experiment(
+            load("cartpole"), prepared(folder).protocol, ("dqn_prior",), SEEDS, 0, answers=str(folder),
+            proposals=proposals,
+        )
+        for proposals in ("first", "own")
+    )  # fmt: skip
+    assert "proposals" not in first.identity["answers"] and own.identity["answers"]["proposals"] == "own"
+    assert (trained(first).curves["dqn_prior"] != trained(own).curves["dqn_prior"]).any()
 
 
 @pytest.mark.parametrize(
@@ -264,6 +324,22 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
     with pytest.raises(UserError, match="answers about 'frozen_lake', not about 'cliff_walking'"):
         other = load("cliff_walking")
         prepare_experiment(other, other.protocol("standard"), ("loro",), SEEDS, 0, answers=str(lake))
+    with pytest.raises(UserError, match="answers about 'frozen_lake', not about 'cliff_walking'"):
+        table = tables.read(lake, task)
+        prepare_experiment(other, other.protocol("standard"), ("loro",), SEEDS, 0, answers=table)
+    with pytest.raises(UserError, match="the answers' texts are not those of frozen_lake's words"):
+        rows = Field("row", ("1", "2"), lambda obs: 0)
+        strange = dataclasses.replace(table, coding=answers.Coding((rows, *table.coding.fields[1:])))
+        prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=strange)
+    with pytest.raises(UserError, match="--proposals is first or own, not 'mine'"):
+        prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=str(lake), proposals="mine")
+    with pytest.raises(UserError, match="twice: where each seed is charged what its own LLM episodes take"):
+
+        def twice(plan: Plan) -> Arm:
+            rest = Interact(plan.protocol.schedule.budget - 2 * plan.prior)
+            return Arm("twice", (plan.load, plan.uniform, rest), "", "llm")
+
+        prepare_experiment(task, protocol, (twice,), SEEDS, 0, answers=str(lake))
     for departure in ("shared_pretraining", "limits_terminal"):
         with pytest.raises(UserError, match="is the released pipeline's, on played episodes"):
             prepare_experiment(

@@ -20,7 +20,7 @@ from loro_jax.errors import UserError
 from loro_jax.tasks import load
 from loro_jax.tasks.words import Field, at, sided
 from loro_jax.training import memory
-from loro_jax.training.arms import Plan, build, check_agent
+from loro_jax.training.arms import Plan, build, check_agent, check_budget, check_doors, consults
 from loro_jax.training.guidance import (
     Conservative,
     HalfPrior,
@@ -29,9 +29,10 @@ from loro_jax.training.guidance import (
     Soft,
     Tutor,
     counts,
+    mixed_return,
 )
-from loro_jax.training.phases import Collect, Fit, Interact, Load
-from loro_jax.training.population import Layout, Programs, begin
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
+from loro_jax.training.population import Layout, Programs, begin, parted
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Among, Arm, Knowledge, Phase, Run, Transition
 
@@ -347,6 +348,123 @@ def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
     arm = Arm("mine", (Interact(INTERVAL, learning_rate=rate),), "")
     with pytest.raises(UserError, match="mine: learning_rate must be positive, at most 1e30"):
         check_agent(arm, SAC())
+
+
+def test_a_number_has_the_type_of_its_place() -> None:
+    """A weight of 1 is one of 1.0, and shares the program of 0.5."""
+    known = everything("frozen_lake")
+    before = len(programs("frozen_lake").compiled)
+    for weight in (1, 0.5, 2, 0.25):
+        play("frozen_lake", known, Load(PRIOR_ROWS), Fit(4, penalty=Conservative(weight)))
+    assert len(programs("frozen_lake").compiled) <= before + 2  # that of `Load` too
+    with pytest.raises(UserError, match=r"Proposals: k is a whole number, not 2\.5"):
+        parted(Fit(4, support=Proposals(k=2.5)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmarked:
+    weight: float = 1.0
+
+    def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
+        return self.weight * q.sum()
+
+
+def test_a_door_that_is_not_marked_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"Fit: penalty = Unmarked.* is no number .* under @swept"):
+        parted(Fit(4, penalty=Unmarked()))
+
+
+@pytest.mark.parametrize(
+    ("phase", "says"),
+    [
+        (Interact(INTERVAL, support=Proposals(k=0)), "Proposals has k = 0, of 4 answers about each text"),
+        (Interact(INTERVAL, support=Proposals(k=5)), "Proposals has k = 5, of 4 answers about each text"),
+        (Interact(INTERVAL, support=Proposals(k=1, temperature=0.0)), "temperature = 0.0, which must be"),
+        (Interact(INTERVAL, support=Soft(temperature=-1.0)), "temperature = -1.0, which must be positive"),
+        (Interact(INTERVAL, support=Soft(smoothing=0)), "smoothing = 0, which must be positive"),
+        (Interact(INTERVAL, override=Tutor(decay_steps=0)), "decay_steps = 0, which must be positive"),
+        (Interact(INTERVAL, override=Tutor(first=1.5)), "first = 1.5 and last = 0.1, which are no prob"),
+        (Interact(INTERVAL, override=Tutor(reuses=-1)), "Tutor has reuses = -1"),
+        (Interact(INTERVAL, override=JumpStart(stages=0)), "JumpStart has stages = 0"),
+        (Interact(INTERVAL, penalty=Conservative(weight=-1)), "Conservative has weight = -1"),
+        (Fit(4, penalty=Conservative(samples=0)), "Conservative has samples = 0"),
+        (AsPrior(Interact(INTERVAL, support=Proposals(k=0))), "Proposals has k = 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(phase: Phase, says: str) -> None:
+    said = np.zeros((2, 4), np.int32)
+    table = Answers(Coding((sided("s", at(0)),)), np.array([[0], [1]]), said, np.ones(2, bool), {})
+    with pytest.raises(UserError, match=f"mine: {says}|mine: .*{says}"):
+        check_doors(Arm("mine", (phase,), ""), table)
+
+
+def test_a_phase_within_a_phase_opens_its_doors() -> None:
+    arm = Arm("mine", (AsPrior(Interact(INTERVAL, support=Proposals())), Interact(INTERVAL)), "")
+    assert consults(arm)
+    with pytest.raises(UserError, match="mine has a support"):
+        check_agent(arm, SAC())
+    two = (Interact(INTERVAL, override=Tutor()), Interact(INTERVAL, override=JumpStart()))
+    with pytest.raises(UserError, match="mine has overrides of several kinds"):
+        check_doors(Arm("mine", two, ""), None)
+
+
+def test_prior_rows_that_were_dropped_are_not_sampled() -> None:
+    plan = Plan(load("cartpole").protocol("standard"), 100, 200, 200)
+    sentence = (plan.load, Forget(), Interact(plan.online, batches=HalfPrior()))
+    with pytest.raises(UserError, match="mine samples prior rows after Forget"):
+        check_budget(Arm("mine", sentence, "", "llm"), plan)
+
+
+@pytest.mark.slow
+def test_what_could_not_be_read_is_counted_of_a_support() -> None:
+    """Where the pole leans one way one of the first two answers cannot be read."""
+    known = table("cartpole", lambda digits: np.array([1, -1 if digits[2] else 0, 0, 1]))
+    run, _ = play("cartpole", known, Interact(2 * INTERVAL, support=Proposals(k=2)))
+    leans = np.asarray(run.replay.storage.obs)[:, : 2 * INTERVAL, 2] > 0
+    counted = np.asarray(run.guidance.consulted.random_draws)
+    np.testing.assert_array_equal(counted, leans.sum(axis=1))
+    run, _ = play("cartpole", known, Interact(2 * INTERVAL, support=Proposals(k=1)))
+    assert (np.asarray(run.guidance.consulted.random_draws) == 0).all()
+
+
+@pytest.mark.slow
+def test_a_temperature_explores_by_slots() -> None:
+    """Three slots of one action and one of the other: nearly all of the play at any Q is by slots where the
+    temperature is great; error rate 1e-6 (five standard deviations of a binomial)."""
+    known = table("cartpole", lambda digits: np.array([1, 1, 1, 0]))
+    run, _ = play("cartpole", known, Interact(10 * INTERVAL, support=Proposals(k=4, temperature=1e6)))
+    share = np.asarray(run.replay.storage.action)[:, : 10 * INTERVAL].mean()
+    # epsilon 0.3 draws a slot uniformly as well
+    assert abs(share - 0.75) < 5 * (0.75 * 0.25 / (4 * 10 * INTERVAL)) ** 0.5
+
+
+@pytest.mark.slow
+def test_guide_and_learner_together() -> None:
+    """Of no guided step the return is the learner's, of the limit's the guide's; h falls only where they are
+    as good as they were."""
+    task = load("cartpole")
+    known = table("cartpole", lambda digits: np.full(4, int(digits[2])))  # to where the pole leans
+    world = world_of("cartpole")
+    run = jax.tree.map(lambda x: x[0], begin(world, LAYOUT, 0, 4, False, known=known))
+    many = dataclasses.replace(world, interaction=dataclasses.replace(HOW, eval_episodes=200))
+
+    def together(h: int, greedy: Any) -> float:
+        found = jax.jit(lambda: mixed_return(run, many, known, jnp.int32(h), greedy))()
+        return float(found)
+
+    left, limit = lambda obs: jnp.int32(0), task.environment().limit
+    assert together(0, left) == pytest.approx(9.35, abs=0.2)  # always left, by Gymnasium
+    guide = lambda obs: (obs[2] > 0).astype(jnp.int32)  # noqa: E731
+    assert together(limit, left) == pytest.approx(together(0, guide), abs=3)
+    assert together(0, left) < together(10, left) < together(limit, left)
+    started = JumpStart(start=20, stages=10).begin(world, known)
+    start = JumpStart(start=20, stages=10)
+    first = start.evaluated(started, run, many, known, guide)
+    assert int(first.guided) == 18 and float(first.best) > 30
+    worse = start.evaluated(first._replace(guided=jnp.int32(0)), run, many, known, left)
+    assert int(worse.guided) == 0 and float(worse.best) == float(first.best)
+    stays = start.evaluated(first._replace(best=jnp.float32(1e6)), run, many, known, guide)
+    assert int(stays.guided) == 18
 
 
 def test_what_a_seed_remembers_is_counted_as_memory() -> None:

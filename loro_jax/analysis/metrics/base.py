@@ -22,6 +22,7 @@ class Metric:
         of: curves (seeds, evaluations), env_steps (evaluations,), threshold -> values (seeds,).
         lower_is_better: a smaller value is the better one.
         censored: values are times, inf where the run never got there within the budget.
+        of_budget: left out of arms that learn offline, whose data is no part of the budget.
         needs_threshold: left out where the task names none; elsewhere `of` is given None.
         definition: a phrase for the `statistics` entry of `summary.json`; empty where the title says it all.
         guide: a sentence for a table's reader, in which {threshold} stands for it.
@@ -32,6 +33,7 @@ class Metric:
     of: Callable[[Floats, Floats, float | None], Floats]
     lower_is_better: bool = False
     censored: bool = False
+    of_budget: bool = False
     needs_threshold: bool = False
     definition: str = ""
     guide: str = ""

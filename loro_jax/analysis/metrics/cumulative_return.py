@@ -2,4 +2,9 @@
 
 from loro_jax.analysis.metrics.base import Metric
 
-METRIC = Metric("cumulative_return", "cumulative return", lambda curves, steps, threshold: curves.sum(axis=1))
+METRIC = Metric(
+    "cumulative_return",
+    "cumulative return",
+    lambda curves, steps, threshold: curves.sum(axis=1),
+    of_budget=True,
+)
