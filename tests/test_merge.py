@@ -38,6 +38,26 @@ def assert_same_files(one: pathlib.Path, other: pathlib.Path, *names: str) -> No
 
 
 @pytest.mark.slow
+def test_parts_whose_seeds_play_llm_episodes_of_their_own(tmp_path: pathlib.Path) -> None:
+    """Charged differently, and one arm learns offline."""
+    argv = [
+        "--answers", "qwen2.5-coder-0.5b-instruct-rate", "--arms", "loro,cql", "--tau", "4", "--fit-steps",
+        "10", "--budget", "1600", "--eval-interval", "100", "--hidden", "8", "--batch-size", "8",
+        "--learning-starts", "20", "--eval-episodes", "1",
+    ]  # fmt: skip
+    whole, out = tmp_path / "whole", tmp_path / "merged"
+    parts = {"0:9": tmp_path / "a", "9:12": tmp_path / "b"}
+    assert main("cartpole", ["--seeds", "12", "--out", str(whole), *argv]) == 0
+    for seeds, folder in parts.items():
+        assert main("cartpole", ["--seed-range", seeds, "--out", str(folder), *argv]) == 0
+    details = [files.read_npz(folder / "details.npz") for folder in parts.values()]
+    charged = {int(-(-steps // 100)) for part in details for steps in part["counters/loro/prior_steps"]}
+    assert len(charged) > 1
+    assert merge.main([str(out), *map(str, parts.values())]) == 0
+    assert_same_files(out, whole, "curves.npz", "details.npz", "summary.json", "summary.md")
+
+
+@pytest.mark.slow
 def test_parts_that_were_trained_apart(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, out = tmp_path / "whole", tmp_path / "merged"
     assert main("frozen_lake", ["--seeds", "4", "--out", str(whole), *ARGV]) == 0
