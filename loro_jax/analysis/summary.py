@@ -106,9 +106,14 @@ def summarise(
             " curves are NaN from there on, which counts as random_return in means and differences; by rank"
             " (iqm, median, probability of improvement) they are the worst"
             f"{', and they reach no threshold' if times else ''}",
-            "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds; and arms"
-            " that learn offline, over seeds, without a cumulative return, as their data is no part of the"
-            " budget. Neither enters a paired comparison",
+            "flat_lines": "policies that do not learn: their numbers are over episodes, not seeds, and they"
+            " enter no paired comparison"
+            + (
+                "; arms that learn offline likewise, but over seeds, and without a cumulative return, as"
+                " their data is no part of the budget"
+                if offline
+                else ""
+            ),
         },
         "notes": dict(notes),
     }

@@ -157,8 +157,13 @@ def _reading_guide(summary: Mapping[str, Any]) -> list[str]:
         f"P(improvement) is the probability that a run of the arm is better{faster} than a run of the"
         f" baseline; 0.5 is no difference.{negative} p is a paired sign-flip permutation test, corrected by"
         " Holm over all comparisons of the table.",
-        "Policies that do not learn are summarised over episodes, arms that learn offline over seeds; neither"
-        " enters a paired comparison. More in docs/statistics.md.",
+        "Policies that do not learn are summarised over episodes and enter no paired comparison."
+        + (
+            " Arms that learn offline are summarised over seeds, and enter none either."
+            if any(found.get("flat") and arm not in POLICIES for arm, found in summary["arms"].items())
+            else ""
+        )
+        + " More in docs/statistics.md.",
     ]
 
 

@@ -29,8 +29,9 @@ from loro_jax.running import machine
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
-FORMAT = 3
-"""Of checkpoints: counts up when a `Run` gets other fields, or another layout."""
+FORMAT = 2
+"""Of checkpoints: counts up when a `Run` gets other arrays (that of an arm without guidance has none of it), or
+another layout."""
 IDENTITY = "identity.json"
 
 
