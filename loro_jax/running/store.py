@@ -30,7 +30,7 @@ from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
 FORMAT = 2
-"""Of checkpoints: counts up when a `Run` gets other arrays (that of an arm without guidance has none of it), or
+"""Of checkpoints: counts up when a `Run` gets other arrays (guidance is none where there are no answers), or
 another layout."""
 IDENTITY = "identity.json"
 
