@@ -299,8 +299,9 @@ def test_offline_learning_takes_a_limit_for_what_the_data_says() -> None:
 
     @jax.jit
     def fit(rows: Transition) -> jax.Array:
-        loaded, _ = Load(200)(run, world, rows)
-        fitted, _ = Fit(2000)(loaded, world, rows)
+        known = Knowledge(rows)
+        loaded, _ = Load(200)(run, world, known)
+        fitted, _ = Fit(2000)(loaded, world, known)
         return world.agent.values(fitted.agent.params, jnp.ones((1, 1)))[0]
 
     np.testing.assert_allclose(fit(limits), [1.0, 2.0], atol=0.1)
