@@ -18,7 +18,7 @@ from loro_jax.agents.ddqn import DDQNState, td_error
 from loro_jax.spaces import Discrete
 from loro_jax.training.phases import Fit, Interact, Load
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Run, Transition
+from loro_jax.types import Knowledge, Run, Transition
 
 OBS, ACTIONS, ROWS = 3, 4, 32
 AGENT = DDQN(hidden=(8, 8), learning_rate=1e-2, batch_size=ROWS, discount=0.9, target_network_frequency=3)
@@ -283,7 +283,7 @@ def test_online_learning_finds_known_values(
     game: type[Probe], limit: int, observations: list[list[float]], values: list[list[float]]
 ) -> None:
     world, run = learner(game, limit)
-    run, _ = jax.jit(lambda run: Interact(2000)(run, world, world.example))(run)
+    run, _ = jax.jit(lambda run: Interact(2000)(run, world, Knowledge(world.example)))(run)
     learned = world.agent.values(run.agent.params, jnp.asarray(observations))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
