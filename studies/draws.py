@@ -48,7 +48,9 @@ class Options:
     draws: int = 16
     """Draws of tau episodes that all seeds share in turn."""
     seeds: int = 64
-    """Seeds of each run."""
+    """Seeds of each run whose seeds share a draw."""
+    own_seeds: int = 256
+    """Seeds of the run whose seeds play episodes of their own."""
     out: pathlib.Path = pathlib.Path("results/guidance/draws")
     """Folder for TASK.json, which has every run's cumulative returns."""
 
@@ -59,21 +61,23 @@ def main(argv: list[str] | None = None) -> int:
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
     within("--draws", o.draws, 2, 1000)
     within("--seeds", o.seeds, 2, 100_000)
+    within("--own-seeds", o.own_seeds, 2, 100_000)
     task = lj.load_task(o.task)
     if not hasattr(task.environment().action_space, "n"):
         raise UserError("draws are played for discrete actions")
     protocol = task.protocol(o.protocol)
     table = tables.read(resolve(o.answers, task.name), task)
     console = Console(stderr=True, highlight=False)
-    console.print(f"{o.draws + 1} runs of {o.seeds} seeds of LORO on {task.name}", markup=False)
-    given: dict[str, Any] = {"protocol": protocol, "seeds": o.seeds, "progress": False}
-    own = cumulative(lj.run(task, ("loro",), answers=table, **given))
+    runs = f"a run of {o.own_seeds} seeds of LORO on {task.name}, then {o.draws} of {o.seeds}"
+    console.print(runs, markup=False)
+    given: dict[str, Any] = {"protocol": protocol, "progress": False}
+    own = cumulative(lj.run(task, ("loro",), answers=table, seeds=o.own_seeds, **given))
     shared = []
     with tempfile.TemporaryDirectory(prefix="loro_jax-draws-") as folder:
         for draw in progress.track(range(o.draws), "draws", console):
             place = pathlib.Path(folder) / str(draw)
             episodes.save(played(table, task, task.under(protocol), protocol.prior.tau, draw), place)
-            shared.append(cumulative(lj.run(task, ("loro",), episodes=str(place), **given)))
+            shared.append(cumulative(lj.run(task, ("loro",), episodes=str(place), seeds=o.seeds, **given)))
     found = {
         "task": task.name,
         "protocol": protocol.name,
@@ -134,7 +138,7 @@ def components(shared: np.ndarray, own: np.ndarray) -> dict[str, Any]:
         b, i = split(some)
         resampled.append(b / (b + i))
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    alone = [float(rng.choice(own, seeds).var(ddof=1)) for _ in range(RESAMPLES)]
+    alone = [float(rng.choice(own, len(own)).var(ddof=1)) for _ in range(RESAMPLES)]
     return {
         "variance_between_draws": between,
         "variance_within_a_draw": inside,

@@ -50,8 +50,9 @@ def test_played_episodes_are_the_tables(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables.save(perfect(), LAKE, tmp_path / "perfect")
-    argv = ["--answers", str(tmp_path / "perfect"), "--draws", "2", "--seeds", "2", "--out", str(tmp_path)]
+    argv = ["--answers", str(tmp_path / "perfect"), "--out", str(tmp_path)]
+    argv += ["--draws", "2", "--seeds", "2", "--own-seeds", "3"]
     assert draws.main(argv) == 0
     assert "of the variance of LORO's cumulative return" in capsys.readouterr().out
     found = json.loads((tmp_path / "frozen_lake.json").read_text())
-    assert np.shape(found["shared"]) == (2, 2) and len(found["own"]) == 2
+    assert np.shape(found["shared"]) == (2, 2) and len(found["own"]) == 3
