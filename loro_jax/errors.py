@@ -7,8 +7,9 @@ import io
 import os
 import signal
 import sys
+import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NoReturn, TypeVar
 
@@ -68,6 +69,23 @@ def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "st
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def terminating() -> Iterator[None]:
+    """A terminating signal is a Ctrl-C while the block runs."""
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def importing(package: str) -> None:

@@ -79,7 +79,7 @@ def track(items: Sequence[T], description: str, console: Console) -> Iterator[T]
 
 def words(seconds: float) -> str:
     """12 s, 8 min, 2 h 10 min."""
-    if seconds < 90:
+    if seconds < 120:
         return f"{max(seconds, 1):.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -129,6 +130,13 @@ def _devices(ran: dict[str, Any]) -> int:
     return there if isinstance(there, int) and 0 < there <= machine.cores() else 0
 
 
+def _offline(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Of flat lines those of arms that learn offline, (seeds,) each."""
+    from loro_jax.analysis.summary import POLICIES
+
+    return {arm: returns for arm, returns in flat.items() if arm not in POLICIES}
+
+
 def compared(before: pathlib.Path, after: pathlib.Path) -> str:
     """Whether two runs' curves are equal to the bit, in a sentence."""
     import numpy as np
@@ -141,12 +149,13 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> str:
     except FileNotFoundError:
         return "the first run's curves are not beside its run.json, so that nothing can be compared"
     count = min(len(next(iter(r.curves.values()), np.zeros(0))) for r in (old, new))
+    theirs, ours = (r.curves | _offline(r.group("flat")) for r in (old, new))
     unequal = [
-        arm for arm, curve in new.curves.items()
-        if arm not in old.curves or not np.array_equal(curve[:count], old.curves[arm][:count], equal_nan=True)
+        arm for arm, found in ours.items()
+        if arm not in theirs or not np.array_equal(found[:count], theirs[arm][:count], equal_nan=True)
     ]  # fmt: skip
     if not unequal:
-        return f"equal to the bit: {len(new.curves)} arms, {count} seeds"
+        return f"equal to the bit: {len(ours)} arms, {count} seeds"
     other = machine.differences(old.run.get("computed_on") or {}, new.run.get("computed_on") or {})
     return (
         f"not equal to the bit: {', '.join(unequal)}" + (f" ({other})" if other else "")

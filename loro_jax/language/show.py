@@ -54,7 +54,10 @@ class Settings:
 
 def read(folder: pathlib.Path, name: str | None = None) -> tuple[Answers, Task]:
     """The table in `folder`, and the task that it is about."""
-    task = tasks.load(name or answers.environment_of(folder))
+    about = answers.environment_of(folder)
+    if name is None and about not in tasks.NAMES:
+        raise UserError(f"{folder} is about '{about}', a task of one's own: name it with --task FILE.py:NAME")
+    task = tasks.load(name or about)
     return tables.read(folder, task), task
 
 

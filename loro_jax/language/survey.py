@@ -137,7 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
         record.check_writable()
         survey = Survey(settings, task, prompt, coding, out, identity, console)
         try:
-            return survey.run(record, opened)
+            with errors.terminating():
+                return survey.run(record, opened)
         except KeyboardInterrupt:
             print(
                 f"stopped after {len(Known(record.steps).said)} texts; the same command goes on from there",
@@ -190,7 +191,7 @@ def saved(tokens: Mapping[str, int]) -> str:
     if not tokens.get("read_tokens"):
         return ""
     asked, read, tails = (tokens[k] for k in ("prompt_tokens", *READ_COUNTS))
-    fewer = f"{tails / read:.1f} times fewer than with heads alone shared"
+    fewer = f"{tails / read:.1f} times fewer than the {tails:,} behind the heads alone"
     return f"; read {read:,} of the prompts' {asked:,} tokens, {fewer}"
 
 
@@ -337,11 +338,12 @@ class Survey:
                 record.append(entries)
                 known.add(entries)
                 asked += len(entries)
-                least = min(covered, key=lambda name: covered[name])
+                now = {name: visits.share(set(known.said)) for name, visits in kept.items()}
+                least = min(now, key=lambda name: now[name])
                 rate = asked / (time.monotonic() - began)
                 self.console.print(
                     f"{len(known.said)} texts asked about, {rate:.2f} a second; least covered: {least},"
-                    f" {covered[least]:.1%}",
+                    f" {now[least]:.1%}",
                     markup=False, soft_wrap=True,
                 )  # fmt: skip
         if not record.finished:

@@ -16,6 +16,8 @@ from loro_jax.language import players, prompts
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 
+TURNS = 20
+"""Times that a policy's table plays, each time by the texts found so far, to find more."""
 EPISODES = 200
 """That each player plays to find the texts of a policy's table."""
 
@@ -49,8 +51,8 @@ def from_policy(
 ) -> Answers:
     """A table of any function, as if a model had answered so: a perfect tutor, an adversarial one.
 
-    The texts are those that uniform play and the task's reference meet; each has the answers for the first
-    observation met that it stands for.
+    The texts are those that uniform play, the task's reference and the answers themselves meet; each has the
+    answers for the first observation met that it stands for.
 
     Args:
         policy: observations (N, *obs) -> actions, (N, *action) for one answer or (N, n, *action) for n; -1,
@@ -75,6 +77,13 @@ def from_policy(
 
     found = answers.from_policy(several, coding, seen, name)
     _check(found, task, "the policy")
+    for turn in range(TURNS):  # what it comes to by its own answers, which uniform play may never meet
+        known = dict(zip(map(tuple, found.digits.tolist()), found.actions, strict=True))
+        own = players.observations(env, players.answering(env, coding, known), EPISODES, len(acts) + turn)
+        seen, before = np.concatenate([seen, own]), len(found.digits)
+        found = answers.from_policy(several, coding, seen, name)
+        if len(found.digits) == before:
+            break
     card = {
         "name": name,
         "environment": task.name,

@@ -263,6 +263,8 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
         }[prior.charge]
         if ready.answers is not None and prior.charge == "steps":
             charging += " on average; each seed plays, and is charged, its own"
+    if ready.plan.own_proposals:
+        charging += ("; " if charging else "") + "proposals are each seed's own draw of a text's answers"
     return summary.summarise(
         benchmark=ready.task.name,
         protocol=label(ready.task, ready.protocol),
