@@ -18,7 +18,7 @@ from rich.console import Console
 
 from loro_jax import files, progress
 from loro_jax.analysis import statistics
-from loro_jax.analysis.formats import between
+from loro_jax.analysis.formats import between, significant
 from loro_jax.data import answers
 from loro_jax.errors import UserError, arguments, run
 from loro_jax.language import players, show, tables
@@ -75,7 +75,12 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     agreed = show.agreements(task, table, met, rows)
     unread = players.unreadable(table.actions[table.asked].reshape(-1, *table.actions.shape[2:]))
     protocol = task.protocol("standard").replace(charge="episodes")
-    played = prior.played(table, task.under(protocol), protocol, seed=1).returns
+    env = task.under(protocol)
+    played = prior.played(table, env, protocol, seed=1).returns
+    single = []
+    for place in range(table.samples):
+        one = dataclasses.replace(table, actions=table.actions[:, place : place + 1], log_probs=None)
+        single.append(float(prior.played(one, env, protocol, seed=1).returns.mean()))
     means = statistics.resample(len(played), 1, seed=0).T @ played / len(played)
     least = min(card["coverage"], key=lambda k: card["coverage"][k])
     return {
@@ -91,6 +96,7 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
         "agreement": None if agreed is None else float((agreed * met.shares).sum()),
         "return": float(played.mean()),
         "return_ci95": [float(end) for end in np.quantile(means, (0.025, 0.975))],
+        "returns_of_single_answers": single,
         "episodes": len(played),
         "prompt_tokens": card["prompt_tokens"],
         "tail_tokens": card.get("tail_tokens"),
@@ -104,8 +110,8 @@ def markdown(found: Mapping[str, list[dict[str, Any]]]) -> str:
     """The tables, also of a report that is read back, which names its files beside its tasks."""
     columns = (
         "table", "texts x answers", "least covered player", "unreadable", "reference agrees",
-        "return [95 %]", "tokens of all prompts", "left to read behind the head", "read", "answered",
-        "seconds",
+        "return [95 %]", "one answer for ever", "tokens of all prompts", "left to read behind the head",
+        "read", "answered", "seconds",
     )  # fmt: skip
     lines = [
         "# Language models as tables",
@@ -116,7 +122,9 @@ def markdown(found: Mapping[str, list[dict[str, Any]]]) -> str:
         f" agrees: with so many of the answers, texts weighed by how often uniform play, the answers' own and"
         f" the reference's ({MET} episodes each) meet them; an unreadable answer stands for a uniform action."
         f" Return: of {prior.EPISODES:,} episodes that the answers play, one of those about a text drawn at"
-        " each step; the interval resamples episodes, the answers being given. Tokens: all samples of a text"
+        " each step; the interval resamples episodes, the answers being given. One answer for ever: the least"
+        " and the greatest return where the first answer about each text is always taken, or the second, and"
+        " so on, as where a collection asks once and reuses the answer. Tokens: all samples of a text"
         " share its reading, and texts share the prompt's head; what is then read is less where a text begins"
         " as its neighbour does. Seconds are of two cores, at times shared with other work.",
         "",
@@ -132,6 +140,8 @@ def markdown(found: Mapping[str, list[dict[str, Any]]]) -> str:
                 f"{row['texts']} x {row['answers_about_each']}",
                 f"{row['coverage']:.1%} ({row['least_covered']})",
                 f"{row['unreadable_share']:.1%}", agrees, between(row["return"], row["return_ci95"]),
+                f"{significant(min(row['returns_of_single_answers']))} to"
+                f" {significant(max(row['returns_of_single_answers']))}",
                 f"{row['prompt_tokens']:,}",
                 *(("-" if row[k] is None else f"{row[k]:,}") for k in ("tail_tokens", "read_tokens")),
                 f"{row['answer_tokens']:,}", f"{row['seconds']:,.0f}",
