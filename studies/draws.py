@@ -51,6 +51,8 @@ class Options:
     """Seeds of each run whose seeds share a draw."""
     own_seeds: int = 256
     """Seeds of the run whose seeds play episodes of their own."""
+    recount: bool = False
+    """Train nothing: tell again what the returns saved in --out say."""
     out: pathlib.Path = pathlib.Path("results/guidance/draws")
     """Folder for TASK.json, which has every run's cumulative returns."""
 
@@ -65,6 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     task = lj.load_task(o.task)
     if not hasattr(task.environment().action_space, "n"):
         raise UserError("draws are played for discrete actions")
+    if o.recount:
+        path = o.out / f"{task.name}.json"
+        found = files.read_json(path) if path.exists() else {}
+        if not {"shared", "own"} <= found.keys():
+            raise UserError(f"{path}: holds no returns; run the study first")
+        found |= components(np.array(found["shared"]), np.array(found["own"]))
+        files.write_json(path, found)
+        print(told(found))
+        return 0
     protocol = task.protocol(o.protocol)
     table = tables.read(resolve(o.answers, task.name), task)
     console = Console(stderr=True, highlight=False)
@@ -120,11 +131,11 @@ def components(shared: np.ndarray, own: np.ndarray) -> dict[str, Any]:
     """What draws and seeds add to the variance of a cumulative return, with bootstrap intervals.
 
     One-way analysis of variance of `shared` (draws, seeds): the variance between draws is that of their means
-    less what seeds make of it, and is not below nought; intervals resample draws and, within them, seeds.
-    `own` (seeds,) has both in one.
+    less what seeds make of it, and is not below nought; intervals resample draws, with the seeds that they
+    have. `own` (seeds,) has both in one.
     """
     rng = np.random.default_rng(0)
-    draws, seeds = shared.shape
+    draws = len(shared)
 
     def split(x: np.ndarray) -> tuple[float, float]:
         inner = float(x.var(axis=1, ddof=1).mean())
@@ -133,9 +144,7 @@ def components(shared: np.ndarray, own: np.ndarray) -> dict[str, Any]:
     between, inside = split(shared)
     resampled = []
     for _ in range(RESAMPLES):
-        some = shared[rng.integers(draws, size=draws)]
-        some = np.take_along_axis(some, rng.integers(seeds, size=(draws, seeds)), axis=1)
-        b, i = split(some)
+        b, i = split(shared[rng.integers(draws, size=draws)])
         resampled.append(b / (b + i))
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     alone = [float(rng.choice(own, len(own)).var(ddof=1)) for _ in range(RESAMPLES)]

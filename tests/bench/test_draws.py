@@ -55,4 +55,6 @@ def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str])
     assert draws.main(argv) == 0
     assert "of the variance of LORO's cumulative return" in capsys.readouterr().out
     found = json.loads((tmp_path / "frozen_lake.json").read_text())
+    assert draws.main([*argv, "--recount"]) == 0
+    assert json.loads((tmp_path / "frozen_lake.json").read_text()) == found
     assert np.shape(found["shared"]) == (2, 2) and len(found["own"]) == 3
