@@ -145,13 +145,13 @@ def components(shared: np.ndarray, own: np.ndarray) -> dict[str, Any]:
     resampled = []
     for _ in range(RESAMPLES):
         b, i = split(shared[rng.integers(draws, size=draws)])
-        resampled.append(b / (b + i))
+        resampled.append(b / (b + i) if b + i else 0.0)
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     alone = [float(rng.choice(own, len(own)).var(ddof=1)) for _ in range(RESAMPLES)]
     return {
         "variance_between_draws": between,
         "variance_within_a_draw": inside,
-        "share_of_draws": between / (between + inside),
+        "share_of_draws": between / (between + inside) if between + inside else 0.0,
         "share_of_draws_ci95": [float(low), float(high)],
         "variance_with_own_draws": float(own.var(ddof=1)),
         "variance_with_own_draws_ci95": np.quantile(alone, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist(),

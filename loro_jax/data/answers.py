@@ -94,6 +94,11 @@ def _weights(sizes: Sequence[int]) -> list[int]:
     return [int(np.prod(sizes[i + 1 :], dtype=object)) if sizes[i + 1 :] else 1 for i in range(len(sizes))]
 
 
+def check_size(coding: Coding) -> None:
+    """An `AnswerError` where there can be more texts than codes tell apart."""
+    _split(coding.sizes)
+
+
 def _split(sizes: Sequence[int]) -> int:
     """The first field of the lesser half, which has as many as 32 bits hold."""
     first = len(sizes)
@@ -376,6 +381,8 @@ def _checked(
     numbers = [code_of(coding, row) for row in digits.tolist()]
     if any(b <= a for a, b in itertools.pairwise(numbers)):
         refuse("its texts are not in the order of their codes")
+    if arrays["codes"].tolist() != [str(number) for number in numbers]:
+        refuse("its codes are not those of its digits")
     if asked.shape != (len(digits),) or not asked.any():
         refuse("asked must be a flag for each text, one of them set at least")
     if said.ndim < 2 or said.shape[0] != len(digits) or said.shape[2:] != actions.shape or not said.shape[1]:

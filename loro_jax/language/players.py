@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from loro_jax.data.answers import Coding
+from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
 from loro_jax.tasks.reference import preferences
@@ -52,9 +53,28 @@ def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) 
     return Visits(digits, times)
 
 
-def digits_of(coding: Coding) -> Callable[[np.ndarray], jax.Array]:
-    """Observations (N, *obs) -> their texts' digits (N, F)."""
-    return functools.partial(_all_digits, coding)
+def digits_of(coding: Coding) -> Callable[[np.ndarray], np.ndarray]:
+    """Observations (N, *obs) -> their texts' digits (N, F).
+
+    The function raises a `UserError` where a field's index is no place of its values.
+    """
+
+    def digits(observations: np.ndarray) -> np.ndarray:
+        try:
+            found = np.asarray(_all_digits(coding, observations))
+        except (TypeError, ValueError, IndexError) as error:
+            said = str(error).splitlines()[0]
+            raise UserError(f"a field's index is not a whole number for an observation: {said}") from None
+        for place, field in enumerate(coding.fields):
+            wrong = (found[:, place] < 0) | (found[:, place] >= len(field.values))
+            if wrong.any():
+                raise UserError(
+                    f"the field '{field.name}' has {len(field.values)} values, and its index is"
+                    f" {found[wrong.argmax(), place]} for an observation that was met"
+                )
+        return found
+
+    return digits
 
 
 @functools.partial(jax.jit, static_argnums=0)

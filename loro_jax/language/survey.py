@@ -128,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.score:
         check_scores(settings, task)
     coding = tables.coding_of(task, prompt.text)
+    answers.check_size(coding)
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
         model, opened = collecting.source(asking)
@@ -299,6 +300,7 @@ class Survey:
     def run(self, record: journal.Journal, opened: Any) -> int:
         known = Known(record.steps)
         self.samples = max(self.settings.samples, known.samples)
+        self.check(record.steps)
         if record.finished and self.done(known):
             self.say(known, self.kept_card()["coverage"], prompt_tokens(record.steps))
             return 0
@@ -352,6 +354,26 @@ class Survey:
         self.say(known, covered, prompt_tokens(record.steps))
         return 0
 
+    def check(self, entries: Sequence[journal.Step]) -> None:
+        """A `UserError` where texts were asked about in other words, or there are actions that are none."""
+        for entry in entries:
+            try:
+                same = entry.get("state", None) in (None, self.coding.texts(entry["digits"]))
+            except (IndexError, TypeError):
+                same = False
+            if not same:
+                raise UserError(
+                    f"{self.out}: was asked in other words than {self.task.name} has; choose another --out"
+                )
+
+    def readable(self) -> bool:
+        """Whether the table in the folder can be read."""
+        try:
+            tables.read(self.out, self.task)
+        except UserError:
+            return False
+        return True
+
     def done(self, known: Known) -> bool:
         """Whether the table that is there is as wanted."""
         card = self.kept_card()
@@ -365,6 +387,7 @@ class Survey:
             and bool(covered)
             and min(covered.values()) >= self.settings.coverage
             and played == self.settings.episodes
+            and self.readable()
         )
 
     def open(
@@ -496,9 +519,8 @@ class Survey:
         actions = known.actions(self.environment.action_space)
         before = self.kept_card()
         kept_answers = before.get("answers") == known.answers
-        if not actions or (
-            backend is None and kept_answers and before.get("scored_answers", 0) == known.scored
-        ):
+        same = kept_answers and before.get("scored_answers", 0) == known.scored
+        if not actions or (backend is None and same and self.readable()):
             return
         met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
         rows = sorted(met, key=lambda d: answers.code_of(self.coding, d))

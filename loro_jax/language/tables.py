@@ -13,8 +13,8 @@ from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
 from loro_jax.language import players, prompts
-from loro_jax.spaces import Discrete
-from loro_jax.tasks import Task
+from loro_jax.spaces import Discrete, Space
+from loro_jax.tasks import Environment, Task
 
 TURNS = 20
 """Times that a policy's table plays, each time by the texts found so far, to find more."""
@@ -72,11 +72,23 @@ def from_policy(
     seen = np.concatenate([players.observations(env, act, EPISODES, i) for i, act in enumerate(acts)])
 
     def several(observations: np.ndarray) -> np.ndarray:
-        said = np.asarray(policy(observations))
-        return said[:, None] if said.ndim == 1 + len(env.action_space.shape) else said
+        try:
+            said = np.asarray(policy(observations))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the policy gives no actions for observations (N, ...): {error}") from None
+        said = said[:, None] if said.ndim == 1 + len(env.action_space.shape) else said
+        if said.dtype.kind not in "biuf" or said.ndim < 2 or len(said) != len(observations):
+            raise UserError(
+                f"the policy gives {said.dtype} of shape {said.shape} for {len(observations)} observations;"
+                " actions are numbers, one or n for each"
+            )
+        whole = isinstance(env.action_space, Discrete)
+        if whole and not (abs(said.astype(np.float64)) < 2**31).all():
+            raise UserError("the policy: actions must be whole numbers")
+        return said.astype(np.float32 if not whole else np.float64 if said.dtype.kind == "f" else np.int32)
 
     found = answers.from_policy(several, coding, seen, name)
-    _check(found, task, "the policy")
+    _check(found, env.action_space, "the policy")
     for turn in range(TURNS):  # what it comes to by its own answers, which uniform play may never meet
         known = dict(zip(map(tuple, found.digits.tolist()), found.actions, strict=True))
         own = players.observations(env, players.answering(env, coding, known), EPISODES, len(acts) + turn)
@@ -93,12 +105,18 @@ def from_policy(
     return dataclasses.replace(found, card=card)
 
 
-def checked(table: Answers, task: Task) -> Answers:
-    """The table, which is about this task.
+def checked(table: Answers, task: Task, env: Environment) -> Answers:
+    """The table, which is about this task, and says something of this form of its game.
 
     Raises:
         UserError: it is about another one, or about other words, or its answers are no actions of the game.
     """
+    usual = task.environment()
+    if env.observation_shape != usual.observation_shape:
+        raise UserError(
+            f"{task.name}'s words tell observations of shape {usual.observation_shape}, not"
+            f" {env.observation_shape} as this game has: its answers say nothing here"
+        )
     about = table.card.get("environment", task.name)
     if about != task.name:
         raise UserError(f"answers about '{about}', not about '{task.name}'")
@@ -108,7 +126,7 @@ def checked(table: Answers, task: Task) -> Answers:
         raise UserError(
             f"the answers' texts are not those of {task.name}'s words as they are; make them anew"
         )
-    _check(table, task, "the answers")
+    _check(table, env.action_space, "the answers")
     return table
 
 
@@ -138,9 +156,10 @@ def _names(task: Task) -> Sequence[str]:
     return task.words.names if task.words is not None else ()
 
 
-def _check(table: Answers, task: Task, who: str) -> None:
+def _check(table: Answers, space: Space, who: str) -> None:
     """A `UserError` where answers are no actions of the game."""
-    space = task.environment().action_space
+    if len(table.actions) != len(table.digits) or table.actions.ndim < 2 or not table.actions.shape[1]:
+        raise UserError(f"{who}: {len(table.digits)} texts need actions of shape (texts, answers, ...)")
     if table.actions.shape[2:] != space.shape:
         raise UserError(f"{who}'s actions have shape {table.actions.shape[2:]}, the game's {space.shape}")
     unread = table.actions == -1 if isinstance(space, Discrete) else np.isnan(table.actions).any(axis=-1)

@@ -31,6 +31,7 @@ from loro_jax.training.arms import (
     check_doors,
     consults,
     opened,
+    plays_answers,
 )
 from loro_jax.training.prior import Prior, played, prepare
 from loro_jax.training.world import Interaction, World
@@ -121,10 +122,10 @@ def prepare_experiment(
             " leave --answers out"
         )
     if isinstance(answers, Answers):
-        table = tables.checked(answers, task)
+        table = tables.checked(answers, task, env)
     elif answers:
-        table = tables.read(resolve(answers, task.name), task)
-    elif asking := [arm.name for arm in sketch if consults(arm)]:
+        table = tables.checked(tables.read(resolve(answers, task.name), task), task, env)
+    elif asking := [arm.name for arm in sketch if consults(arm) or plays_answers(arm)]:
         raise UserError(
             f"{asking[0]} looks a model's answers up: name --answers, or survey one (python -m"
             f" loro_jax.language.survey --task {task.source or task.name} --model NAME)"
@@ -140,7 +141,6 @@ def prepare_experiment(
             rows = round(prior.mean_steps * protocol.prior.tau)
             plan = Plan(protocol, max(rows, 1), prior.steps, env.limit, answers=True)
             card = None
-            warnings = tuple(_of_another_game(task, protocol))
         elif dataset:
             folder = episodes.resolve(dataset, task.name)
             data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
@@ -159,6 +159,7 @@ def prepare_experiment(
                 )
             plan = Plan(protocol, steps, steps, env.limit)
     if table is not None:
+        warnings = tuple(_of_another_game(task, protocol, "answers were given"))
         plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
     told = None if table is None else told_of(table)
@@ -170,8 +171,10 @@ def prepare_experiment(
     for arm in arms:
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
-        check_agent(arm, own.agent)
         check_doors(arm, table)
+        for phase in arm.phases:
+            population.parted(phase)  # refuses numbers that are none
+        check_agent(arm, own.agent)
         most = _most(protocol, plan)
         if opened(arm, "batches") and own.agent.replay_capacity < most:
             raise UserError(f"{arm.name} samples all prior rows: --replay-capacity must be at least {most}")
@@ -192,14 +195,14 @@ def _written_down(value: Any, what: str, remedy: str) -> Any:
     return json.loads(text)
 
 
-def _of_another_game(task: Task, protocol: Protocol) -> list[str]:
+def _of_another_game(task: Task, protocol: Protocol, what: str = "prior data was played") -> list[str]:
     """A warning where the game's parameters were changed by hand: its episodes were played without that."""
     usual = dict(task.settings()[protocol.name].game) if protocol.name in task.settings() else {}
     changed = {k: v for k, v in protocol.game if usual.get(k) != v}
     if not changed:
         return []
     words = ", ".join(f"{k}={v}" for k, v in changed.items())
-    return [f"the prior data was played without the parameters that the game has here ({words})"]
+    return [f"the {what} without the parameters that the game has here ({words})"]
 
 
 def announced(e: Experiment, arms: Sequence[Arm]) -> str:

@@ -219,6 +219,11 @@ def consults(arm: Arm) -> bool:
     return bool(opened(arm, "support") or opened(arm, "override"))
 
 
+def plays_answers(arm: Arm) -> bool:
+    """Whether a phase of the arm plays by answers."""
+    return any(isinstance(getattr(phase, "player", None), Answering) for phase in arm.phases)
+
+
 def opened(arm: Arm, door: str) -> list[Any]:
     """The values at a door of the arm's phases."""
     values = (getattr(phase, door, None) for phase in plain(arm.phases))
@@ -290,10 +295,16 @@ def check_agent(arm: Arm, agent: Agent) -> None:
             raise UserError(f"{arm.name}: learning_rate must be positive, at most 1e30; got {named}")
 
 
+DOORS = {"support": "rows", "override": "choose", "penalty": "__call__", "batches": "sample"}
+"""The doors that values stand at, and what such a value can be told to do."""
+
+
 def check_doors(arm: Arm, answers: Answers | None) -> None:
     """A `UserError` where the values at an arm's doors have numbers that cannot be."""
-    for door in ("support", "override", "penalty", "batches"):
+    for door, does in DOORS.items():
         for value in opened(arm, door):
+            if isinstance(value, type | int | float) or not callable(getattr(value, does, None)):
+                raise UserError(f"{arm.name}: {value!r} is no {door} (loro_jax.training.guidance)")
             refuses = getattr(value, "refuses", None)
             if refuses is not None and (why := refuses(answers)):
                 raise UserError(f"{arm.name}: {type(value).__name__} has {why}")
@@ -311,29 +322,47 @@ def check_budget(arm: Arm, plan: Plan) -> None:
         protocol.departures.alignment == "released" or protocol.departures.drop_cut
     ):
         raise UserError(f"{arm.name} counts prior rows, which the released alignment leaves some of out")
-    if any(
-        getattr(phase, "batches", None) is not None and any(isinstance(p, Forget) for p in arm.phases[:i])
-        for i, phase in enumerate(plain(arm.phases))
-    ):
-        raise UserError(f"{arm.name} samples prior rows after Forget, which dropped them")
+    for phase in arm.phases:
+        steps, within = getattr(phase, "steps", 1), getattr(phase, "phase", None)
+        if isinstance(phase, AsPrior) and not isinstance(within, Interact):
+            raise UserError(f"{arm.name}: AsPrior is of an Interact, not of {within!r}")
+        least = 1 if isinstance(phase, Collect) else 0
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < least:
+            raise UserError(f"{arm.name}: {type(phase).__name__} takes whole steps, not {steps!r}")
+        if isinstance(phase, Collect) and phase.evaluations < 1:
+            raise UserError(f"{arm.name}: {phase!r} is charged nothing; evaluations is at least 1")
+        if isinstance(phase, Evaluate) and phase.episodes < 1:
+            raise UserError(f"{arm.name}: Evaluate plays at least one episode")
+    for i, phase in enumerate(plain(arm.phases)):
+        if getattr(phase, "batches", None) is not None:
+            before = arm.phases[:i]
+            if any(isinstance(p, Forget) for p in before):
+                raise UserError(f"{arm.name} samples prior rows after Forget, which dropped them")
+            if not any(isinstance(p, Load | Collect) for p in before):
+                raise UserError(f"{arm.name} samples prior rows, and no phase before puts any in")
     if offline(arm):
         if any(phase.cost(1).online for phase in arm.phases) or not isinstance(arm.phases[-1], Evaluate):
             raise UserError(f"{arm.name} ends with Evaluate, so that nothing of it may be online")
         return
-    if charges_each(arm):
-        prior = [phase for phase in arm.phases if phase.cost(1).prior]
-        if len(prior) > 1 or not isinstance(arm.phases[-1], Interact):
-            raise UserError(
-                f"{arm.name}: where each seed is charged what its own LLM episodes take, they are all of its"
-                " prior data, and it ends with Interact; --charge episodes takes other sentences"
-            )
     loads = [phase for phase in arm.phases if isinstance(phase, Load)]
     if loads and arm.source != "llm":
         raise UserError(f"{arm.name} loads LLM episodes: its Arm needs source='llm'")
     if plan.answers and protocol.departures.chained_repeats > 1 and arm.name == "loro_chained":
         raise UserError("loro_chained is the released pipeline's, on played episodes: leave --answers out")
+    if charges_each(arm):
+        prior = [phase for phase in arm.phases if phase.cost(1).prior]
+        online = [phase for phase in arm.phases if phase.cost(1).online]
+        if len(prior) > 1 or len(online) > 1 or not isinstance(arm.phases[-1], Interact):
+            raise UserError(
+                f"{arm.name}: where each seed is charged what its own LLM episodes take, they are all of its"
+                " prior data, and it ends with Interact; --charge episodes takes other sentences"
+            )
     if loads and (len(loads) > 1 or loads[0].charged != plan.prior):
         raise UserError(f"{arm.name}: prior data is loaded once, with its whole charge: plan.load")
+    if loads and plan.answers:
+        raise UserError(f"{arm.name}: with --answers each seed plays: plan.load in the place of Load")
+    if loads and loads[0].rows > plan.rows:
+        raise UserError(f"{arm.name} loads {loads[0].rows:,} rows of {plan.rows:,}: plan.load")
     interval, evaluations = protocol.schedule.eval_interval, protocol.schedule.evaluations
     costs = [phase.cost(interval) for phase in arm.phases]
     if odd := [c for c in costs if c.prior % interval or c.online % interval]:

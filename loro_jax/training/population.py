@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -143,14 +144,22 @@ def _number(phase: Phase, path: list[str], value: Any) -> np.ndarray:
     """A number of a phase, at the end of a path of attributes, in the type that its place says."""
     owner = functools.reduce(getattr, path[:-1], phase)
     name, whole = path[-1], path[-1] in getattr(owner, "whole_numbers", ())
-    if not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise UserError(
             f"{type(phase).__name__}: {name} = {value!r} is no number that can be swept; a door of one's own"
             " is a frozen dataclass under @swept(), which names its numbers (loro_jax.training.guidance)"
         )
-    if whole and value != int(value):
-        raise UserError(f"{type(owner).__name__}: {name} is a whole number, not {value!r}")
-    return np.asarray(value, np.int32 if whole else np.float32)
+    size = abs(float(value))
+    if not math.isfinite(size) or (whole and (size != int(size) or size >= 2**31)):
+        kind = "a whole number that 32 bits hold" if whole else "a finite number"
+        raise UserError(f"{type(owner).__name__}: {name} is {kind}, not {value!r}")
+    if whole:
+        return np.asarray(value, np.int32)
+    with np.errstate(over="ignore", under="ignore"):
+        number = np.asarray(value, np.float32)
+    if not np.isfinite(number) or (value and not number):
+        raise UserError(f"{type(owner).__name__}: {name} = {value!r} is beyond what float32 holds")
+    return number
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)

@@ -357,7 +357,7 @@ def test_a_number_has_the_type_of_its_place() -> None:
     for weight in (1, 0.5, 2, 0.25):
         play("frozen_lake", known, Load(PRIOR_ROWS), Fit(4, penalty=Conservative(weight)))
     assert len(programs("frozen_lake").compiled) <= before + 2  # that of `Load` too
-    with pytest.raises(UserError, match=r"Proposals: k is a whole number, not 2\.5"):
+    with pytest.raises(UserError, match=r"Proposals: k is a whole number that 32 bits hold, not 2\.5"):
         parted(Fit(4, support=Proposals(k=2.5)))
 
 
