@@ -62,7 +62,7 @@ def digits_of(coding: Coding) -> Callable[[np.ndarray], np.ndarray]:
     def digits(observations: np.ndarray) -> np.ndarray:
         try:
             found = np.asarray(_all_digits(coding, observations))
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
             said = str(error).splitlines()[0]
             raise UserError(f"a field's index is not a whole number for an observation: {said}") from None
         for place, field in enumerate(coding.fields):

@@ -260,6 +260,12 @@ def _fields(words: Description, observations: Sequence[np.ndarray]) -> Iterator[
         plain = np.array([int(field.index(obs)) for obs in seen])
         if compiled.shape != plain.shape or (compiled != plain).any():
             yield problem(f"words' field '{field.name}': its index is another one in a compiled program")
+        elif plain.min() < 0 or plain.max() >= len(field.values):
+            beyond = plain[(plain < 0) | (plain >= len(field.values))][0]
+            yield problem(
+                f"words' field '{field.name}' has {len(field.values)} values, and its index is {beyond} for"
+                " an observation that was met"
+            )
 
 
 def _reader(reader: Any, env: Environment) -> Iterator[Finding]:

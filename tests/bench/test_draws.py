@@ -30,6 +30,8 @@ def test_variances_that_are_known_are_found() -> None:
     low, high = found["share_of_draws_ci95"]
     assert low < 0.36 < high and high - low < 0.4
     assert found["variance_within_a_draw"] == pytest.approx(16, rel=0.1)
+    equal = draws.components(np.ones((2, 2)), np.ones(2))
+    assert equal["share_of_draws"] == 0 and equal["share_of_draws_ci95"] == [0, 0]
     none = draws.components(4 * rng.normal(size=(60, 40)), 4 * rng.normal(size=40))
     assert none["share_of_draws"] < 0.05
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
-from loro_jax.errors import AnswerError, command
+from loro_jax.errors import AnswerError, UserError, command
 from loro_jax.language import journal, llamacpp, players, show, survey, tables
 from loro_jax.language.backend import Completion, Query
 from loro_jax.spaces import Discrete
@@ -280,6 +280,52 @@ def test_words_that_have_changed_are_refused(gguf: pathlib.Path, tmp_path: pathl
     words = dataclasses.replace(TASK.words, fields=(other, *others))
     with pytest.raises(AnswerError, match=f"the words of '{first.name}' have changed since; survey anew"):
         tables.read(tmp_path / "out", dataclasses.replace(TASK, words=words))
+
+
+def test_words_that_change_between_sittings_are_refused(
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Answers in other words do not stand beside those of before."""
+    assert surveyed(gguf, tmp_path / "out") == 0
+    assert TASK.words is not None
+    (first, *others) = TASK.words.fields
+    other = dataclasses.replace(first, values=tuple(f"no. {v}" for v in first.values))
+    words = dataclasses.replace(TASK.words, fields=(other, *others))
+    monkeypatch.setattr(survey.tasks, "load", lambda _: dataclasses.replace(TASK, words=words))
+    assert surveyed(gguf, tmp_path / "out", "--samples", "4") == 2
+    assert "was asked in other words than frozen_lake has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["lost", "overwritten"])
+def test_a_table_that_is_lost_is_written_anew(
+    gguf: pathlib.Path, tmp_path: pathlib.Path, damage: str
+) -> None:
+    """From the transcript, asking nothing."""
+    assert surveyed(gguf, tmp_path / "out") == 0
+    before, asked = table(tmp_path / "out"), len(Script.asked)
+    path = tmp_path / "out" / "answers.npz"
+    path.unlink() if damage == "lost" else path.write_bytes(b"x")
+    assert surveyed(gguf, tmp_path / "out") == 0
+    assert len(Script.asked) == asked
+    np.testing.assert_array_equal(table(tmp_path / "out").actions, before.actions)
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        (lambda obs: obs.argmax() - 1, "the field 'row' has 4 values, and its index is -1"),
+        (lambda obs: obs.argmax(), "the field 'row' has 4 values, and its index is 4|5|6|7|8"),
+        (lambda obs: obs.nothing, "a field's index is not a whole number for an observation"),
+    ],
+)
+def test_an_index_that_is_no_place_is_refused(index: Callable[[Any], Any], says: str) -> None:
+    assert TASK.words is not None
+    fields = [dataclasses.replace(f, index=index) if f.name == "row" else f for f in TASK.words.fields]
+    with pytest.raises(UserError, match=says):
+        players.digits_of(answers.Coding(tuple(fields)))(np.eye(16, dtype=np.float32))
 
 
 def test_a_prompt_of_ones_own_may_begin_with_the_action(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -48,6 +48,16 @@ def test_a_table_is_given_to_a_run_as_it_is() -> None:
     ("policy", "says"),
     [
         (lambda obs: np.full(len(obs), 4), "the policy: "),
+        (lambda obs: 1, "the policy gives int64 of shape .* observations"),
+        (lambda obs: np.zeros(3, int), "the policy gives int64 of shape"),
+        (lambda obs: np.zeros((len(obs), 0), int), "texts need actions of shape"),
+        (lambda obs: np.full(len(obs), 2**32), "the policy: actions must be whole numbers"),
+        (lambda obs: np.full(len(obs), 0.5), "the policy: actions must be whole numbers"),
+        (lambda obs: np.full(len(obs), np.nan), "the policy: actions must be whole numbers"),
+        (lambda obs: np.full(len(obs), "1"), "the policy gives <U1 of shape"),
+        (lambda obs: np.zeros(len(obs), complex), "the policy gives complex128 of shape"),
+        (lambda obs: None, "the policy gives object of shape"),
+        (lambda obs: [[1], [1, 2]], "the policy gives no actions for observations"),
         (lambda obs: np.zeros((len(obs), 3, 2)), "the policy's actions have shape"),
     ],
 )

@@ -331,6 +331,16 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
         rows = Field("row", ("1", "2"), lambda obs: 0)
         strange = dataclasses.replace(table, coding=answers.Coding((rows, *table.coding.fields[1:])))
         prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=strange)
+    large = task.protocol("standard").replace(game={"layout": "8x8"})
+    with pytest.raises(UserError, match="frozen_lake's words tell observations of shape"):
+        prepare_experiment(task, large, ("tutor",), SEEDS, 0, answers=str(lake))
+    still = task.protocol("standard").replace(game={"slippery": False})
+    told = prepare_experiment(task, still, ("pure_rl", "tutor"), SEEDS, 0, answers=str(lake)).warnings
+    assert told == ("the answers were given without the parameters that the game has here (slippery=False)",)
+    with pytest.raises(UserError, match="mine looks a model's answers up: name --answers"):
+        plays = Collect(200, 1, 1, Answering())
+        mine = Arm("mine", (plays, Interact(protocol.schedule.budget - 200)), "")
+        prepare_experiment(task, protocol, (lambda plan: mine,), SEEDS, 0)
     with pytest.raises(UserError, match="--proposals is first or own, not 'mine'"):
         prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=str(lake), proposals="mine")
     with pytest.raises(UserError, match="twice: where each seed is charged what its own LLM episodes take"):

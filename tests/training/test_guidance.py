@@ -31,7 +31,7 @@ from loro_jax.training.guidance import (
     counts,
     mixed_return,
 )
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, Programs, begin, parted
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Among, Arm, Knowledge, Phase, Run, Transition
@@ -396,6 +396,65 @@ def test_numbers_that_cannot_be_are_refused(phase: Phase, says: str) -> None:
     table = Answers(Coding((sided("s", at(0)),)), np.array([[0], [1]]), said, np.ones(2, bool), {})
     with pytest.raises(UserError, match=f"mine: {says}|mine: .*{says}"):
         check_doors(Arm("mine", (phase,), ""), table)
+
+
+@pytest.mark.parametrize(
+    ("phase", "says"),
+    [
+        (Interact(INTERVAL, support=Proposals), "is no support"),
+        (Interact(INTERVAL, support=5), "mine: 5 is no support"),
+        (Interact(INTERVAL, override=Conservative()), "is no override"),
+        (Interact(INTERVAL, batches=True), "mine: True is no batches"),
+    ],
+)
+def test_what_is_no_door_is_refused(phase: Phase, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_doors(Arm("mine", (phase,), ""), None)
+
+
+@pytest.mark.parametrize(
+    ("phase", "says"),
+    [
+        (Fit(4, learning_rate="1e-3"), "learning_rate = '1e-3' is no number"),
+        (Fit(4, learning_rate=1e-60), "learning_rate = 1e-60 is beyond what float32 holds"),
+        (Fit(4, penalty=Conservative(float("nan"))), "Conservative: weight is a finite number, not nan"),
+        (Interact(INTERVAL, override=Tutor(decay_steps=2**40)), "decay_steps is a whole number that 32 bits"),
+        (Interact(INTERVAL, override=JumpStart(tolerance=float("inf"))), "tolerance is a finite number"),
+    ],
+)
+def test_numbers_that_no_program_takes_are_refused(phase: Phase, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parted(phase)
+
+
+PLAN = Plan(load("cartpole").protocol("standard"), 100, 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "says"),
+    [
+        ((AsPrior(Load(100, 200)), Interact(9800)), "mine: AsPrior is of an Interact, not of Load"),
+        ((Collect(200, 0, 0), Interact(10_000)), "is charged nothing; evaluations is at least 1"),
+        ((Collect(0, 0, 1), Interact(9800)), "mine: Collect takes whole steps, not 0"),
+        ((Fit(-10), Interact(10_000)), "mine: Fit takes whole steps, not -10"),
+        ((Interact(10_000.0),), "mine: Interact takes whole steps, not 10000.0"),  # type: ignore[arg-type]
+        ((Interact(10_000, batches=HalfPrior()),), "samples prior rows, and no phase before puts any in"),
+        ((Load(101, 200), Interact(9800)), "mine loads 101 rows of 100: plan.load"),
+        ((Fit(3), Evaluate(0)), "mine: Evaluate plays at least one episode"),
+    ],
+)
+def test_sentences_that_cannot_be_are_refused(sentence: tuple[Phase, ...], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_budget(Arm("mine", sentence, "", "llm"), PLAN)
+
+
+def test_with_answers_there_is_one_learning_online_and_nothing_is_loaded() -> None:
+    plan = dataclasses.replace(PLAN, answers=True, samples=4)
+    two = (plan.load, Interact(plan.online - 200), Interact(200))
+    with pytest.raises(UserError, match="mine: where each seed is charged what its own LLM episodes take"):
+        check_budget(Arm("mine", two, "", "llm"), plan)
+    with pytest.raises(UserError, match=r"mine: with --answers each seed plays: plan\.load"):
+        check_budget(Arm("mine", (Load(100, 200), Interact(9800)), "", "llm"), plan)
 
 
 def test_a_phase_within_a_phase_opens_its_doors() -> None:
