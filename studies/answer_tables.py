@@ -7,7 +7,6 @@ return of the play that its answers make, and what it cost.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -66,9 +65,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     """A row of numbers; None where the survey is not complete."""
-    card = json.loads((folder / "card.json").read_text())
+    card = answers.card_of(folder)
     if not card.get("complete"):
         return None
+    needed = ("model", "prompt", "coverage", "prompt_tokens", "answer_tokens", "seconds")
+    if missing := [key for key in needed if not card.get(key)]:
+        raise UserError(f"{folder / 'card.json'}: lacks {', '.join(missing)}; survey it again")
     table = tables.read(folder, task)
     met = show.meet(task, table, MET)
     rows = met.rows(table)

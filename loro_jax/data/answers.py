@@ -287,7 +287,7 @@ def load(
     Args:
         coding_of: a prompt's text -> the coding of its fields.
     """
-    card, card_path, path = _card(folder), folder / "card.json", folder / "answers.npz"
+    card, card_path, path = card_of(folder), folder / "card.json", folder / "answers.npz"
     if card.get("environment") != environment:
         raise AnswerError(
             f"{card_path}: answers about '{card.get('environment')}', not about '{environment}'"
@@ -343,14 +343,18 @@ def identity(answers: Answers) -> dict[str, Any]:
 
 def environment_of(folder: pathlib.Path) -> str:
     """The name of the task that the answers in `folder` are about."""
-    name = _card(folder).get("environment")
+    name = card_of(folder).get("environment")
     if not isinstance(name, str):
         raise AnswerError(f"{folder / 'card.json'}: does not say what the answers are about (environment)")
     return name
 
 
-def _card(folder: pathlib.Path) -> dict[str, Any]:
-    """The card of a folder that holds answers."""
+NUMBERS = ("prompt_tokens", "read_tokens", "tail_tokens", "answer_tokens", "answers", "seconds")
+"""Of a survey's card."""
+
+
+def card_of(folder: pathlib.Path) -> dict[str, Any]:
+    """The card of a folder that holds answers; what it has is of the kind that a survey writes."""
     card_path, path = folder / "card.json", folder / "answers.npz"
     for file in (card_path, path):
         if not file.is_file():
@@ -361,7 +365,20 @@ def _card(folder: pathlib.Path) -> dict[str, Any]:
         raise AnswerError(f"{card_path}: not readable as JSON ({error})") from None
     if not isinstance(card, dict):
         raise AnswerError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+    covered = card.get("coverage", {})
+    named = [x for key in ("model", "prompt") if (x := card.get(key)) is not None]
+    sound = {
+        "model and prompt": all(isinstance(x, dict) and isinstance(x.get("name", ""), str) for x in named),
+        "coverage": isinstance(covered, dict) and all(map(_is_number, covered.values())),
+        ", ".join(NUMBERS): all(_is_number(card[key]) for key in NUMBERS if card.get(key) is not None),
+    }
+    if wrong := [what for what, holds in sound.items() if not holds]:
+        raise AnswerError(f"{card_path}: {wrong[0]} are not what a survey writes; mend it, or survey again")
     return card
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def _checked(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import shlex
@@ -298,9 +297,9 @@ class Survey:
         self.reader: Reader = self.task.words.reader
 
     def run(self, record: journal.Journal, opened: Any) -> int:
+        self.check(record.steps)
         known = Known(record.steps)
         self.samples = max(self.settings.samples, known.samples)
-        self.check(record.steps)
         if record.finished and self.done(known):
             self.say(known, self.kept_card()["coverage"], prompt_tokens(record.steps))
             return 0
@@ -355,16 +354,45 @@ class Survey:
         return 0
 
     def check(self, entries: Sequence[journal.Step]) -> None:
-        """A `UserError` where texts were asked about in other words, or there are actions that are none."""
+        """A `UserError` where a record is damaged, or texts were asked about in other words."""
+        said: dict[Digits, int] = {}
         for entry in entries:
             try:
-                same = entry.get("state", None) in (None, self.coding.texts(entry["digits"]))
-            except (IndexError, TypeError):
-                same = False
-            if not same:
+                self.check_entry(entry, said)
+            except (KeyError, IndexError, TypeError, ValueError):
+                raise UserError(
+                    f"{self.out}: its record is damaged; restore it, or choose another --out"
+                ) from None
+            if entry.get("state") not in (None, self.coding.texts(entry["digits"])):
                 raise UserError(
                     f"{self.out}: was asked in other words than {self.task.name} has; choose another --out"
                 )
+
+    def check_entry(self, entry: journal.Step, said: dict[Digits, int]) -> None:
+        """A `ValueError`, or what Python raises, where an entry is none; `said`: answers so far, counted."""
+        space, digits = self.environment.action_space, entry["digits"]
+        sound = [type(d) is int and 0 <= d < n for d, n in zip(digits, self.coding.sizes, strict=True)]
+        numbers = [entry[k] for k in ("round", "place", "seconds", "first")]
+        if not all(sound) or not all(type(n) in (int, float) and n >= 0 for n in numbers):
+            raise ValueError
+        if "scores" in entry:
+            scores = np.asarray(entry["scores"], np.float64)
+            assert isinstance(self.reader, Words)
+            if scores.ndim != 2 or scores.shape[1] != len(self.reader.words) or not np.isfinite(scores).all():
+                raise ValueError
+        if "attempts" not in entry:
+            return
+        if entry["first"] != said.get(tuple(digits), 0):
+            raise ValueError
+        said[tuple(digits)] = entry["first"] + len(entry["attempts"])
+        for attempt in entry["attempts"]:
+            counts = (attempt["prompt_tokens"], attempt["answer_tokens"])
+            if type(attempt["answer"]) is not str or not all(type(n) is int for n in counts):
+                raise ValueError
+            if attempt["action"] is not None:
+                action = np.asarray(attempt["action"])
+                if action.dtype.kind not in "if" or space.refuses(action.reshape(1, *space.shape)):
+                    raise ValueError
 
     def readable(self) -> bool:
         """Whether the table in the folder can be read."""
@@ -582,10 +610,9 @@ class Survey:
     def kept_card(self) -> dict[str, Any]:
         """What stands beside the table that is there already; empty if there is none."""
         try:
-            card = json.loads((self.out / "card.json").read_text())
-        except (OSError, ValueError):
+            return answers.card_of(self.out)
+        except UserError:
             return {}
-        return card if isinstance(card, dict) else {}
 
     def say(self, known: Known, covered: Mapping[str, float], tokens: Mapping[str, int]) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in covered.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,3 +162,22 @@ def test_damage_is_refused_in_one_line(
     with pytest.raises(AnswerError) as caught:
         read(folder)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"coverage": "all"}, "coverage are not what a survey writes"),
+        ({"coverage": {"uniform": "most"}}, "coverage are not what a survey writes"),
+        ({"model": "Tiny"}, "model and prompt are not what a survey writes"),
+        ({"model": {"name": float("nan")}}, "model and prompt are not what a survey writes"),
+        ({"seconds": "long"}, "seconds are not what a survey writes"),
+        ({"prompt_tokens": float("inf")}, "seconds are not what a survey writes"),
+    ],
+)
+def test_an_edited_card_is_one_line(tmp_path: pathlib.Path, change: dict[str, Any], says: str) -> None:
+    card = {"environment": "frozen_lake", "model": {"name": "Tiny"}, "prompt": {"name": "map", "text": ""}}
+    (tmp_path / "answers.npz").write_bytes(b"")
+    (tmp_path / "card.json").write_text(json.dumps(card | change))
+    with pytest.raises(AnswerError, match=says):
+        answers.card_of(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import pathlib
@@ -297,6 +298,47 @@ def test_words_that_change_between_sittings_are_refused(
     monkeypatch.setattr(survey.tasks, "load", lambda _: dataclasses.replace(TASK, words=words))
     assert surveyed(gguf, tmp_path / "out", "--samples", "4") == 2
     assert "was asked in other words than frozen_lake has" in capsys.readouterr().err
+
+
+def lines_of(path: pathlib.Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: lines.append(lines[1]),
+        lambda lines: lines[1].pop("digits"),
+        lambda lines: lines[1].update(digits=[9] * len(lines[1]["digits"])),
+        lambda lines: lines[1].update(digits=lines[1]["digits"][1:]),
+        lambda lines: lines[1].update(digits="0"),
+        lambda lines: lines[1].update(seconds="long"),
+        lambda lines: lines[1].update(first=1),
+        lambda lines: lines[1].update(attempts=[[]]),
+        lambda lines: lines[1]["attempts"][0].update(action=9),
+        lambda lines: lines[1]["attempts"][0].update(action="left"),
+        lambda lines: lines[1]["attempts"][0].pop("action"),
+        lambda lines: lines[1].update(scores=[[float("nan")] * 4]),
+        lambda lines: lines[1].update(scores=[[-1.0]]),
+    ],
+)
+def test_a_damaged_transcript_is_one_line(
+    gguf: pathlib.Path,
+    tmp_path: pathlib.Path,
+    damage: Callable[[list[dict[str, Any]]], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert surveyed(gguf, tmp_path / "out") == 0
+    path = tmp_path / "out" / journal.TRANSCRIPT
+    lines = lines_of(path)
+    damage(lines)
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    capsys.readouterr()
+    assert surveyed(gguf, tmp_path / "out", "--samples", "4") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "damaged; restore it, or choose another --out" in said
 
 
 @pytest.mark.parametrize("damage", ["lost", "overwritten"])
