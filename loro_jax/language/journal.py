@@ -85,8 +85,15 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             recorded = self.steps
             self._open()
-            if recorded and not self.steps:
-                self.append(recorded)
+            if not self.steps:
+                transcript = self.folder / TRANSCRIPT
+                if (read_transcript(transcript)[1] if transcript.exists() else []) != recorded:
+                    self.close()
+                    raise UserError(
+                        f"{self.folder}: another collection has just finished here; run this again"
+                    )
+                if recorded:
+                    self.append(recorded)
         except OSError as error:
             raise _unwritable(self.folder, error) from None
 

@@ -265,6 +265,11 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
             charging += " on average; each seed plays, and is charged, its own"
     if ready.plan.own_proposals:
         charging += ("; " if charging else "") + "proposals are each seed's own draw of a text's answers"
+    warnings = list(ready.warnings)
+    if ready.answers is not None and any(curve.shape[1] == 0 for curve in result.llm_free.values()):
+        warnings.append(
+            "some seed's own LLM episodes take the whole budget, so that nothing is read with prior data free"
+        )
     return summary.summarise(
         benchmark=ready.task.name,
         protocol=label(ready.task, ready.protocol),
@@ -281,7 +286,7 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
             "alignment": ready.protocol.departures.alignment,
             "charging": charging,
             "prior_steps": ready.plan.prior,
-            "warnings": list(ready.warnings),
+            "warnings": warnings,
         },
         random_return=result.random_return,
         diverged=result.diverged,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from loro_jax import ahead
+from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
 from loro_jax.training.guidance import CLOSED, Doors, Player, Uniform, opened, swept
@@ -343,6 +344,12 @@ def step_environment(
         run = run._replace(guidance=doors.looked_up(world, known, run))
     if override is not None:
         action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))
+        space, kind = env.action_space, jnp.result_type(action)
+        if jnp.shape(action) != space.shape or kind != space.dtype:
+            raise UserError(
+                f"{type(override).__name__} takes an action of shape {jnp.shape(action)} and type {kind}; the"
+                f" game's have shape {space.shape} and type {jnp.dtype(space.dtype)}"
+            )
         run = run._replace(guidance=guidance)
     obs, game, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), run.game, action)
     truncated |= interval_ends & how.reset_each_interval & ~terminated

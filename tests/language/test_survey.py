@@ -272,6 +272,18 @@ def test_a_survey_killed_as_it_begins_to_grow_loses_nothing(
     assert len(Script.asked) == asked
 
 
+def test_what_another_survey_added_meanwhile_is_not_lost(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Both read the finished transcript; the second comes to write when the first has finished."""
+    assert surveyed(gguf, tmp_path / "out", "--coverage", "0.3") == 0
+    identity, steps = journal.read_transcript(tmp_path / "out" / journal.TRANSCRIPT)
+    first, second = (journal.Journal(tmp_path / "out", identity, survey.order) for _ in range(2))
+    first.append([steps[0] | {"round": 99}])
+    first.finish()
+    with pytest.raises(UserError, match="another collection has just finished here; run this again"):
+        second.append([steps[0] | {"round": 98}])
+    assert len(journal.read_transcript(tmp_path / "out" / journal.TRANSCRIPT)[1]) == len(steps) + 1
+
+
 def test_words_that_have_changed_are_refused(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Also where their number has not."""
     assert surveyed(gguf, tmp_path / "out") == 0

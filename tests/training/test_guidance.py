@@ -22,6 +22,7 @@ from loro_jax.tasks.words import Field, at, sided
 from loro_jax.training import memory
 from loro_jax.training.arms import Plan, build, check_agent, check_budget, check_doors, consults
 from loro_jax.training.guidance import (
+    Chosen,
     Conservative,
     HalfPrior,
     JumpStart,
@@ -30,6 +31,7 @@ from loro_jax.training.guidance import (
     Tutor,
     counts,
     mixed_return,
+    swept,
 )
 from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
 from loro_jax.training.population import Layout, Programs, begin, parted
@@ -465,6 +467,23 @@ def test_a_phase_within_a_phase_opens_its_doors() -> None:
     two = (Interact(INTERVAL, override=Tutor()), Interact(INTERVAL, override=JumpStart()))
     with pytest.raises(UserError, match="mine has overrides of several kinds"):
         check_doors(Arm("mine", two, ""), None)
+
+
+@swept()
+@dataclasses.dataclass(frozen=True)
+class Halves:
+    """An override that takes no action of the game."""
+
+    def begin(self, world: World, known: Knowledge) -> tuple[()]:
+        return ()
+
+    def choose(self, run: Run, world: World, known: Knowledge, action: jax.Array, key: jax.Array) -> Chosen:
+        return Chosen(action.astype(jnp.float32) / 2, run.guidance)
+
+
+def test_an_overrides_action_is_one_of_the_game() -> None:
+    with pytest.raises(UserError, match=r"Halves takes an action of shape \(\) and type float32; the game's"):
+        play("cartpole", everything("cartpole"), Interact(INTERVAL, override=Halves()))
 
 
 def test_prior_rows_that_were_dropped_are_not_sampled() -> None:
