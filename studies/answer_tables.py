@@ -20,7 +20,7 @@ from loro_jax.analysis import statistics
 from loro_jax.analysis.formats import between, significant
 from loro_jax.data import answers
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.language import players, show, tables
+from loro_jax.language import show, tables
 from loro_jax.records import results
 from loro_jax.tasks import Task, load
 from loro_jax.tasks.loading import NAMES
@@ -75,7 +75,7 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     met = show.meet(task, table, MET)
     rows = met.rows(table)
     agreed = show.agreements(task, table, met, rows)
-    unread = players.unreadable(table.actions[table.asked].reshape(-1, *table.actions.shape[2:]))
+    unread = answers.unreadable(table.actions[table.asked], task.environment().action_space)
     protocol = task.protocol("standard").replace(charge="episodes")
     env = task.under(protocol)
     played = prior.played(table, env, protocol, seed=1).returns

@@ -349,6 +349,11 @@ def environment_of(folder: pathlib.Path) -> str:
     return name
 
 
+def unreadable(actions: np.ndarray, space: Space) -> np.ndarray:
+    """Which of the answers (..., *action) could not be read, bool (...)."""
+    return actions == -1 if isinstance(space, Discrete) else np.isnan(actions).any(axis=-1)
+
+
 NUMBERS = ("prompt_tokens", "read_tokens", "tail_tokens", "answer_tokens", "answers", "seconds")
 """Of a survey's card."""
 
@@ -407,7 +412,7 @@ def _checked(
             f"actions has shape {said.shape}, expected (texts, answers, {', '.join(map(str, actions.shape))})"
         )
     discrete = isinstance(actions, Discrete)
-    unread = said == -1 if discrete else np.isnan(said).any(axis=tuple(range(2, said.ndim)))
+    unread = unreadable(said, actions)
     if why := actions.refuses(said[~unread]):
         refuse(why)
     if not unread[~asked].all():

@@ -16,7 +16,7 @@ import chex
 import jax
 import numpy as np
 
-from loro_jax.data.answers import Coding
+from loro_jax.data.answers import Coding, unreadable
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
@@ -159,13 +159,8 @@ def answering(env: Environment, coding: Coding, answers: Mapping[tuple[int, ...]
         digits = np.asarray(of(obs))
         rows = abs(digits[:, None] - known[None]).sum(axis=2).argmin(axis=1)
         taken = said[rows, chance.integers(said.shape[1], size=len(rows))]
-        read = ~unreadable(taken)
+        read = ~unreadable(taken, env.action_space)
         instead = draw(obs, chance)
         return np.where(read.reshape(-1, *(1,) * (taken.ndim - 1)), taken, instead)
 
     return act
-
-
-def unreadable(actions: np.ndarray) -> np.ndarray:
-    """Which of the answers (N,) or (N, k) could not be read, bool (N,)."""
-    return (actions == -1) if actions.ndim == 1 else np.isnan(actions).any(axis=1)

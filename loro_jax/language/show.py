@@ -89,7 +89,7 @@ def meet(task: Task, table: Answers, episodes: int) -> Met:
 
 def said(actions: np.ndarray, reader: Reader, space: Any) -> str:
     """The answers about one text (n, *action) in words, the commonest first."""
-    unread = players.unreadable(actions)
+    unread = answers.unreadable(actions, space)
     if isinstance(space, Discrete):
         words = words_of(reader)
         counted = collections.Counter(words.get(int(a), str(int(a))) for a in actions[~unread])
@@ -119,10 +119,10 @@ def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.nda
     would give too, (N,); None where the task has no reference."""
     if task.reference is None:
         return None
-    drawn = table.actions[rows]
+    drawn, space = table.actions[rows], task.environment().action_space
     agreed = np.zeros(drawn.shape[:2])
     for k in range(table.samples):
-        unread = players.unreadable(drawn[:, k])
+        unread = answers.unreadable(drawn[:, k], space)
         safe = np.where(unread.reshape(-1, *(1,) * (drawn.ndim - 2)), 0, drawn[:, k])
         agrees, chance = agreement(task, met.observations, safe)
         agreed[:, k] = np.where(unread, chance, agrees)
@@ -182,7 +182,7 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
     columns["answers"] = [said(actions, reader, space) for actions in table.actions]
     if table.log_probs is not None:
         columns["scores"] = [scored(each, reader) for each in table.log_probs]
-    console.print(f"{table.name}: {heading(table)}", markup=False, soft_wrap=True)
+    console.print(f"{table.name}: {heading(table, space)}", markup=False, soft_wrap=True)
     agreed = agreements(task, table, met, rows)
     if agreed is not None:
         console.print(f"The reference agrees with {(agreed * met.shares).sum():.1%} of the answers.")
@@ -194,7 +194,7 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
         distances = np.array([apart(table.actions[a], other.actions[b], space) for a, b in pairs.T])
         far = distances[place.ravel()]
         by = times * mean(far)
-        console.print(f"against {other.name}: {heading(other)}", markup=False, soft_wrap=True)
+        console.print(f"against {other.name}: {heading(other, space)}", markup=False, soft_wrap=True)
         console.print(f"The two differ by {by.sum():.3f} on average ({unit(space)}).")
         theirs = {a: f"{said(other.actions[b], reader, space)}" for a, b in pairs.T}
         columns["the other's"] = [theirs.get(row, "-") for row in range(len(times))]
@@ -212,13 +212,13 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
         console.print(f"{len(shown)} of {len(order)} texts; --rows 0 shows all")
 
 
-def heading(table: Answers) -> str:
+def heading(table: Answers, space: Any) -> str:
     """One line about a table."""
     card = table.card
     covered = card.get("coverage", {})
     least = min(covered, key=lambda k: covered[k]) if covered else None
     says = [f"{int(table.asked.sum())} texts, {table.samples} answers about each"]
-    unread = players.unreadable(table.actions[table.asked].reshape(-1, *table.actions.shape[2:])).mean()
+    unread = answers.unreadable(table.actions[table.asked], space).mean()
     says.append(f"{unread:.1%} unreadable")
     if least is not None:
         says.append(f"least covered player: {least}, {covered[least]:.1%} of its steps")

@@ -162,6 +162,6 @@ def _check(table: Answers, space: Space, who: str) -> None:
         raise UserError(f"{who}: {len(table.digits)} texts need actions of shape (texts, answers, ...)")
     if table.actions.shape[2:] != space.shape:
         raise UserError(f"{who}'s actions have shape {table.actions.shape[2:]}, the game's {space.shape}")
-    unread = table.actions == -1 if isinstance(space, Discrete) else np.isnan(table.actions).any(axis=-1)
+    unread = answers.unreadable(table.actions, space)
     if why := space.refuses(table.actions[~unread]):
         raise UserError(f"{who}: {why}")
