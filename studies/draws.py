@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def cumulative(result: lj.Result) -> np.ndarray:
     """Sum of all evaluations, (seeds,)."""
-    return np.asarray(result.returns.sel(arm="loro").values).sum(axis=-1)
+    return np.asarray(result.returns.sel(arm="loro").values, np.float64).sum(axis=-1)
 
 
 def played(table: Answers, task: Task, env: Environment, tau: int, draw: int) -> Episodes:
