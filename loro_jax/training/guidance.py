@@ -3,7 +3,7 @@
 A *support* says which actions there are to choose from in a state, and how readily; acting and the target's
 best next action keep to it. An *override* may take another action in place of the chosen one. A *penalty* is
 added to each transition's loss. A *batch rule* says where batches come from. Each is a value: frozen data
-whose numbers may be swept within one program (`number`), and what is left out (None) is not in the program.
+whose numbers may be swept within one program (`swept`), and what is left out (None) is not in the program.
 
 Answers are a table that all seeds share (`data.answers`); what a seed has looked up, was told and remembers
 is its own (`Guidance`, in `Run.guidance`).
