@@ -109,6 +109,7 @@ def test_a_run_that_is_saved_again_keeps_its_policies(saved: pathlib.Path, tmp_p
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_protocol_and_numpys_numbers_are_taken() -> None:
     result = lj.run(
         "cartpole", ("pure_rl",), protocol=MINE, seeds=np.int64(2), seed=np.uint8(3),

@@ -77,6 +77,7 @@ def _lake(desc: tuple[str, ...] | None, known: str | None, slippery: bool, succe
     return FrozenLake(desc, known, slippery, success_rate)
 
 
+@functools.cache
 def best_return(game: Any, limit: int) -> float:
     """The largest probability of reaching the goal within `limit` steps, by backward induction.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_sac_d3rlpy import AGENT, NETWORKS, batch, network, start
+from test_sac_d3rlpy import AGENT, NETWORKS, TORQUES, batch, network, start
 
 from loro_jax.agents.sac import SACState
 from loro_jax.errors import UserError
@@ -64,6 +64,7 @@ def test_the_penalty_of_drawn_actions_by_hand() -> None:
 def test_a_penalty_that_knows_no_continuous_actions_is_refused() -> None:
     with np.load(GOLDEN) as archive:
         step = dict(archive)
-    state = start(AGENT, {k.removeprefix("before/"): v for k, v in step.items() if k.startswith("before/")})
+    state = jax.eval_shape(lambda: AGENT.init(jax.random.key(0), (3,), TORQUES))
+    guided = Guided(penalty=lambda q, t, among: q.sum())
     with pytest.raises(UserError, match="function says nothing of continuous actions"):
-        AGENT.learn(state, batch(step), jax.random.key(0), Guided(penalty=lambda q, t, among: q.sum()))
+        jax.eval_shape(lambda s: AGENT.learn(s, batch(step), jax.random.key(0), guided), state)

@@ -274,7 +274,7 @@ def learner(game: type[Probe], limit: int) -> tuple[World, Run]:
 @pytest.mark.parametrize(
     ("game", "limit", "observations", "values"),
     [
-        (OneStep, 10, [[1.0]], [[0.0, 1.0]]),
+        pytest.param(OneStep, 10, [[1.0]], [[0.0, 1.0]], marks=pytest.mark.slow),
         (TwoSteps, 10, [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [1.0, -1.0]]),
         (Endless, 2, [[1.0]], [[1.0, 2.0]]),  # [1/3, 4/3] if the limit counted as an end
     ],

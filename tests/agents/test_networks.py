@@ -9,10 +9,11 @@ import pytest
 
 from loro_jax.agents.networks import Mlp, affine, of_every_state, product
 
-SHAPES = [(1, 4, 256), (32, 4, 256), (32, 256, 2), (16, 64, 64), (7, 5, 3), (3, 1, 1), (8, 6, 5)]
+SHAPES = [(32, 4, 256), (32, 256, 2), (7, 5, 3)]
+MORE = [pytest.param(s, marks=pytest.mark.slow) for s in ((1, 4, 256), (16, 64, 64), (3, 1, 1), (8, 6, 5))]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *MORE])
 def test_a_layer_and_its_derivatives_are_those_that_jax_finds(shape: tuple[int, int, int]) -> None:
     batch, inputs, outputs = shape
     keys = jax.random.split(jax.random.key(0), 4)

@@ -26,7 +26,7 @@ def draw(out: pathlib.Path, seeds: int = 6, **changes: object) -> list[pathlib.P
     return figures.draw_all(found, given["curves"], given["env_steps"], given["flat"], out, prior_steps=400)
 
 
-@pytest.mark.parametrize("seeds", [1, 6])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 6])
 def test_every_figure_as_png_and_pdf(tmp_path: pathlib.Path, seeds: int) -> None:
     before = dict(matplotlib.rcParams)
     paths = draw(tmp_path, seeds)

@@ -47,7 +47,7 @@ def test_resamples_as_counts_equal_resamples_as_copies(values: list[int], seed: 
     np.testing.assert_array_equal(s.weighted_median_time(scores, counts), lower_median)
 
 
-@pytest.mark.parametrize("tasks", [1, 4])
+@pytest.mark.parametrize("tasks", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_interval_is_rliables_within_monte_carlo_error(tasks: int) -> None:
     library = pytest.importorskip("rliable.library")
     metrics = pytest.importorskip("rliable.metrics")

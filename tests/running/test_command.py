@@ -298,6 +298,7 @@ def test_diverged_seeds_are_named_and_count_as_random_play(
     assert contents(tmp_path) == again
 
 
+@pytest.mark.slow
 def test_outputs_of_two_runs_do_not_mix(
     dataset: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -429,6 +430,7 @@ def test_fewer_seeds_and_fewer_arms_give_the_same_curves(
     np.testing.assert_array_equal(curves(tmp_path)["loro"], curves(finished)["loro"][:3])
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_writes_the_same_files(
     finished: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -500,6 +502,7 @@ def test_the_help_text_names_arms_protocols_and_flags(capsys: pytest.CaptureFixt
         assert word in usage, word
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own(tmp_path: pathlib.Path) -> None:
     """Exit status and streams as a shell sees them."""
     root = pathlib.Path(__file__).parent.parent.parent

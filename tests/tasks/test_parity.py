@@ -218,6 +218,7 @@ def test_rocking_reaches_the_flag_in_both(mountain_car: Environment, start: floa
     assert terminated and 80 < time + 1 < 170
 
 
+@pytest.mark.slow
 def test_the_best_known_returns_are_had_by_plans(pendulum: Environment, mountain_car: Environment) -> None:
     """At a coarser resolution than that of the registry's numbers, which no plan may beat by much."""
     coarse = best_returns.Options(angles=61, speeds=51, pendulum_starts=16, cells=200, car_starts=8)

@@ -251,6 +251,7 @@ def test_reference_returns_balls_that_a_paddle_at_rest_misses() -> None:
     assert at(guess, "vx", "vy", "ball_x", "player", "wait") == (-1, 0, 172, 110, 0)
 
 
+@pytest.mark.slow
 def test_reference_leads_after_200_steps(env: Environment) -> None:
     """The game draws nothing, so this return is one number; the threshold is 1, the best known 5."""
     obs, state = env.reset(jax.random.key(0))

@@ -99,7 +99,7 @@ def held(run: Run) -> Any:
     return jax.tree.map(lambda x: np.asarray(x)[: int(run.replay.insertions)], run.replay.storage)
 
 
-@pytest.mark.parametrize("name", ["lake", "pole"])
+@pytest.mark.parametrize("name", ["lake", pytest.param("pole", marks=pytest.mark.slow)])
 def test_a_seed_takes_the_answers_about_what_it_sees(name: str, request: pytest.FixtureRequest) -> None:
     """Row by row against the table as NumPy reads it, and every count recounted."""
     folder = request.getfixturevalue(name)
@@ -173,6 +173,7 @@ def test_every_seed_is_charged_its_own_episodes(pole: pathlib.Path) -> None:
     np.testing.assert_array_equal(found.counters["loro"]["prior_steps"], found.counters["mix"]["prior_steps"])
 
 
+@pytest.mark.slow
 def test_a_seed_charged_its_own_has_the_mean_of_its_episodes(pole: pathlib.Path) -> None:
     """Also where they take as many intervals as there are episodes."""
     e = prepared(pole)

@@ -167,6 +167,7 @@ def fitted(steps: int) -> Run:
     return jax.jit(jax.vmap(one))(jnp.array([*SLOPES, 0.0], jnp.float32)[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", SLOPES)
 def test_a_loss_tells_of_gradients_that_are_not_finite_or_whose_squares_are_not(slope: float) -> None:
     """What would overflow in Adam's second moment alone: 1e25 squared."""
@@ -177,6 +178,7 @@ def test_a_loss_tells_of_gradients_that_are_not_finite_or_whose_squares_are_not(
     assert_close(kept.agent, healthy.agent)
 
 
+@pytest.mark.slow
 def test_before_it_diverges_the_curve_is_that_of_a_healthy_run() -> None:
     sick, healthy = (breaking(where, Interact(4 * INTERVAL)) for where in ("loss", "nowhere"))
     assert np.isfinite(healthy[1]).all()

@@ -321,12 +321,13 @@ def test_each_seed_may_take_answers_of_its_own() -> None:
     assert (first[:, :, :2] == 1).all() and (first[:, :, 2:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "phase"),
     [
         ("frozen_lake", Interact(2 * INTERVAL)),
-        pytest.param("pendulum", Interact(2 * INTERVAL), marks=pytest.mark.slow),
-        pytest.param("pendulum", Fit(30), marks=pytest.mark.slow),
+        ("pendulum", Interact(2 * INTERVAL)),
+        ("pendulum", Fit(30)),
     ],
     ids=repr,
 )
@@ -352,6 +353,7 @@ def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
         check_agent(arm, SAC())
 
 
+@pytest.mark.slow
 def test_a_number_has_the_type_of_its_place() -> None:
     """A weight of 1 is one of 1.0, and shares the program of 0.5."""
     known = everything("frozen_lake")

@@ -206,7 +206,8 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
             prepare_experiment(task, task.protocol(), (arm,), SEEDS, 0)
 
 
-@pytest.mark.parametrize("own", [warmed, pytest.param(wide, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [warmed, wide])
 def test_a_finished_arm_of_ones_own_is_kept(own: Any, tmp_path: pathlib.Path) -> None:
     """And gone on from, next to one that was not begun; also one that brings its agent."""
     ready = prepared(("random_data", "pure_rl", own))

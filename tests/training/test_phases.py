@@ -6,6 +6,7 @@ The game is `environments.Sentinel`, whose observation, reward and ends are func
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ AGENT = DDQN(
 WORLD = World(probe(Sentinel, SENTINEL_LIMIT), AGENT, HOW)
 
 
+@functools.cache
 def begin(world: World = WORLD) -> Run:
     return jax.jit(lambda: world.begin(jax.random.key(0), jax.random.key(0)))()
 

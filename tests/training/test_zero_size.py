@@ -82,7 +82,12 @@ def test_a_phase_takes_nothing_without_elements_into_its_program(
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+ENTIRE = ("frozen_lake", "pendulum")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ENTIRE else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_nor_do_an_environments_state_and_its_agent(name: str, population: Population) -> None:
     env = load(name).environment()
     small = dataclasses.replace(untuned(env.action_space), hidden=(4,), batch_size=8, replay_capacity=70)
@@ -101,7 +106,16 @@ def test_what_has_no_elements_would_be_seen(phase: type[Constant], population: P
     assert not without_elements(phase(1), *where, population.known)
 
 
-@pytest.mark.parametrize(("phase", "evaluations"), EVERY_PHASE, ids=repr)
+ONE_OF_A_KIND = (Load(PRIOR_ROWS), Fit(3), Forget(), Collect(40, 0, 2), Interact(INTERVAL))
+
+
+@pytest.mark.parametrize(
+    ("phase", "evaluations"),
+    [
+        pytest.param(*each, marks=() if each[0] in ONE_OF_A_KIND else pytest.mark.slow, id=repr(each[0]))
+        for each in EVERY_PHASE
+    ],
+)
 def test_every_phase_compiles_over_two_devices_and_keeps_its_records_shape(
     phase: Phase, evaluations: int, population: Population
 ) -> None:
