@@ -144,6 +144,7 @@ def test_policies_that_are_not_there(saved: pathlib.Path, arm: str, seed: int, s
         lj.load_policy(saved, arm, seed)
 
 
+@pytest.mark.slow
 def test_a_run_is_kept_and_resumed(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "run"
     given: dict[str, Any] = {

@@ -275,7 +275,9 @@ def learner(game: type[Probe], limit: int) -> tuple[World, Run]:
     ("game", "limit", "observations", "values"),
     [
         pytest.param(OneStep, 10, [[1.0]], [[0.0, 1.0]], marks=pytest.mark.slow),
-        (TwoSteps, 10, [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [1.0, -1.0]]),
+        pytest.param(
+            TwoSteps, 10, [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [1.0, -1.0]], marks=pytest.mark.slow
+        ),
         (Endless, 2, [[1.0]], [[1.0, 2.0]]),  # [1/3, 4/3] if the limit counted as an end
     ],
 )

@@ -122,6 +122,7 @@ def test_curves_drawn_count_a_run_that_diverged_as_random_and_worst() -> None:
     assert axes.get_lines()[0].get_ydata().tolist() == [15 / 4, 6.5 / 4]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_matplotlibrc_changes_nothing(first: dict[str, bytes], tmp_path: pathlib.Path) -> None:
     rc = tmp_path / "matplotlibrc"
     rc.write_text(

@@ -333,6 +333,7 @@ def test_outputs_of_two_runs_do_not_mix(
     assert "curves.npz: is another run's" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_compiling_is_one_line_and_the_next_start_begins_anew(
     dataset: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

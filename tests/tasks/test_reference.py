@@ -17,7 +17,7 @@ from loro_jax.tasks import NAMES, Task, load, reference
         ("frozen_lake", 1000, 0.68),  # 0.74 expected, 4.3 standard errors below it
         ("cliff_walking", 1, -13.0),  # the shortest way
         ("mountain_car", 100, -101.0),
-        ("pendulum", 100, -165.0),  # -134 expected, standard error 8
+        pytest.param("pendulum", 100, -165.0, marks=pytest.mark.slow),  # -134 expected, standard error 8
     ],
 )
 def test_references_are_strong(name: str, episodes: int, least: float) -> None:

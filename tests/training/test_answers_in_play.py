@@ -146,6 +146,7 @@ def test_each_of_the_answers_is_drawn_alike() -> None:
     assert np.asarray(taken.readable).mean() == pytest.approx(2 / 3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_every_seed_is_charged_its_own_episodes(pole: pathlib.Path) -> None:
     """Its curve: the mean return of its episodes for the intervals that they took, then what it learned."""
     e = prepared(pole, arms=("loro", "mix", "pure_rl"))
@@ -256,9 +257,8 @@ def test_each_seed_may_choose_among_answers_of_its_own(tmp_path: pathlib.Path) -
     assert (trained(first).curves["dqn_prior"] != trained(own).curves["dqn_prior"]).any()
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), -1]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [1, 4, -1])
 def test_killed_and_resumed_is_uninterrupted(
     pole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:

@@ -122,6 +122,7 @@ def test_interact_can_leave_out_the_last_row_of_cut_episodes() -> None:
     assert_same(played(drop_cut=True), jax.tree.map(lambda x: x[~every.truncated], every))
 
 
+@pytest.mark.slow
 def test_interact_learns_once_for_so_many_steps() -> None:
     world = dataclasses.replace(WORLD, agent=dataclasses.replace(AGENT, train_frequency=4))
     run, _ = apply(Interact(2 * INTERVAL), begin(world), world)
