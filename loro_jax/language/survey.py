@@ -79,7 +79,7 @@ class Settings:
     seed: int = 0
     """of every answer, and of the players"""
     threads: int = 0
-    """CPU threads for llama.cpp; 0 takes the machine's cores"""
+    """CPU threads for llama.cpp; 0 takes the machine's cores, of which other work should need none"""
     parallel: int = 8
     """answers that grow side by side; changes them by floating-point noise only"""
     grammar: bool = False

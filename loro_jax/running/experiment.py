@@ -215,8 +215,14 @@ def announced(e: Experiment, arms: Sequence[Arm]) -> str:
     return (
         f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}{several}; {e.seeds}"
         f" seeds x {learning} learning arms of {e.protocol.schedule.budget:,} steps; about {expected} of"
-        " training, and up to a minute of compiling" + in_waves
+        f" training, and {compiling(arms)} of compiling" + in_waves
     )
+
+
+def compiling(arms: Sequence[Arm]) -> str:
+    """At most how long compiling takes, in words: half a dozen learning arms need a minute on two cores."""
+    minutes = 1 + (sum(bool(arm.phases) for arm in arms) - 1) // 6
+    return f"up to {minutes} minutes" if minutes > 1 else "up to a minute"
 
 
 def expected_seconds(e: Experiment, arms: Sequence[Arm]) -> float:

@@ -41,8 +41,8 @@ def show(e: Experiment, console: Console) -> None:
     for line in (
         f"{e.seeds} seeds of each learning arm; {charged:,} of {budget:,} environment steps are charged for"
         " prior data.",
-        f"About {progress.words(total)} of training (right within a factor of two), and up to a minute"
-        " of compiling.",
+        f"About {progress.words(total)} of training (right within a factor of two), and"
+        f" {experiment.compiling(e.arms)} of compiling.",
         f"A seed's state takes {each / 2**20:,.1f} MiB, training them about"
         f" {max(needs, default=0) / 2**20:,.0f} MiB at a time"
         + (f", {waves} groups of seeds one after the other." if waves > 1 else "."),

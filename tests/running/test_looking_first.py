@@ -8,7 +8,10 @@ import pathlib
 import pytest
 
 from loro_jax.running.command import main, parse
+from loro_jax.running.experiment import compiling
 from loro_jax.tasks import NAMES
+from loro_jax.training.phases import Interact
+from loro_jax.types import Arm
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -23,8 +26,14 @@ def test_a_dry_run_trains_nothing(tmp_path: pathlib.Path, capsys: pytest.Capture
     assert "Load(rows=1763)" in rows["loro"] and "8,200" in rows["loro"] and "9,200" in rows["loro"]
     assert rows["on_policy"].count("11,000") == 1  # gradient steps: also those of its own first steps
     assert "1,800 of 10,000 environment steps are charged for prior data" in said
-    assert "MiB" in said and "Nothing was trained." in said
+    assert "up to a minute of compiling" in said and "MiB" in said and "Nothing was trained." in said
     assert not out.exists()
+
+
+def test_many_arms_take_longer_to_compile() -> None:
+    """The shipped run of eleven learning arms compiled for 48 and 81 s (results/guidance)."""
+    arms = [Arm(str(i), (Interact(200),), "") for i in range(11)] + [Arm("flat", (), "")]
+    assert compiling(arms) == "up to 2 minutes" and compiling(arms[-6:]) == "up to a minute"
 
 
 def test_prior_data_of_another_game_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
