@@ -49,10 +49,11 @@ def test_interact_a_then_b_is_interact_a_plus_b(population: Population) -> None:
     assert differ(once.agent, population.begun.agent)
 
 
-def test_fit_a_then_b_is_fit_a_plus_b(population: Population) -> None:
+@pytest.mark.parametrize("steps", [(5, 5, 5), pytest.param((4, 11), marks=pytest.mark.slow)], ids=repr)
+def test_fit_a_then_b_is_fit_a_plus_b(population: Population, steps: tuple[int, ...]) -> None:
     loaded, _ = population.play(UNIFORM)
-    once, _ = population.play(Fit(15), runs=loaded)
-    pieces, _ = population.play(Fit(5), Fit(5), Fit(5), runs=loaded)
+    once, _ = population.play(Fit(sum(steps)), runs=loaded)
+    pieces, _ = population.play(*map(Fit, steps), runs=loaded)
     assert_same(pieces, once)
     assert differ(once.agent, loaded.agent)
 
