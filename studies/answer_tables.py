@@ -128,7 +128,8 @@ def markdown(found: Mapping[str, list[dict[str, Any]]]) -> str:
         " and the greatest return where the first answer about each text is always taken, or the second, and"
         " so on, as where a collection asks once and reuses the answer. Tokens: all samples of a text"
         " share its reading, and texts share the prompt's head; what is then read is less where a text begins"
-        " as its neighbour does. Seconds are of two cores, at times shared with other work.",
+        " as its neighbour does. Seconds are of one or two threads (the card says which), at"
+        " times beside other work.",
         "",
     ]
     for name, rows in found.items():

@@ -61,6 +61,8 @@ def digits_of(coding: Coding) -> Callable[[np.ndarray], np.ndarray]:
 
     def digits(observations: np.ndarray) -> np.ndarray:
         try:
+            for field in coding.fields:
+                field.index(observations[0])  # where compiled code clamps an index beyond the observation
             found = np.asarray(_all_digits(coding, observations))
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             said = str(error).splitlines()[0]

@@ -196,7 +196,12 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
         by = times * mean(far)
         console.print(f"against {other.name}: {heading(other, space)}", markup=False, soft_wrap=True)
         console.print(f"The two differ by {by.sum():.3f} on average ({unit(space)}).")
-        theirs = {a: f"{said(other.actions[b], reader, space)}" for a, b in pairs.T}
+        theirs: dict[int, str] = {}  # of its texts that stand for the same, the one that is met most
+        for pair in np.argsort(np.bincount(place.ravel(), met.shares), kind="stable"):
+            a, b = pairs[:, pair].tolist()
+            several = int((pairs[0] == a).sum())
+            of = f" (in the commonest of {several} texts)" if several > 1 else ""
+            theirs[a] = said(other.actions[b], reader, space) + of
         columns["the other's"] = [theirs.get(row, "-") for row in range(len(times))]
         columns["apart"] = [f"{distance:.2f}" for distance in mean(far)]
     order = [row for row in np.lexsort((np.arange(len(by)), -by)) if table.asked[row]]

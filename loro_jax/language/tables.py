@@ -14,7 +14,7 @@ from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
 from loro_jax.language import players, prompts
 from loro_jax.spaces import Discrete, Space
-from loro_jax.tasks import Environment, Task
+from loro_jax.tasks import Environment, Task, load
 
 TURNS = 20
 """Times that a policy's table plays, each time by the texts found so far, to find more."""
@@ -47,7 +47,7 @@ def coding_of(task: Task, text: str) -> Coding:
 
 
 def from_policy(
-    policy: Callable[[np.ndarray], np.ndarray], task: Task, prompt: str = "", name: str = "policy"
+    policy: Callable[[np.ndarray], np.ndarray], task: Task | str, prompt: str = "", name: str = "policy"
 ) -> Answers:
     """A table of any function, as if a model had answered so: a perfect tutor, an adversarial one.
 
@@ -57,6 +57,7 @@ def from_policy(
     Args:
         policy: observations (N, *obs) -> actions, (N, *action) for one answer or (N, n, *action) for n; -1,
             or NaN where actions are continuous, for one that cannot be read.
+        task: or its name, or FILE.py:NAME.
         prompt: one of the task's, whose fields tell texts apart; by default the first of them that names what
             the observation alone tells.
 
@@ -65,6 +66,7 @@ def from_policy(
     >>> always_left.actions.shape
     (11, 1)
     """
+    task = load(task) if isinstance(task, str) else task
     env = task.environment()
     text = prompts.load(task, prompt or _first(task))
     coding = coding_of(task, text.text)
@@ -80,20 +82,25 @@ def from_policy(
         if said.dtype.kind not in "biuf" or said.ndim < 2 or len(said) != len(observations):
             raise UserError(
                 f"the policy gives {said.dtype} of shape {said.shape} for {len(observations)} observations;"
-                " actions are numbers, one or n for each"
+                f" actions are numbers, {_shapes(env.action_space)}"
             )
         whole = isinstance(env.action_space, Discrete)
         if whole and not (abs(said.astype(np.float64)) < 2**31).all():
             raise UserError("the policy: actions must be whole numbers")
         return said.astype(np.float32 if not whole else np.float64 if said.dtype.kind == "f" else np.int32)
 
-    found = answers.from_policy(several, coding, seen, name)
-    _check(found, env.action_space, "the policy")
+    def made() -> Answers:
+        players.digits_of(coding)(seen)  # refuses a field that has no place for one of them
+        found = answers.from_policy(several, coding, seen, name)
+        _check(found, env.action_space, "the policy")
+        return _typed(found, env.action_space)
+
+    found = made()
     for turn in range(TURNS):  # what it comes to by its own answers, which uniform play may never meet
         known = dict(zip(map(tuple, found.digits.tolist()), found.actions, strict=True))
         own = players.observations(env, players.answering(env, coding, known), EPISODES, len(acts) + turn)
         seen, before = np.concatenate([seen, own]), len(found.digits)
-        found = answers.from_policy(several, coding, seen, name)
+        found = made()
         if len(found.digits) == before:
             break
     card = {
@@ -127,7 +134,7 @@ def checked(table: Answers, task: Task, env: Environment) -> Answers:
             f"the answers' texts are not those of {task.name}'s words as they are; make them anew"
         )
     _check(table, env.action_space, "the answers")
-    return table
+    return _typed(table, env.action_space)
 
 
 def save(table: Answers, task: Task, folder: pathlib.Path) -> None:
@@ -156,8 +163,22 @@ def _names(task: Task) -> Sequence[str]:
     return task.words.names if task.words is not None else ()
 
 
+def _shapes(space: Space) -> str:
+    """The forms that a policy's actions may have, of N observations."""
+    one = "".join(f", {n}" for n in space.shape)
+    return f"(N{one or ','}) for one answer or (N, n{one}) for n"
+
+
+def _typed(table: Answers, space: Space) -> Answers:
+    """The table, its actions in the type that is saved and that programs take."""
+    kind = np.int32 if isinstance(space, Discrete) else np.float32
+    return dataclasses.replace(table, actions=table.actions.astype(kind))
+
+
 def _check(table: Answers, space: Space, who: str) -> None:
-    """A `UserError` where answers are no actions of the game."""
+    """A `UserError` where answers are no actions of the game, or texts none of the fields."""
+    if ((table.digits < 0) | (table.digits >= np.array(table.coding.sizes))).any():
+        raise UserError(f"{who}: digits name values that the fields do not have")
     if len(table.actions) != len(table.digits) or table.actions.ndim < 2 or not table.actions.shape[1]:
         raise UserError(f"{who}: {len(table.digits)} texts need actions of shape (texts, answers, ...)")
     if table.actions.shape[2:] != space.shape:

@@ -289,7 +289,8 @@ def check_agent(arm: Arm, agent: Agent) -> None:
         if named and door not in takes:
             known = ", ".join(takes) or "none"
             raise UserError(
-                f"{arm.name} has a {door}, which the agent {name} does not take (it takes {known})"
+                f"{arm.name} has a {door}, which the agent {name} does not take (of such doors it takes"
+                f" {known}{'; a support is one of discrete actions' if door == 'support' else ''})"
             )
         if door == "learning_rate" and any(not 0 < x <= 1e30 for x in named):
             raise UserError(f"{arm.name}: learning_rate must be positive, at most 1e30; got {named}")
@@ -306,7 +307,11 @@ def check_doors(arm: Arm, answers: Answers | None) -> None:
             if isinstance(value, type | int | float) or not callable(getattr(value, does, None)):
                 raise UserError(f"{arm.name}: {value!r} is no {door} (loro_jax.training.guidance)")
             refuses = getattr(value, "refuses", None)
-            if refuses is not None and (why := refuses(answers)):
+            try:
+                why = "" if refuses is None else refuses(answers)
+            except TypeError:  # comparing what is no number
+                why = f"numbers that are none: {value!r}"
+            if why:
                 raise UserError(f"{arm.name}: {type(value).__name__} has {why}")
     if len({type(value) for value in opened(arm, "override")}) > 1:
         raise UserError(f"{arm.name} has overrides of several kinds, which remember different things")

@@ -58,8 +58,9 @@ class Consulted(NamedTuple):
     """What a seed's lookups have come to, each count an int32 (). *Traced.*
 
     Attributes:
-        consultations: texts that were looked up to act by while learning, advice that was taken again among
-            them; not those of gradient steps' next states, nor of evaluations.
+        consultations: texts that were looked up to act by, in LLM episodes of the seed's own and while
+            learning, advice that was taken again among them; not those of gradient steps' next states, nor of
+            evaluations.
         first_met: those whose row this seed had not looked up before: what a model would have been asked,
             if its answers were kept. A text that nobody asked about has the row of the nearest.
         nearest: those about texts that nobody asked about, for which the nearest text's answer stands.

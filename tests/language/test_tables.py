@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import loro_jax as lj
 from loro_jax.data import answers
-from loro_jax.language import players, tables
+from loro_jax.language import players, show, tables
 from loro_jax.tasks.reference import preferences
 
 LAKE = lj.load_task("frozen_lake")
@@ -63,3 +66,61 @@ def test_a_table_is_given_to_a_run_as_it_is() -> None:
 def test_a_policy_of_another_game_is_refused(policy: object, says: str) -> None:
     with pytest.raises(lj.UserError, match=says):
         tables.from_policy(policy, LAKE, "map")  # type: ignore[arg-type]
+
+
+def test_whole_numbers_may_be_floats(tmp_path: pathlib.Path) -> None:
+    """They are kept as actions are, so that programs take them and a saved table is read."""
+    floats = tables.from_policy(lambda obs: np.full((len(obs), 3), 1.0), LAKE, "cell", "floats")
+    assert floats.actions.dtype == np.int32
+    tables.save(floats, LAKE, tmp_path / "floats")
+    assert answers.digest(tables.read(tmp_path / "floats", LAKE)) == answers.digest(floats)
+    given = dataclasses.replace(floats, actions=floats.actions.astype(np.float32))
+    assert tables.checked(given, LAKE, LAKE.environment()).actions.dtype == np.int32
+
+
+def test_a_task_is_named_or_given() -> None:
+    named = lj.answers_from_policy(best, "frozen_lake", "cell")
+    assert answers.digest(named) == answers.digest(lj.answers_from_policy(best, LAKE, "cell"))
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        (lambda obs: obs.argmax(), "the field 'row' has 4 values, and its index is "),
+        (lambda obs: obs[99] > 0, "a field's index is not a whole number for an observation: index 99"),
+    ],
+)
+def test_a_field_that_uniform_play_leaves_is_refused(index: Callable[[Any], Any], says: str) -> None:
+    """Also where the policy's own play never meets what its index has no place for."""
+    assert LAKE.words is not None
+    fields = tuple(dataclasses.replace(f, index=index) if f.name == "row" else f for f in LAKE.words.fields)
+    task = dataclasses.replace(LAKE, words=dataclasses.replace(LAKE.words, fields=fields))
+    with pytest.raises(lj.UserError, match=says):
+        tables.from_policy(lambda obs: np.zeros(len(obs), int), task, "cell")
+
+
+def test_texts_that_the_fields_do_not_have_are_refused() -> None:
+    table = tables.from_policy(best, LAKE, "cell")
+    wrong = dataclasses.replace(table, digits=table.digits + 4)
+    with pytest.raises(lj.UserError, match="the answers: digits name values that the fields do not have"):
+        tables.checked(wrong, LAKE, LAKE.environment())
+
+
+def test_continuous_actions_are_asked_for_in_their_form() -> None:
+    pendulum = lj.load_task("pendulum")
+    with pytest.raises(lj.UserError, match=r"numbers, \(N, 1\) for one answer or \(N, n, 1\) for n"):
+        tables.from_policy(lambda obs: -obs[:, 2], pendulum, "cot")
+
+
+def test_of_several_texts_the_viewer_shows_the_commonest(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the other table's prompt tells more."""
+    (tmp_path / "row.txt").write_text("You walk on ice.\n\nYou are in row {row}. Write Action: left.\n")
+    own = tables.from_policy(lambda obs: np.zeros(len(obs), int), LAKE, str(tmp_path / "row.txt"), "rows")
+    more = tables.from_policy(lambda obs: np.where(obs[:, 3] == 1, 2, 0), LAKE, "cell", "cells")
+    for table in (own, more):
+        tables.save(table, LAKE, tmp_path / table.name)
+    assert show.main([str(tmp_path / "rows"), "--against", str(tmp_path / "cells"), "--episodes", "20"]) == 0
+    (first,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1 ")]
+    assert "left 1 (in the commonest of 4 texts)" in first and "right" not in first

@@ -383,6 +383,10 @@ def test_a_door_that_is_not_marked_is_one_line() -> None:
     [
         (Interact(INTERVAL, support=Proposals(k=0)), "Proposals has k = 0, of 4 answers about each text"),
         (Interact(INTERVAL, support=Proposals(k=5)), "Proposals has k = 5, of 4 answers about each text"),
+        (
+            Interact(INTERVAL, support=Proposals(k="3")),
+            "Proposals has numbers that are none: Prop",
+        ),
         (Interact(INTERVAL, support=Proposals(k=1, temperature=0.0)), "temperature = 0.0, which must be"),
         (Interact(INTERVAL, support=Soft(temperature=-1.0)), "temperature = -1.0, which must be positive"),
         (Interact(INTERVAL, support=Soft(smoothing=0)), "smoothing = 0, which must be positive"),
