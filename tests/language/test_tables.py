@@ -34,6 +34,7 @@ def test_a_policys_table_is_saved_and_read_like_a_models(tmp_path: pathlib.Path)
     np.testing.assert_array_equal(perfect.actions[rows, 0], best(cells))
 
 
+@pytest.mark.slow
 def test_a_table_is_given_to_a_run_as_it_is() -> None:
     """A perfect model's own play is better than its opposite's."""
     perfect = tables.from_policy(best, LAKE, "map", "perfect")
@@ -106,12 +107,14 @@ def test_texts_that_the_fields_do_not_have_are_refused() -> None:
         tables.checked(wrong, LAKE, LAKE.environment())
 
 
+@pytest.mark.slow
 def test_continuous_actions_are_asked_for_in_their_form() -> None:
     pendulum = lj.load_task("pendulum")
     with pytest.raises(lj.UserError, match=r"numbers, \(N, 1\) for one answer or \(N, n, 1\) for n"):
         tables.from_policy(lambda obs: -obs[:, 2], pendulum, "cot")
 
 
+@pytest.mark.slow
 def test_of_several_texts_the_viewer_shows_the_commonest(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_identical_folders_are_equal(tmp_path: pathlib.Path, capsys: pytest.Capt
         assert sum(line.split()[0] == arm for line in said.splitlines() if line.strip()) == 3
 
 
+@pytest.mark.slow
 def test_without_jax(tmp_path: pathlib.Path) -> None:
     code = HIDE + "from loro_jax import compare, errors; errors.run(compare.main)"
 

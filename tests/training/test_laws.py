@@ -176,6 +176,7 @@ def test_shared_pretraining_shares_the_network_and_nothing_else(population: Popu
     assert_same(member(fitted.agent, MEMBERS - 1), member(fitted.agent, 0))
 
 
+@pytest.mark.slow
 def test_a_seed_starts_alike_in_every_arm(population: Population) -> None:
     """The first network, the first state, and every later fresh episode that begins at the same step."""
     how = dataclasses.replace(population.world.interaction, reset_each_interval=True)

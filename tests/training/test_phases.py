@@ -97,6 +97,7 @@ def test_interact_stores_each_step_as_it_was() -> None:
     assert record.shape == (3,)
 
 
+@pytest.mark.slow
 def test_interact_that_resets_each_interval_cuts_but_does_not_end_episodes() -> None:
     world = dataclasses.replace(WORLD, interaction=dataclasses.replace(HOW, reset_each_interval=True))
     run, _ = apply(Interact(3 * INTERVAL), begin(world), world)
