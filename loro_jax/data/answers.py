@@ -11,6 +11,7 @@ actions behind the model's thoughts: finite, a row's probabilities sum to 1; 0 w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -92,6 +93,37 @@ class Coding:
 def _weights(sizes: Sequence[int]) -> list[int]:
     """What a step of each digit counts, the last one 1."""
     return [int(np.prod(sizes[i + 1 :], dtype=object)) if sizes[i + 1 :] else 1 for i in range(len(sizes))]
+
+
+def digits_of(coding: Coding) -> Callable[[np.ndarray], np.ndarray]:
+    """Observations (N, *obs) -> their texts' digits (N, F).
+
+    The function raises an `AnswerError` where a field's index is no place of its values.
+    """
+
+    def digits(observations: np.ndarray) -> np.ndarray:
+        try:
+            for field in coding.fields:
+                field.index(observations[0])  # where compiled code clamps an index beyond the observation
+            found = np.asarray(_all_digits(coding, observations))
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            said = str(error).splitlines()[0]
+            raise AnswerError(f"a field's index is not a whole number for an observation: {said}") from None
+        for place, field in enumerate(coding.fields):
+            wrong = (found[:, place] < 0) | (found[:, place] >= len(field.values))
+            if wrong.any():
+                raise AnswerError(
+                    f"the field '{field.name}' has {len(field.values)} values, and its index is"
+                    f" {found[wrong.argmax(), place]} for an observation that was met"
+                )
+        return found
+
+    return digits
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_digits(coding: Coding, observations: np.ndarray) -> jax.Array:
+    return jax.vmap(coding.digits)(observations)
 
 
 def check_size(coding: Coding) -> None:
@@ -441,8 +473,7 @@ def from_policy(
 
     Each text has the answers of the first of the `observations` that it stands for.
     """
-    digits = np.asarray(jax.jit(jax.vmap(coding.digits))(observations))
-    texts, first = np.unique(digits, axis=0, return_index=True)
+    texts, first = np.unique(digits_of(coding)(observations), axis=0, return_index=True)
     said = np.asarray(policy(observations[first]))
     kind = np.float32 if said.dtype.kind == "f" else np.int32
     asked = np.ones(len(texts), bool)

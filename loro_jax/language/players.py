@@ -16,8 +16,7 @@ import chex
 import jax
 import numpy as np
 
-from loro_jax.data.answers import Coding, unreadable
-from loro_jax.errors import UserError
+from loro_jax.data.answers import Coding, digits_of, unreadable
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
 from loro_jax.tasks.reference import preferences
@@ -51,37 +50,6 @@ def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) 
     seen = observations(env, act, episodes, seed)
     digits, times = np.unique(np.asarray(digits_of(coding)(seen)), axis=0, return_counts=True)
     return Visits(digits, times)
-
-
-def digits_of(coding: Coding) -> Callable[[np.ndarray], np.ndarray]:
-    """Observations (N, *obs) -> their texts' digits (N, F).
-
-    The function raises a `UserError` where a field's index is no place of its values.
-    """
-
-    def digits(observations: np.ndarray) -> np.ndarray:
-        try:
-            for field in coding.fields:
-                field.index(observations[0])  # where compiled code clamps an index beyond the observation
-            found = np.asarray(_all_digits(coding, observations))
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            said = str(error).splitlines()[0]
-            raise UserError(f"a field's index is not a whole number for an observation: {said}") from None
-        for place, field in enumerate(coding.fields):
-            wrong = (found[:, place] < 0) | (found[:, place] >= len(field.values))
-            if wrong.any():
-                raise UserError(
-                    f"the field '{field.name}' has {len(field.values)} values, and its index is"
-                    f" {found[wrong.argmax(), place]} for an observation that was met"
-                )
-        return found
-
-    return digits
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _all_digits(coding: Coding, observations: np.ndarray) -> jax.Array:
-    return jax.vmap(coding.digits)(observations)
 
 
 def observations(env: Environment, act: Act, episodes: int, seed: int) -> np.ndarray:

@@ -71,7 +71,7 @@ class Met:
 
     def rows(self, table: Answers) -> np.ndarray:
         """Each observation's row: its own text's, or the nearest one's that was asked about."""
-        digits = np.asarray(players.digits_of(table.coding)(self.observations))
+        digits = np.asarray(answers.digits_of(table.coding)(self.observations))
         return table.nearest(digits)
 
 

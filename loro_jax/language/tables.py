@@ -90,7 +90,6 @@ def from_policy(
         return said.astype(np.float32 if not whole else np.float64 if said.dtype.kind == "f" else np.int32)
 
     def made() -> Answers:
-        players.digits_of(coding)(seen)  # refuses a field that has no place for one of them
         found = answers.from_policy(several, coding, seen, name)
         _check(found, env.action_space, "the policy")
         return _typed(found, env.action_space)

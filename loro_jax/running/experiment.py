@@ -172,8 +172,6 @@ def prepare_experiment(
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
         check_doors(arm, table)
-        for phase in arm.phases:
-            population.parted(phase)  # refuses numbers that are none
         check_agent(arm, own.agent)
         most = _most(protocol, plan)
         if opened(arm, "batches") and own.agent.replay_capacity < most:

@@ -22,6 +22,7 @@ from loro_jax.training.guidance import (
     Tutor,
 )
 from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, plain
+from loro_jax.training.population import parted
 from loro_jax.types import Agent, Arm, Phase
 
 K = 5
@@ -306,13 +307,11 @@ def check_doors(arm: Arm, answers: Answers | None) -> None:
         for value in opened(arm, door):
             if isinstance(value, type | int | float) or not callable(getattr(value, does, None)):
                 raise UserError(f"{arm.name}: {value!r} is no {door} (loro_jax.training.guidance)")
-            refuses = getattr(value, "refuses", None)
-            try:
-                why = "" if refuses is None else refuses(answers)
-            except TypeError:  # comparing what is no number
-                why = f"numbers that are none: {value!r}"
-            if why:
-                raise UserError(f"{arm.name}: {type(value).__name__} has {why}")
+    for phase in arm.phases:
+        parted(phase)  # refuses numbers that are none
+    for value in (v for door in DOORS for v in opened(arm, door) if hasattr(v, "refuses")):
+        if why := value.refuses(answers):
+            raise UserError(f"{arm.name}: {type(value).__name__} has {why}")
     if len({type(value) for value in opened(arm, "override")}) > 1:
         raise UserError(f"{arm.name} has overrides of several kinds, which remember different things")
 

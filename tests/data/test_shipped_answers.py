@@ -15,7 +15,7 @@ import pytest
 
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers
-from loro_jax.language import players, prompts, tables
+from loro_jax.language import prompts, tables
 from loro_jax.language.journal import read_transcript
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import load
@@ -129,7 +129,7 @@ def test_how_good_a_policy_the_shipped_lakes_first_answers_allow() -> None:
     """Value iteration over Gymnasium's table, kept to the first five answers about each cell, within the 100
     steps of an episode: what results/guidance/README.md says of `dqn_prior`."""
     kept = read(answers.SHIPPED / "frozen_lake" / "qwen2.5-coder-0.5b-instruct-map")
-    rows = kept.nearest(np.asarray(players.digits_of(kept.coding)(np.eye(16, dtype=np.float32))))
+    rows = kept.nearest(np.asarray(answers.digits_of(kept.coding)(np.eye(16, dtype=np.float32))))
     allowed = [set(actions) for actions in kept.actions[rows, :5].tolist()]
     outcomes = gymnasium.make("FrozenLake-v1", is_slippery=True).unwrapped.P
     values: dict[str, np.ndarray] = {}

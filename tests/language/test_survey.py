@@ -379,7 +379,7 @@ def test_an_index_that_is_no_place_is_refused(index: Callable[[Any], Any], says:
     assert TASK.words is not None
     fields = [dataclasses.replace(f, index=index) if f.name == "row" else f for f in TASK.words.fields]
     with pytest.raises(UserError, match=says):
-        players.digits_of(answers.Coding(tuple(fields)))(np.eye(16, dtype=np.float32))
+        answers.digits_of(answers.Coding(tuple(fields)))(np.eye(16, dtype=np.float32))
 
 
 def test_a_prompt_of_ones_own_may_begin_with_the_action(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import loro_jax as lj
 from loro_jax.data import answers
-from loro_jax.language import players, show, tables
+from loro_jax.language import show, tables
 from loro_jax.tasks.reference import preferences
 
 LAKE = lj.load_task("frozen_lake")
@@ -30,7 +30,7 @@ def test_a_policys_table_is_saved_and_read_like_a_models(tmp_path: pathlib.Path)
     texts = np.load(tmp_path / "perfect/answers.npz")["texts"]
     assert len(texts) == 11 and all(text.startswith("You are in row ") for text in texts)
     cells = np.eye(16, dtype=np.float32)[[0, 1, 2, 4]]
-    rows = perfect.nearest(np.asarray(players.digits_of(perfect.coding)(cells)))
+    rows = perfect.nearest(np.asarray(answers.digits_of(perfect.coding)(cells)))
     np.testing.assert_array_equal(perfect.actions[rows, 0], best(cells))
 
 
@@ -39,9 +39,10 @@ def test_a_table_is_given_to_a_run_as_it_is() -> None:
     """A perfect model's own play is better than its opposite's."""
     perfect = tables.from_policy(best, LAKE, "map", "perfect")
     worst = tables.from_policy(lambda obs: (best(obs) + 2) % 4, LAKE, "map", "worst")
+    settings = {"seeds": 2, "budget": 600, "tau": 2, "learning_starts": 20, "progress": False}
     returns = {}
     for table in (perfect, worst):
-        found = lj.run("frozen_lake", ("llm_policy",), answers=table, progress=False)
+        found = lj.run("frozen_lake", ("pure_rl", "llm_policy"), answers=table, **settings)  # type: ignore[arg-type]
         returns[table.name] = found.flat["llm_policy"].mean()
         assert found.run["identity"]["answers"]["name"] == table.name
     assert returns["perfect"] > 0.6 and returns["worst"] < 0.1

@@ -111,7 +111,7 @@ def test_a_seed_takes_the_answers_about_what_it_sees(name: str, request: pytest.
     obs = rows.obs
     if world.environment.indexed:
         obs = np.eye(world.environment.states, dtype=np.float32)[obs]
-    digits = np.asarray(players.digits_of(table.coding)(obs))
+    digits = np.asarray(answers.digits_of(table.coding)(obs))
     at = table.nearest(digits)
     said = table.actions[at]
     readable = (said != -1).all(axis=1)

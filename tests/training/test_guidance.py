@@ -384,10 +384,6 @@ def test_a_door_that_is_not_marked_is_one_line() -> None:
     [
         (Interact(INTERVAL, support=Proposals(k=0)), "Proposals has k = 0, of 4 answers about each text"),
         (Interact(INTERVAL, support=Proposals(k=5)), "Proposals has k = 5, of 4 answers about each text"),
-        (
-            Interact(INTERVAL, support=Proposals(k="3")),
-            "Proposals has numbers that are none: Prop",
-        ),
         (Interact(INTERVAL, support=Proposals(k=1, temperature=0.0)), "temperature = 0.0, which must be"),
         (Interact(INTERVAL, support=Soft(temperature=-1.0)), "temperature = -1.0, which must be positive"),
         (Interact(INTERVAL, support=Soft(smoothing=0)), "smoothing = 0, which must be positive"),
@@ -425,6 +421,7 @@ def test_what_is_no_door_is_refused(phase: Phase, says: str) -> None:
     ("phase", "says"),
     [
         (Fit(4, learning_rate="1e-3"), "learning_rate = '1e-3' is no number"),
+        (Fit(4, support=Proposals(k="3")), "k = '3' is no number"),
         (Fit(4, learning_rate=1e-60), "learning_rate = 1e-60 is beyond what float32 holds"),
         (Fit(4, penalty=Conservative(float("nan"))), "Conservative: weight is a finite number, not nan"),
         (Interact(INTERVAL, override=Tutor(decay_steps=2**40)), "decay_steps is a whole number that 32 bits"),
@@ -433,7 +430,7 @@ def test_what_is_no_door_is_refused(phase: Phase, says: str) -> None:
 )
 def test_numbers_that_no_program_takes_are_refused(phase: Phase, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        parted(phase)
+        check_doors(Arm("mine", (phase,), ""), None)
 
 
 PLAN = Plan(load("cartpole").protocol("standard"), 100, 200, 200)
