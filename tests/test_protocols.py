@@ -74,7 +74,7 @@ def test_replace_takes_names_games_and_whole_groups() -> None:
     assert PAPER.changes(PAPER) == {}
 
 
-@pytest.mark.parametrize("name", ["warmup", "polyak", "taus", "__class__"])
+@pytest.mark.parametrize("name", ["warmup", "soft_update", "taus", "__class__"])
 def test_replace_refuses_what_no_setting_is_called(name: str) -> None:
     with pytest.raises(UserError) as refusal:
         PAPER.replace(**{name: 1})
@@ -145,9 +145,11 @@ def test_untuned_never_changes() -> None:
     agent = {
         "hidden": (64, 64), "learning_rate": 1e-3, "batch_size": 64, "discount": 0.99, "epsilon": 0.1,
         "train_frequency": 1, "learning_starts": 500, "replay_capacity": 100_000,
-        "normalise_observations": False,
+        "normalise_observations": False, "epsilon_start": 1.0, "epsilon_decay_steps": 0,
+        "learning_rate_end": 0.0, "learning_rate_decay_steps": 0, "gradient_steps": 1, "n_step": 1,
+        "reward_scale": 1.0, "layer_norm": False,
     }  # fmt: skip
-    ddqn = agent | {"target_network_frequency": 100, "huber_delta": 1.0}
+    ddqn = agent | {"target_network_frequency": 100, "huber_delta": 1.0, "polyak": 1.0}
     sac = agent | {
         "polyak": 0.005, "initial_temperature": 1.0, "exploration": "policy", "action_range": "environment"
     }  # fmt: skip

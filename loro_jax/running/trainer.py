@@ -229,7 +229,8 @@ def _stretched(records: np.ndarray, length: int) -> np.ndarray:
 def _cost(phase: Phase, agent: Agent) -> float:
     """Weight of a phase on the progress bar, in gradient steps."""
     if isinstance(phase, Interact):
-        return phase.steps / agent.train_frequency + phase.steps / 4
+        times = getattr(agent, "gradient_steps", 1)
+        return phase.steps / agent.train_frequency * times + phase.steps / 4
     return phase.steps if isinstance(phase, Fit) else 0
 
 

@@ -285,6 +285,17 @@ def check_agent(arm: Arm, agent: Agent) -> None:
     name = getattr(agent, "name", type(agent).__name__)
     told = "guided" in inspect.signature(agent.learn).parameters
     takes = getattr(agent, "takes", ()) if told else ()
+    several = getattr(agent, "n_step", 1) > 1
+    if not told and (several or getattr(agent, "learning_rate_decay_steps", 0)):
+        setting = "n_step" if several else "learning_rate_decay_steps"
+        raise UserError(
+            f"{setting}: the agent {name} has a `learn` that takes no `guided`, by which it is told"
+        )
+    for rule in opened(arm, "batches"):
+        if several and not hasattr(rule, "rows"):
+            raise UserError(
+                f"n_step: {arm.name}'s {type(rule).__name__} does not say `rows`, places in the replay"
+            )
     for door in ("support", "penalty", "learning_rate"):
         named = opened(arm, door)
         if named and door not in takes:
