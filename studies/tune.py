@@ -118,7 +118,8 @@ def _together(options: Options, console: Console) -> None:
     """Searches in as many processes as asked, and waits for them."""
     spawned = multiprocessing.get_context("spawn")  # JAX does not survive a fork
     with progress.waiting(console, "searching"):
-        workers = [spawned.Process(target=_work, args=(options, i)) for i in range(options.jobs)]
+        me = os.getpid()
+        workers = [spawned.Process(target=_work, args=(options, i, me)) for i in range(options.jobs)]
         for worker in workers:
             worker.start()
         try:
@@ -132,8 +133,8 @@ def _together(options: Options, console: Console) -> None:
         raise UserError("no process could search; what went wrong stands above")
 
 
-def _work(options: Options, number: int) -> None:
-    """One process of the search, on one core."""
+def _work(options: Options, number: int, parent: int) -> None:
+    """One process of the search, on one core, while its parent lives."""
     import optuna
 
     from loro_jax.running import compiled, machine
@@ -145,10 +146,10 @@ def _work(options: Options, number: int) -> None:
     with tempfile.TemporaryDirectory() as programs:
         os.environ[compiled.VARIABLE] = programs
         machine.start(1)
-        _search(options, number)
+        _search(options, number, parent)
 
 
-def _search(options: Options, number: int) -> None:
+def _search(options: Options, number: int, parent: int) -> None:
     """Settings, until there are as many as asked."""
     import optuna
 
@@ -167,6 +168,8 @@ def _search(options: Options, number: int) -> None:
         curves, values = np.zeros((0, began.schedule.evaluations)), list[float]()
         scores: dict[str, float] = {}
         for seeds in LOOKS:
+            if os.getppid() != parent:
+                raise SystemExit
             while len(curves) < seeds:
                 more, exact = trained(task, protocol, options.arm, LOOKS[0], SEARCH_KEY, len(curves))
                 curves, values = np.concatenate([curves, more]), values + exact
