@@ -2,9 +2,9 @@
 
 Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
 call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16 seeds,
-and dropped unless it is in the best quarter of those that were looked at as often. The best are then trained anew
-on other keys with more seeds. `<out>/<task>-<arm>.json` has every setting, the finalists and the winner: the
-highest cumulative return among those whose final return reaches the task's goal (`studies.goals`), the
+and dropped unless it is in the best quarter of those that were looked at as often. The best are then trained
+anew on other keys with more seeds. `<out>/<task>-<arm>.json` has every setting, the finalists and the winner:
+the highest cumulative return among those whose final return reaches the task's goal (`studies.goals`), the
 highest final return where none does. No benchmark run uses these keys.
 """
 

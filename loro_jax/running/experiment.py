@@ -113,6 +113,14 @@ def prepare_experiment(
     table: Answers | None = None
     if answers and dataset:
         raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
+    asking = any(arm.source == "llm" or consults(arm) or plays_answers(arm) for arm in sketch)
+    if protocol.prior.llm == "answers" and not (answers or dataset) and asking:
+        if not task.answers:
+            raise UserError(
+                f"{protocol.name} lets every seed play LLM episodes of its own, and {task.name} has no table"
+                " for that: name --answers, or --episodes"
+            )
+        answers = task.answers
     dataset = dataset or ("" if answers else task.episodes)
     plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
     departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
@@ -125,9 +133,9 @@ def prepare_experiment(
         table = tables.checked(answers, task, env)
     elif answers:
         table = tables.checked(tables.read(resolve(answers, task.name), task), task, env)
-    elif asking := [arm.name for arm in sketch if consults(arm) or plays_answers(arm)]:
+    elif told := [arm.name for arm in sketch if consults(arm) or plays_answers(arm)]:
         raise UserError(
-            f"{asking[0]} looks a model's answers up: name --answers, or survey one (python -m"
+            f"{told[0]} looks a model's answers up: name --answers, or survey one (python -m"
             f" loro_jax.language.survey --task {task.source or task.name} --model NAME)"
         )
     if any(arm.source == "llm" for arm in sketch) and not (dataset or answers):
@@ -162,10 +170,10 @@ def prepare_experiment(
         warnings = tuple(_of_another_game(task, protocol, "answers were given"))
         plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
-    told = None if table is None else told_of(table)
-    if told is not None and plan.own_proposals:
-        told["proposals"] = proposals
-    identity = identify(task, protocol, seeds, seed, card, arms, first, told)
+    whose = None if table is None else told_of(table)
+    if whose is not None and plan.own_proposals:
+        whose["proposals"] = proposals
+    identity = identify(task, protocol, seeds, seed, card, arms, first, whose)
     by: dict[str, Any] = {} if table is None else {"coding": table.coding, "texts": table.length}
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), **by)
     for arm in arms:

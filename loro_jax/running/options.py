@@ -40,7 +40,8 @@ class Options:
     arms: str = "all"
     """Arms to run, separated by commas, or all that there is prior data for."""
     episodes: str = ""
-    """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz."""
+    """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz. Where neither
+    these nor --answers are named, --llm says whose they are."""
     answers: str = ""
     """A table of a model's answers, by name or folder (loro_jax.language.survey): every seed then plays LLM
     episodes of its own, instead of loading the same ones as all others."""
@@ -116,7 +117,6 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
     default = options_type(
         task=task.source if spec or given else "",
         protocol=_peek(argv, "--protocol") or "",
-        episodes="" if _peek(argv, "--answers") else task.episodes,
         settings=protocol,
         **start,
     )

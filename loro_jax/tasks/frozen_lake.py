@@ -146,7 +146,7 @@ def value_of(policy: Sequence[int], limit: int = 100) -> float:
 
 @functools.cache
 def _lakes_law() -> tuple[np.ndarray, Floats]:
-    """Tiles (16,), and the chance (16, 4, 16) that an action leads from cell to cell where ice is slippery."""
+    """Tiles (16,), and the chance (16, 4, 16) that an action leads from cell to cell on slippery ice."""
     tiles = np.asarray(frozen_lake().game.desc).ravel()
     chance = np.zeros((16, 4, 16))
     for cell, action, slip in itertools.product(range(16), range(4), (-1, 0, 1)):

@@ -126,6 +126,19 @@ class Forget:
 
 
 @dataclasses.dataclass(frozen=True)
+class Retarget:
+    """Changes how many gradient steps lie between copies into the target network."""
+
+    interval: int
+
+    def cost(self, interval: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), nothing()
+
+
+@dataclasses.dataclass(frozen=True)
 class Collect:
     """A player, uniform if nobody else is named, plays into the replay.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from loro_jax.departures.arms import shares_pretraining
-from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, RELEASED, Protocol
 from loro_jax.training import arms
 from loro_jax.training.arms import ARMS, FIRST, Plan, build, check_budget
 from loro_jax.training.guidance import Answering, Conservative, HalfPrior, JumpStart, Proposals, Soft, Tutor
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, Retarget
 from loro_jax.types import Arm, Phase
 
 ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
