@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax import files
 
     with files.claimed(path):
+        _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
         began = base(options, task)
         console = Console(stderr=True, highlight=False)
         console.print(
@@ -204,7 +205,7 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     from loro_jax import files
     from loro_jax.running import machine
 
-    machine.start(min(options.jobs, 2))
+    machine.start()
     study, began = study_of(options, task), base(options, task)
     space = spaces.space(began, options.arm, task.environment().states)
     trials = [t for t in study.trials if t.user_attrs.get("scores")]

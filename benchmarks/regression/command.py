@@ -124,6 +124,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     sound = isinstance(cases, dict) and all(
         isinstance(cases.get(case.task), dict)
         and isinstance(cases[case.task].get("identity"), dict)
+        and isinstance(cases[case.task].get("speeds"), dict)
         and all(
             isinstance(values, list) and len(values) > 1 and all(isinstance(x, float | int) for x in values)
             for arm in case.arms
@@ -158,7 +159,9 @@ def speeds(cases: Sequence[Any]) -> dict[str, dict[str, float]]:
 
 
 def comparable(before: dict[str, Any]) -> bool:
-    """Whether the reference was timed on a machine like this one."""
+    """Whether the reference was timed, on a machine like this one."""
+    if not all(case["speeds"] for case in before["cases"].values()):
+        return False
     there, here = before["timed_on"], machine.computed_on()
     return not machine.differences(there, here) and there.get("processor") == here.get("processor")
 
@@ -167,8 +170,9 @@ def untimed(options: Options, before: dict[str, Any]) -> str:
     """Why speeds were not compared."""
     if not options.speed:
         return "--no-speed"
-    here = machine.computed_on()
-    other = machine.differences(before["timed_on"], here)
+    if not all(case["speeds"] for case in before["cases"].values()):
+        return "the reference was not timed"
+    other = machine.differences(before["timed_on"], machine.computed_on())
     other = other or before["timed_on"].get("processor")
     return f"the reference was timed on another machine or setup ({other})"
 
@@ -204,7 +208,7 @@ def update(options: Options, cases: Sequence[Any], console: Console) -> int:
                     kept = arms[case].setdefault(arm, {}).setdefault(reading, [])
                     kept += [float(f"{x:.6g}") for x in values.tolist()]
     timed: dict[str, dict[str, list[float]]] = {c.case.task: {} for c in cases}
-    for i in range(TIMED_RUNS):
+    for i in range(TIMED_RUNS if options.speed else 0):
         console.print(f"reference: timing, process {i + 1} of {TIMED_RUNS}")
         for case, found in elsewhere().items():
             for arm, value in found.items():
@@ -226,9 +230,9 @@ def update(options: Options, cases: Sequence[Any], console: Console) -> int:
     }  # fmt: skip
     options.reference.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(options.reference, record)
+    timings = TIMED_RUNS if options.speed else 0
     print(
-        f"{options.reference}: {len(REFERENCE_KEYS)} keys, {TIMED_RUNS} timed processes;"
-        f" {options.update.strip()}"
+        f"{options.reference}: {len(REFERENCE_KEYS)} keys, {timings} timed processes; {options.update.strip()}"
     )
     return 0
 

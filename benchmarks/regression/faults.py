@@ -63,7 +63,8 @@ def _share(place: Any, share: float) -> Any:
     """Whether a row is among the given share, evenly spread over places."""
     import jax.numpy as jnp
 
-    return jnp.floor((place + 1) * share) > jnp.floor(place * share)
+    at = jnp.asarray(place, jnp.float32)
+    return jnp.floor((at + 1) * share) > jnp.floor(at * share)
 
 
 def target_one_step_off(share: float) -> AbstractContextManager[Any]:

@@ -50,6 +50,7 @@ class Experiment:
         first: the first of the seeds, of which there are `seeds` in a row.
         memory_limit: bytes that all seeds together may take; 0 for most of what there is.
         answers: the table that every seed's LLM episodes are played by, where they are.
+        watch: who is told of curves while they grow (`running.watching.Watch`); None for nobody.
     """
 
     task: Task
@@ -66,6 +67,7 @@ class Experiment:
     first: int = 0
     memory_limit: int = 0
     answers: Answers | None = None
+    watch: Any = None
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""

@@ -78,6 +78,10 @@ class Options:
     """Compile every program anew, and keep none for the next start."""
     save_policies: bool = False
     """Keep every seed's trained policy, in policies.npz (loro_jax.load_policy plays it)."""
+    tensorboard: pathlib.Path | None = None
+    """Folder for TensorBoard, a run an arm, while training goes on (pip install 'loro_jax[tensorboard]')."""
+    wandb: str = ""
+    """Project of Weights & Biases, a run an arm, kept offline in --out (pip install 'loro_jax[wandb]')."""
     game: tuple[str, ...] = ()
     """Parameters of the game, such as slippery=false limit=50."""
     settings: Protocol = dataclasses.field(default_factory=lambda: Protocol("standard@1"))
