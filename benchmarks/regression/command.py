@@ -230,10 +230,8 @@ def update(options: Options, cases: Sequence[Any], console: Console) -> int:
     }  # fmt: skip
     options.reference.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(options.reference, record)
-    timings = TIMED_RUNS if options.speed else 0
-    print(
-        f"{options.reference}: {len(REFERENCE_KEYS)} keys, {timings} timed processes; {options.update.strip()}"
-    )
+    processes = TIMED_RUNS if options.speed else 0
+    print(f"{options.reference}: {len(REFERENCE_KEYS)} keys, {processes} timed processes: {options.update}")
     return 0
 
 

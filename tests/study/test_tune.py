@@ -125,7 +125,7 @@ def test_a_search_is_kept_and_goes_on(
     argv = ["--trials", "12", "--finalists", "2", "--seeds", "8", "--out", str(tmp_path)]
     assert command(lambda: tune.main(argv)) == 0
     found = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
-    assert len(found["trials"]) == 12 and found["trials"][0]["settings"] != {}
+    assert len(found["trials"]) == 12 and found["trials"][0]["settings"] == {}
     seeds = [t["seeds"] for t in found["trials"]]
     assert set(seeds) == {4, 16} and seeds[:8] == [16] * 8  # the first eight are not pruned
     assert {t["state"] for t in found["trials"]} == {"complete", "pruned"}
