@@ -128,7 +128,7 @@ def test_what_cannot_be_told_is_refused() -> None:
     for setting in ("n_step", "learning_rate_decay_steps"):
         with pytest.raises(UserError, match=f"^{setting}: the agent ddqn has a `learn` that takes no"):
             check_agent(arm, Deaf(**{setting: 2}))
-    with pytest.raises(UserError, match=r"^n_step: mine's Rowless has no `rows`"):
+    with pytest.raises(UserError, match=r"^n_step: mine's Rowless does not say `rows`"):
         check_agent(Arm("mine", (Interact(200, batches=Rowless()),), ""), DDQN(n_step=2))
 
 
