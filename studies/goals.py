@@ -65,6 +65,11 @@ GOALS = {
 }  # fmt: skip
 
 
+def says(task: Task) -> str:
+    """A task's goal, in words."""
+    return GOALS[task.name].says if task.name in GOALS else "cumulative return alone"
+
+
 EXACT = ("frozen_lake",)
 """Tasks whose policies' exact values are computed."""
 
@@ -96,17 +101,20 @@ def scores(task: Task, protocol: Protocol, curves: Curves, values: Sequence[floa
     """What is said of settings: cumulative and final return, the goal's number, and one score.
 
     The score, by which the search and its pruning go, is the mean return over the whole curve less twice what
-    the goal's number falls short of it, both as shares of the way from a random policy to the best one.
+    the goal's number falls short of it, both as shares of the way from a random policy to the best one; of a
+    task without a goal, the mean return.
     """
-    goal, env = GOALS[task.name], task.under(protocol)
-    reached = goal.of(curves, values)
     totals = curves.sum(axis=1)
-    floor = goal.floor if task.name != "cliff_walking" else -200.0
-    best = float(env.best) if env.best is not None else goal.value
-    mean = (float(curves.mean()) - floor) / (best - floor)
-    short = max(0.0, goal.value - reached) / (goal.value - goal.floor)
+    if (goal := GOALS.get(task.name)) is None:
+        reached, score = _final(curves, values), float(curves.mean())
+    else:
+        reached, env = goal.of(curves, values), task.under(protocol)
+        floor = goal.floor if task.name != "cliff_walking" else -200.0
+        best = float(env.best) if env.best is not None else goal.value
+        mean = (float(curves.mean()) - floor) / (best - floor)
+        score = mean - 2 * max(0.0, goal.value - reached) / (goal.value - goal.floor)
     found = {
-        "score": mean - 2 * short,
+        "score": score,
         "goal": reached,
         "cumulative": float(totals.mean()),
         "cumulative_standard_error": float(totals.std(ddof=1) / len(totals) ** 0.5),
@@ -118,8 +126,8 @@ def scores(task: Task, protocol: Protocol, curves: Curves, values: Sequence[floa
 
 def winner(task: Task, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The highest cumulative return among rows whose goal is reached; where none does, the nearest to it."""
-    goal = GOALS[task.name]
-    reaching = [row for row in rows if row["scores"]["goal"] >= goal.value]
+    goal = GOALS.get(task.name)
+    reaching = [row for row in rows if goal is None or row["scores"]["goal"] >= goal.value]
     if reaching:
         return max(reaching, key=lambda row: row["scores"]["cumulative"])
     return max(rows, key=lambda row: (row["scores"]["goal"], row["scores"]["final_mean"]))

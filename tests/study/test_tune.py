@@ -70,6 +70,15 @@ def test_the_winner_earns_most_among_those_that_reach_the_goal() -> None:
     assert goals.winner(task, [rows[0], row(190.0, 9900)]) is rows[0]  # none does: the nearest to it
 
 
+def test_a_task_without_a_goal_is_tuned_for_its_cumulative_return() -> None:
+    import dataclasses
+
+    task = dataclasses.replace(load("cartpole"), name="my_game")
+    found = goals.scores(task, task.protocol("standard@1"), np.full((4, 50), 3.0), [])
+    assert found["score"] == 3.0 and goals.says(task) == "cumulative return alone"
+    assert goals.winner(task, [row(1.0, 5.0), row(9.0, 4.0)])["scores"]["cumulative"] == 5.0
+
+
 def test_scores_by_hand() -> None:
     task = load("cartpole")
     curves = np.full((4, 50), 111.0)
@@ -165,7 +174,6 @@ def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path)
         (("--task", "tune"), "no task is called 'tune'; there are: cartpole, "),
         (("--task", "no.such:TASK"), "no.such: cannot be imported"),
         (("--task", "no_such.py"), "no_such.py: no such file"),
-        (("--task", "gymnax:Catch-bsuite"), "has no goal to tune for"),
     ],
 )
 def test_what_cannot_be_tuned_is_one_line(
