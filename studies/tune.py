@@ -156,8 +156,10 @@ def _search(options: Options, number: int, parent: int) -> None:
     task = load(options.task)
     study = study_of(options, task, number)
     began = base(options, task)
-    states = optuna.trial.TrialState
-    done = optuna.study.MaxTrialsCallback(options.trials, states=(states.COMPLETE, states.PRUNED))
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    if len(study.get_trials(deepcopy=False, states=states)) >= options.trials:
+        return
+    done = optuna.study.MaxTrialsCallback(options.trials, states=states)
     space = spaces.space(began, options.arm, task.environment().states)
     if options.arm == "pure_rl":
         study.enqueue_trial(spaces.present(began, space), skip_if_exists=True)
