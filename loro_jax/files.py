@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import math
+import os
 import pathlib
 import sys
 import warnings
@@ -146,7 +146,7 @@ def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str
 
 
 def allowance(size: int) -> int:
-    """Bytes that a compressed file of that size may unpack to: a few kilobytes can say that they are terabytes."""
+    """Bytes that a compressed file of that size may unpack to: a few kilobytes can stand for gigabytes."""
     return FREE + RATIO * size
 
 

@@ -346,7 +346,9 @@ def load(
     answers = _checked(path, arrays, coding, {"name": folder.name, **card}, actions)
     if card.get("arrays_sha256") != digest(answers):
         raise AnswerError(f"{path}: its arrays are not those that {card_path.name} was written for")
-    if texts_of is not None and arrays["texts"].tolist() != list(texts_of(prompt["text"], coding, answers.digits)):
+    if texts_of is not None and arrays["texts"].tolist() != list(
+        texts_of(prompt["text"], coding, answers.digits)
+    ):
         raise AnswerError(f"{path}: its texts are not those of its digits")
     counted = _counted(answers)
     if not cards.same(said := {k: card[k] for k in counted if k in card}, {k: counted[k] for k in said}):
@@ -421,7 +423,8 @@ def card_of(folder: pathlib.Path) -> dict[str, Any]:
     named = [x for key in ("model", "prompt") if (x := card.get(key)) is not None]
     sound = {
         "model and prompt": all(isinstance(x, dict) and isinstance(x.get("name", ""), str) for x in named),
-        "coverage": isinstance(covered, dict) and all(map(_is_number, covered.values()))
+        "coverage": isinstance(covered, dict)
+        and all(map(_is_number, covered.values()))
         and all(player.isprintable() for player in covered),
         ", ".join(NUMBERS): all(_is_number(card[key]) for key in NUMBERS if card.get(key) is not None),
     }

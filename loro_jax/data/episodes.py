@@ -161,7 +161,9 @@ def _check_card(path: pathlib.Path, card: Mapping[str, Any], episodes: Episodes)
     found = _measured(episodes)
     said = {k: card[k] for k in found if k in card}
     if not cards.same(said, {k: found[k] for k in said}):
-        raise EpisodeError(f"{path}: its numbers of episodes, steps and returns are not those of {path.parent}")
+        raise EpisodeError(
+            f"{path}: its numbers of episodes, steps and returns are not those of {path.parent}"
+        )
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from loro_jax import processes
+from loro_jax.errors import line
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
@@ -104,7 +105,7 @@ class Checkpoints:
                     raise ValueError("it is not what was written")
             except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
                 self._set_aside(step)
-                why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+                why = line(f"{type(error).__name__}: {error}".splitlines()[0][:100])
                 print(
                     f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it",
                     file=sys.stderr,
