@@ -245,8 +245,8 @@ def check(folder: pathlib.Path, card: Mapping[str, Any], record: Record | None =
     identity, steps = record or read_transcript(path)
     if not fits(identity, steps, card) or not _played(folder, steps):
         raise UserError(
-            f"{path}: is not what card.json was written with, and one of them is damaged; restore it, or choose"
-            " another --out"
+            f"{path}: is not what card.json was written with, and one of them is damaged; restore it, or"
+            " choose another --out"
         )
 
 
