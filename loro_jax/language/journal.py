@@ -5,7 +5,8 @@ were decided together, in one write, flushed to the disk. A run that is killed l
 it was in. The transcript has the same identity and steps, one step a line, sorted by episode.
 
 Every round says by a hash what it and all rounds before it hold, and the card beside a transcript what that
-holds; of records from before there were hashes, the card's counts do.
+holds. Of records from before there were hashes, the card's counts do, or `published`, where they came with
+the suite.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from loro_jax import files
 from loro_jax.errors import UserError
+from loro_jax.language.published import PUBLISHED
 
 Step = dict[str, Any]
 """A decided step: `episode`, `step`, `state` (fields), `action`, `random`, `attempts`, `seconds`."""
@@ -156,6 +158,14 @@ class Journal:
             raise UserError(
                 f"{self.folder}: another collection is writing here; wait, or choose another --out"
             )
+        try:
+            self._read(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, path: pathlib.Path) -> None:
+        assert self._file is not None
         self._file.seek(0)
         data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
@@ -169,7 +179,6 @@ class Journal:
             for round_ in rounds:
                 self.steps += self._checked(round_)
         except (ValueError, TypeError, KeyError, RecursionError):
-            self.close()
             raise UserError(f"{path}: damaged; remove it to begin anew") from None
         _check_identity(path, found, self._identity)
 
@@ -250,6 +259,28 @@ def check(folder: pathlib.Path, card: Mapping[str, Any], record: Record | None =
         )
 
 
+def is_step(step: Step) -> bool:
+    """Whether an entry of a record is a step that can have been decided; says nothing of its action."""
+    try:
+        attempts, sample = step["attempts"], step.get("sample")
+        if not isinstance(attempts, list):
+            return False
+        counts = [step["episode"], step["step"]] + ([] if sample is None else [sample])
+        counts += [attempt[k] for attempt in attempts for k in ("prompt_tokens", "answer_tokens")]
+        flags = [step["random"], step.get("reused", False), *(attempt["asked"] for attempt in attempts)]
+        texts = [*step["state"].values(), *(attempt["answer"] for attempt in attempts)]
+        read = [attempt["action"] for attempt in attempts if attempt["action"] is not None]
+        return (
+            all(type(n) is int and n >= 0 for n in counts)
+            and all(type(flag) is bool for flag in flags)
+            and all(type(text) is str for text in texts)
+            and all(type(n) in (int, float) for n in read)
+            and type(step["seconds"]) in (int, float)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
 def _played(folder: pathlib.Path, steps: Sequence[Step]) -> bool:
     """Whether the steps of a collection are those of the episodes beside them, where these can be read."""
     try:
@@ -257,6 +288,8 @@ def _played(folder: pathlib.Path, steps: Sequence[Step]) -> bool:
     except (UserError, FileNotFoundError):
         return True
     actions, lengths = kept["actions"], kept["episode_lengths"].tolist()
+    if not all(map(is_step, steps)):
+        return False
     try:
         ordered = sorted(steps, key=by_episode)
         counts = Counter(step["episode"] for step in ordered)
@@ -272,8 +305,8 @@ def fits(identity: Mapping[str, Any], steps: Sequence[Step], card: Mapping[str, 
     """Whether a record is the one that a card was written with, as far as the card says."""
     if any(card.get(k) != v for k, v in identity.items()):
         return False
-    if HASH in card:
-        return bool(card[HASH] == digest(steps))
+    if wanted := card.get(HASH, PUBLISHED.get(str(card.get("arrays_sha256")))):
+        return bool(wanted == digest(steps))
     counts = card.get("answers")  # of the answers alone, where the card is a survey's
     counts = counts if isinstance(counts, Mapping) else card
     try:
@@ -284,6 +317,10 @@ def fits(identity: Mapping[str, Any], steps: Sequence[Step], card: Mapping[str, 
             if len({step["episode"] for step in steps}) > card.get("episodes", 0):
                 return True  # it has begun more than it has finished, of which alone the card counts
             found["steps"] = len(steps)
+            found["random_actions"] = sum(step["random"] for step in steps)
+            found["steps_with_a_reused_answer"] = sum(step["reused"] for step in steps)
+            unread = [a.get("role", "answer") == "answer" and a["action"] is None for a in made]
+            found["unparsable_answers"] = sum(unread)
     except (KeyError, TypeError, AttributeError):
         return False
     return all(counts.get(k, n) == n for k, n in found.items())

@@ -417,6 +417,8 @@ class Survey:
                 action = np.asarray(attempt["action"])
                 if action.dtype.kind not in "if" or space.refuses(action.reshape(1, *space.shape)):
                     raise ValueError
+            if self.reader.read(attempt["answer"]) != attempt["action"]:
+                raise ValueError
 
     def readable(self) -> bool:
         """Whether the table in the folder can be read."""

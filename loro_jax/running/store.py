@@ -186,7 +186,7 @@ class Store:
 
         checkpoints = Checkpoints(folder, self._name(arm))
         # A run that was killed while it wrote its first checkpoint has left a folder of orbax's own.
-        there = [path for path in folder.iterdir() if not path.name.endswith(".orbax-checkpoint-tmp")]
+        there = [path for path in folder.iterdir() if path.suffix not in (".orbax-checkpoint-tmp", ".json")]
         progress = checkpoints.newest(like)
         checkpoints.close()
         if progress is None:

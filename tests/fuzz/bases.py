@@ -152,7 +152,9 @@ def gguf(**changes: Any) -> tuple[bytes, int]:
         data += _text(name) + _value(value)
     rng, body = np.random.default_rng(0), b""
     for name, shape in shapes.items():
-        data += _text(f"{name}.weight") + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+        data += (
+            _text(f"{name}.weight") + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+        )
         data += struct.pack("<IQ", 0, len(body))
         body += (rng.normal(size=shape) / 8).astype("<f4").tobytes()
     return data + bytes(-len(data) % 32) + body, len(data)
