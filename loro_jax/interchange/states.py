@@ -32,7 +32,8 @@ class Check:
     """What the simulator says about the rows.
 
     Attributes:
-        shares: per reading, the share of rows whose next observation one step reproduces.
+        shares: per reading, the share of rows whose next observation one step reproduces; in the `true` one,
+            also their reward (but in Pong), which the other pairs with another step.
         terminated: by the simulator's rules, each episode ended in its last row, (E,).
         truncated: it was cut there by the time limit, (E,).
         rule: what "reproduced" means for this environment, a clause.
@@ -65,10 +66,13 @@ def check(rows: Rows, task: Task, environment: Environment) -> Check:
         reproduced = np.zeros(len(now), bool)
         for side in sides:
             # Directions are numbered around the compass; without sides, an action is left as it is.
-            after, *ends = step(environment, states, (actions + side) % 4 if side else actions)
+            after, reward, *ends = step(environment, states, (actions + side) % 4 if side else actions)
             error = np.abs(after - rows.observations[now + 1]).reshape(len(now), -1).max(axis=1)
             close = error < TOLERANCE
             if reading == "true":
+                if not task.replayed:  # the study's Pong counts its rewards in another way
+                    given = np.abs(reward - rows.rewards[now + 1])
+                    close &= given < TOLERANCE * np.maximum(1, np.abs(reward))
                 chosen = close if side else slice(None)
                 flags[:, now[chosen] + 1] = np.stack(ends)[:, chosen]
             reproduced |= close
@@ -112,18 +116,18 @@ def replay(environment: Environment, rows: Rows) -> Any:
 
 def step(
     environment: Environment, states: Any, actions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One step from each state (N,) with `actions` (N, *action), in a game without chance.
 
-    -> next observations (N, *obs), terminated (N,), truncated (N,).
+    -> next observations (N, *obs), rewards (N,), terminated (N,), truncated (N,).
     """
 
     def move(state: Any, action: jax.Array) -> Any:
-        after, _, _, terminated, truncated = environment.step(jax.random.key(0), state, action)
-        return after, terminated, truncated
+        after, _, reward, terminated, truncated = environment.step(jax.random.key(0), state, action)
+        return after, reward, terminated, truncated
 
-    after, terminated, truncated = jax.jit(jax.vmap(move))(states, actions)
-    return np.asarray(after), np.asarray(terminated), np.asarray(truncated)
+    after, reward, terminated, truncated = map(np.asarray, jax.jit(jax.vmap(move))(states, actions))
+    return after, reward, terminated, truncated
 
 
 def _without_slipping(environment: Environment) -> Environment:

@@ -15,8 +15,7 @@ from loro_jax.data import episodes
 from loro_jax.data.answers import Answers, resolve
 from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
-from loro_jax.language import tables
-from loro_jax.language.journal import questions
+from loro_jax.language import journal, tables
 from loro_jax.protocols import Protocol
 from loro_jax.records.identity import identify
 from loro_jax.running import estimate
@@ -155,7 +154,8 @@ def prepare_experiment(
             folder = episodes.resolve(dataset, task.name)
             data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
             prior = prepare(data, protocol)
-            asked = questions(folder, protocol.prior.tau)
+            journal.check(folder, data.card)
+            asked = journal.questions(folder, protocol.prior.tau)
             assert prior.rows is not None
             plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, asked)
             card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
