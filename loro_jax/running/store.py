@@ -33,8 +33,6 @@ FORMAT = 2
 """Of checkpoints: counts up when a `Run` gets other arrays (guidance is none where there are no answers), or
 another layout."""
 IDENTITY = "identity.json"
-HASH = "arrays_sha256"
-"""In a finished arm's file: the SHA-256 of its other arrays, by `digest`."""
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -145,9 +143,10 @@ class Store:
         path = self.folder / f"{arm}.npz"
         try:
             arrays = files.read_npz(path)
-            if str(arrays.pop("of", "")) != self._name(arm):
+            name, _, hashed = str(arrays.pop("of", "")).partition(" ")
+            if name != self._name(arm):
                 raise UserError(f"{path}: is of another run or arm")
-            if HASH in arrays and str(arrays.pop(HASH)) != digest(arrays):  # which older ones do not have
+            if hashed and hashed != digest(arrays):  # which older ones do not have
                 raise UserError(f"{path}: its arrays are not those that were written")
         except FileNotFoundError:
             return None
@@ -158,8 +157,8 @@ class Store:
     def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps a finished arm and drops its checkpoints."""
         with self._writing():
-            told = {"of": np.asarray(self._name(arm)), HASH: np.asarray(digest(arrays))}
-            files.write_npz(self.folder / f"{arm}.npz", {**arrays, **told})
+            of = f"{self._name(arm)} {digest(arrays)}"
+            files.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(of)})
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
