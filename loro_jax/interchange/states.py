@@ -66,7 +66,7 @@ def check(rows: Rows, task: Task, environment: Environment) -> Check:
         reproduced = np.zeros(len(now), bool)
         for side in sides:
             # Directions are numbered around the compass; without sides, an action is left as it is.
-            after, reward, *ends = step(environment, states, (actions + side) % 4 if side else actions)
+            after, reward, *ends = _step(environment, states, (actions + side) % 4 if side else actions)
             error = np.abs(after - rows.observations[now + 1]).reshape(len(now), -1).max(axis=1)
             close = error < TOLERANCE
             if reading == "true":
@@ -116,18 +116,23 @@ def replay(environment: Environment, rows: Rows) -> Any:
 
 def step(
     environment: Environment, states: Any, actions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step from each state (N,) with `actions` (N, *action), in a game without chance.
 
-    -> next observations (N, *obs), rewards (N,), terminated (N,), truncated (N,).
+    -> next observations (N, *obs), terminated (N,), truncated (N,).
     """
+    after, _, *ends = _step(environment, states, actions)
+    return after, ends[0], ends[1]
+
+
+def _step(environment: Environment, states: Any, actions: np.ndarray) -> list[np.ndarray]:
+    """As `step`, with the rewards (N,) behind the observations."""
 
     def move(state: Any, action: jax.Array) -> Any:
-        after, _, reward, terminated, truncated = environment.step(jax.random.key(0), state, action)
-        return after, reward, terminated, truncated
+        after, _, *rest = environment.step(jax.random.key(0), state, action)
+        return after, *rest
 
-    after, reward, terminated, truncated = map(np.asarray, jax.jit(jax.vmap(move))(states, actions))
-    return after, reward, terminated, truncated
+    return [np.asarray(array) for array in jax.jit(jax.vmap(move))(states, actions)]
 
 
 def _without_slipping(environment: Environment) -> Environment:

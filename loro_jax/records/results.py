@@ -80,10 +80,10 @@ def details(result: Result) -> dict[str, np.ndarray]:
 def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
     """A folder to write outputs into, which are then moved into `folder` together.
 
-    Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", and its own, and
-    is moved last. What the old one named and the new one does not is removed. If anything fails before all is
-    written, `folder` stays as it was; if the moving is interrupted, whoever comes next finishes it
-    (`recover`).
+    Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", `run.json` also
+    its own, and is moved last. What the old one named and the new one does not is removed. If anything fails
+    before all is written, `folder` stays as it was; if the moving is interrupted, whoever comes next finishes
+    it (`recover`).
 
     Raises:
         UserError: the outputs cannot be written, or another process is writing them.
@@ -98,7 +98,7 @@ def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
         names = sorted(p for p in staging.rglob("*") if p.is_file() and p.name != index)
         hashes = {p.relative_to(staging).as_posix(): files.digest(p) for p in names}
         written = json.loads((staging / index).read_text()) | {"files": hashes}
-        files.write_json(staging / index, files.sealed(written))
+        files.write_json(staging / index, files.sealed(written) if index == RUN else written)
         whole = True
         _settle(folder, index)
         shutil.rmtree(staging, ignore_errors=True)
