@@ -17,8 +17,9 @@ class Log:
 
 
 Choice = tuple[Any, ...]
+Space = dict[str, Log | Choice]
 
-COMMON: dict[str, Log | Choice] = {
+COMMON: Space = {
     "learning_rate": Log(1e-4, 5e-3),
     "learning_rate_decay": (0.0, 0.5, 1.0),
     "learning_rate_left": (0.0, 0.1),
@@ -29,7 +30,7 @@ COMMON: dict[str, Log | Choice] = {
     "gradient_steps": (1, 2),
     "learning_starts": (100, 500, 1000),
 }
-DQN: dict[str, Log | Choice] = COMMON | {
+DQN: Space = COMMON | {
     "hidden": ("64-64", "256"),
     "target": ("copy 25", "copy 50", "copy 100", "copy 200", "copy 400", "share 0.005", "share 0.01",
                "share 0.02", "share 0.05"),
@@ -37,33 +38,51 @@ DQN: dict[str, Log | Choice] = COMMON | {
     "epsilon_decay": (0.0, 0.1, 0.2, 0.4),
     "huber_delta": (1.0, 10.0, 100.0),
 }  # fmt: skip
-SAC: dict[str, Log | Choice] = {k: v for k, v in COMMON.items() if k not in ("n_step",)} | {
+SAC: Space = {k: v for k, v in COMMON.items() if k not in ("n_step",)} | {
     "hidden": ("64-64", "128-128"),
     "polyak": (0.005, 0.01, 0.02, 0.04),
     "initial_temperature": (0.1, 1.0),
     "reward_scale": (0.1, 0.3, 1.0),
     "n_step": (1, 3),
 }
-LORO: dict[str, Log | Choice] = {
+LORO: Space = {
     "fit_steps": (300, 1000, 3000, 10_000),
     "fit_learning_rate_factor": (0.1, 0.3, 1.0, 3.0),
 }
-LORO_DQN: dict[str, Log | Choice] = LORO | {"fit_target_network_frequency": (1, 10, 30, 100, 300)}
+LORO_DQN: Space = LORO | {"fit_target_network_frequency": (1, 10, 30, 100, 300)}
 """Shares of a learning rate and of the budget are of the protocol's; `present` says how they are read."""
 
 
-OF_STATES: dict[str, Log | Choice] = DQN | {"hidden": ("64-64", "256", "128-128")}
-"""Where the network sees every state once, whatever the batch is, a larger one is cheap as well."""
+WIDER: Space = DQN | {"hidden": ("64-64", "256", "128-128")}
+"""For all but two inputs, MountainCar's: more of them need more, and where the network sees every state once,
+whatever the batch is, more is cheap as well."""
+
+LEADS: tuple[dict[str, Any], ...] = (
+    {"learning_rate": 1e-3, "learning_rate_decay": 1.0, "learning_rate_left": 0.0, "layer_norm": True,
+     "n_step": 3, "epsilon": 0.05, "epsilon_decay": 0.1, "target": "share 0.01", "huber_delta": 10.0},
+    {"learning_rate": 5e-4, "learning_rate_decay": 1.0, "learning_rate_left": 0.0, "layer_norm": True,
+     "n_step": 3, "epsilon": 0.05, "epsilon_decay": 0.1, "target": "share 0.01", "batch_size": 64,
+     "discount": 0.97, "hidden": "128-128"},
+)  # fmt: skip
+"""What did well by hand, tried before what a search draws, as far as a space has it; all else as it is."""
 
 
-def space(protocol: Protocol, arm: str, states: int = 0) -> dict[str, Log | Choice]:
-    """What is tried of an arm, where observations are one of so many states, or are not (0)."""
+def space(protocol: Protocol, arm: str, inputs: int) -> Space:
+    """What is tried of an arm, where observations have so many numbers."""
     if arm == "loro":
         return LORO_DQN if protocol.agent.name == "ddqn" else LORO
-    return SAC if protocol.agent.name == "sac" else OF_STATES if states else DQN
+    return SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
 
 
-Space = dict[str, Log | Choice]
+def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
+    """What is tried before a search draws: the protocol's own settings, and the leads."""
+    own = present(protocol, space)
+    leads = [own | {k: v for k, v in lead.items() if k in space} for lead in LEADS]
+    return [own, *(lead for lead in leads if all(_within(lead[k], values) for k, values in space.items()))]
+
+
+def _within(value: Any, values: Log | Choice) -> bool:
+    return values.low <= value <= values.high if isinstance(values, Log) else value in values
 
 
 def described(space: Space) -> dict[str, Any]:

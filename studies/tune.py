@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -40,7 +41,10 @@ SEARCH_KEY, FINAL_KEY = 201, 202
 @dataclasses.dataclass(frozen=True)
 class Options:
     task: str = "cartpole"
-    """The task whose newest first protocol is tuned: cartpole and so on, or FILE.py:NAME."""
+    """The task that is tuned: cartpole and so on, or FILE.py:NAME."""
+    protocol: str = ""
+    """The protocol that the search begins with, such as standard@1; the task's default one where none is
+    named."""
     arm: Literal["pure_rl", "loro"] = "pure_rl"
     """Whose settings: the learner's, for pure RL; or what LORO alone has, everything else as it is."""
     trials: int = 60
@@ -93,8 +97,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def base(options: Options, task: Task) -> Protocol:
     """What the search begins with."""
-    protocol = task.protocol()
+    protocol = task.protocol(options.protocol)
     return protocol.replace(budget=options.budget) if options.budget else protocol
+
+
+def inputs(task: Task) -> int:
+    """How many numbers an observation has."""
+    return math.prod(task.environment().observation_shape)
 
 
 def study_of(options: Options, task: Task, worker: int = 0) -> Any:
@@ -160,9 +169,10 @@ def _search(options: Options, number: int, parent: int) -> None:
     if len(study.get_trials(deepcopy=False, states=states)) >= options.trials:
         return
     done = optuna.study.MaxTrialsCallback(options.trials, states=states)
-    space = spaces.space(began, options.arm, task.environment().states)
+    space = spaces.space(began, options.arm, inputs(task))
     if options.arm == "pure_rl":
-        study.enqueue_trial(spaces.present(began, space), skip_if_exists=True)
+        for settings in spaces.first(began, space):
+            study.enqueue_trial(settings, skip_if_exists=True)
 
     def objective(trial: Any) -> float:
         protocol = spaces.suggested(trial, began, space)
@@ -208,7 +218,7 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
 
     machine.start()
     study, began = study_of(options, task), base(options, task)
-    space = spaces.space(began, options.arm, task.environment().states)
+    space = spaces.space(began, options.arm, inputs(task))
     trials = [t for t in study.trials if t.user_attrs.get("scores")]
     whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
     ranked = sorted(whole, key=lambda t: -t.user_attrs["scores"]["score"])[: options.finalists]

@@ -41,7 +41,7 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     """As near as the space comes to it; and whatever is drawn is a protocol."""
     task = load(name)
     protocol = task.protocol("standard@1")
-    space = spaces.space(protocol, "pure_rl", task.environment().states)
+    space = spaces.space(protocol, "pure_rl", tune.inputs(task))
     present = spaces.present(protocol, space)
     assert present.keys() == space.keys()
     for key, value in present.items():
@@ -49,14 +49,17 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
         inside = values.low <= value <= values.high if isinstance(values, spaces.Log) else value in values
         assert inside, key
     assert spaces.read(present, protocol).agent.discount == present["discount"]
+    tried = spaces.first(protocol, space)
+    assert tried[0] == present and all(settings.keys() == space.keys() for settings in tried)
+    assert len(tried) == (2 if name == "mountain_car" else 3)
     for seed in range(20):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         spaces.suggested(study.ask(), protocol, space)
 
 
 def test_agents_that_copy_no_target_are_not_asked_how_often() -> None:
-    assert "fit_target_network_frequency" not in spaces.space(SAC_PAPER, "loro")
-    assert "fit_target_network_frequency" in spaces.space(PAPER, "loro")
+    assert "fit_target_network_frequency" not in spaces.space(SAC_PAPER, "loro", 3)
+    assert "fit_target_network_frequency" in spaces.space(PAPER, "loro", 3)
 
 
 def row(goal: float, cumulative: float) -> dict[str, Any]:
