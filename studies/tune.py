@@ -81,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     task = load(options.task)
     path = options.out / f"{task.name}-{options.arm}.json"
     from loro_jax import files
+    from loro_jax.running import machine
 
+    machine.start()  # where JAX cannot, this says so, and not each process of the search
     with files.claimed(path):
         _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
         began = base(options, task)
@@ -216,7 +218,6 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     from loro_jax import files
     from loro_jax.running import machine
 
-    machine.start()
     study, began = study_of(options, task), base(options, task)
     space = spaces.space(began, options.arm, inputs(task))
     trials = [t for t in study.trials if t.user_attrs.get("scores")]

@@ -131,11 +131,16 @@ def schedules(agent: Any, env_steps: jax.Array, named: jax.Array | None = None) 
     """
     found = {}
     if steps := getattr(agent, "epsilon_decay_steps", 0):
-        found["epsilon"] = optax.linear_schedule(agent.epsilon_start, agent.epsilon, steps)(env_steps)
+        found["epsilon"] = _linear(agent.epsilon_start, agent.epsilon, steps, env_steps)
     if steps := getattr(agent, "learning_rate_decay_steps", 0):
         start = agent.learning_rate if named is None else named
-        found["learning_rate"] = optax.linear_schedule(start, agent.learning_rate_end, steps)(env_steps)
+        found["learning_rate"] = _linear(start, agent.learning_rate_end, steps, env_steps)
     return found
+
+
+def _linear(start: Any, end: float, steps: int, count: jax.Array) -> jax.Array:
+    """From one number to another, and exactly there afterwards: of a product, XLA may leave a rest."""
+    return jnp.where(count >= steps, end, optax.linear_schedule(start, end, steps)(count))
 
 
 def adam(agent: OffPolicy, guided: Guided | None = None) -> optax.GradientTransformation:
