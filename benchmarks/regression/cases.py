@@ -1,8 +1,9 @@
 """What is trained: two games of discrete actions and one of continuous ones, every setting written out.
 
 The settings are made to notice, not to score: many evaluations while learning is steep; on CartPole episodes
-that an interval cuts, so that a cut that is taken for an end shows in the values; on FrozenLake an arm that
-chooses among a language model's answers.
+that an interval cuts, so that a cut that is taken for an end shows in the values, and a plain learner; on
+FrozenLake an arm that chooses among a language model's answers, and a learner with schedules, targets over
+several steps, soft target updates and layer norm.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ CASES = (
         "frozen_lake",
         _protocol(
             DDQN(
-                hidden=(32,), learning_rate=1e-3, batch_size=32, discount=0.97, epsilon=0.1,
-                learning_starts=100, target_network_frequency=50, huber_delta=1.0,
+                hidden=(32,), learning_rate=2e-3, learning_rate_end=2e-4, learning_rate_decay_steps=6000,
+                batch_size=32, discount=0.97, epsilon=0.1, epsilon_start=1.0, epsilon_decay_steps=1000,
+                learning_starts=100, target_network_frequency=1, polyak=0.05, huber_delta=1.0, n_step=3,
+                layer_norm=True,
             ),
             budget=6000, interval=200, episodes=10, tau=3, fit=500, cut=False, limit=0,
         ),

@@ -185,25 +185,27 @@ class Fault:
     plant: Planted
     size: float
     smaller: tuple[float, ...] = ()
+    none: float = 0.0
+    """The size at which nothing is wrong."""
 
 
 FAULTS = {
     "target": Fault("a target one step off, in a share of the rows", target_one_step_off, 1.0),
     "discount": Fault(
         "a discount of so many times what it is (0.95 for 0.99: 0.96)", discount, 0.95 / 0.99,
-        (0.98, 0.99, 0.995, 0.998),
+        (0.98, 0.99, 0.995, 0.998), none=1.0,
     ),
     "termination": Fault(
         "a share of the terminations dropped", terminations_dropped, 1.0, (0.3, 0.1, 0.03, 0.01)
     ),
     "truncation": Fault("a share of the truncations taken for terminations", truncations_that_terminate, 1.0),
     "optimiser": Fault("a share of the optimiser's steps lost", steps_lost, 0.1),
-    "epsilon": Fault("epsilon so many times what it is", epsilon, 2.0),
+    "epsilon": Fault("epsilon so many times what it is", epsilon, 2.0, none=1.0),
     "replay": Fault(
         "a share of the rows with the action and reward of the row before", rewards_of_the_row_before, 1.0,
         (0.3, 0.1, 0.03, 0.01),
     ),
-    "entropy": Fault("a share left of the entropy term in SAC's targets", entropy_in_targets, 0.0),
+    "entropy": Fault("a share left of the entropy term in SAC's targets", entropy_in_targets, 0.0, none=1.0),
 }  # fmt: skip
 
 
@@ -214,7 +216,7 @@ class Options:
     clean: int = 10
     """Clean runs, on keys 1, 2, ..."""
     out: pathlib.Path = pathlib.Path("results/regression/faults.json")
-    """File of all runs; those that it has are not run again."""
+    """File of all runs, and beside it a table of them (.md); those that it has are not run again."""
     only: str = ""
     """One fault; all when not given."""
     plant: str = ""
@@ -270,7 +272,39 @@ def _all(options: Options) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(options.out, record)
         console.print(f"{name or 'clean'} {size:g} key {key}: {found['moved']} of {found['rows']} rows moved")
+    page = options.out.with_suffix(".md")
+    files.write_text(page, markdown(record["runs"]))
+    print(f"{len(record['runs'])} runs: {page}")
     return 0
+
+
+def markdown(runs: Sequence[dict[str, Any]]) -> str:
+    """What was noticed, as a page: clean runs, then each fault by size."""
+    clean = [r for r in runs if not r["fault"]]
+    alarms = sum(r["moved"] > 0 for r in clean)
+    lines = [
+        "# What the regression benchmark notices", "", "    python -m benchmarks.regression.faults", "",
+        f"Clean runs on {len(clean)} other keys: {alarms} raised an alarm"
+        f" ({sum(r['moved'] for r in clean)} of {sum(r['rows'] for r in clean)} rows moved).", "",
+        "| fault | size | noticed | rows moved | clearest row | p |", "| --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    caught: dict[str, list[float]] = {}
+    for name, fault in FAULTS.items():
+        for size in (fault.size, *fault.smaller):
+            for r in (r for r in runs if (r["fault"], r["size"]) == (name, size)):
+                best, noticed = r["clearest"][0], "yes" if r["moved"] else "no"
+                lines.append(
+                    f"| {fault.says} | {size:.4g} | {noticed} | {r['moved']} of {r['rows']} |"
+                    f" {best['case']}, {best['arm']}: {best['reading']} | {best['p']:.1g} |"
+                )
+                if r["moved"] and fault.smaller:
+                    caught.setdefault(name, []).append(size)
+    if caught:
+        lines += ["", "Smallest size that was noticed, of the faults that were made smaller:", ""]
+        for name, sizes in caught.items():
+            smallest = min(sizes, key=lambda size: abs(size - FAULTS[name].none))
+            lines.append(f"- {FAULTS[name].says}: {smallest:.4g}")
+    return "\n".join(lines) + "\n"
 
 
 def _one(name: str, size: float, key: int) -> dict[str, Any]:

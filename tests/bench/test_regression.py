@@ -155,6 +155,26 @@ def test_what_cannot_be_compared_is_one_line(
     assert says in said and said.count("\n") == 1
 
 
+def test_the_page_says_what_was_noticed() -> None:
+    """Of two sizes of a fault, the one nearer to none that still moved a row."""
+    clearest = [
+        {"case": "cartpole", "arm": "loro", "reading": "value", "shift": 1.0, "p": 1e-9, "moved": True}
+    ]
+
+    def one(fault: str, size: float, moved: int) -> dict[str, Any]:
+        return {"fault": fault, "size": size, "seed": 1, "moved": moved, "rows": 40, "clearest": clearest}
+
+    clean = [one("", 0.0, 0), one("", 0.0, 0) | {"seed": 2}]
+    whole = 0.95 / 0.99
+    page = faults.markdown(
+        [*clean, one("discount", whole, 9), one("discount", 0.99, 2), one("discount", 0.998, 0)]
+    )
+    assert "Clean runs on 2 other keys: 0 raised an alarm (0 of 80 rows moved)." in page
+    assert "| 0.99 | yes | 2 of 40 | cartpole, loro: value | 1e-09 |" in page
+    assert "| 0.998 | no | 0 of 40 |" in page
+    assert page.endswith(": 0.99\n")
+
+
 def test_no_fault_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert as_command(lambda: faults.main(["--only", "gravity"])) == 2
     assert "no fault is called 'gravity'; there are: target, discount" in capsys.readouterr().err
