@@ -42,6 +42,7 @@ def scheduled() -> Population:
     return with_settings(**ALL)
 
 
+@pytest.mark.slow
 def test_schedules_go_on_over_phases(scheduled: Population) -> None:
     """Interact(a) · Interact(b) = Interact(a + b): a schedule reads what was played, not a phase's length."""
     once, curve = scheduled.play(Interact(3 * INTERVAL))
@@ -50,6 +51,7 @@ def test_schedules_go_on_over_phases(scheduled: Population) -> None:
     np.testing.assert_array_equal(curves, curve)
 
 
+@pytest.mark.slow
 def test_gradient_steps_are_counted(scheduled: Population) -> None:
     runs, _ = scheduled.play(Interact(INTERVAL))
     ready = INTERVAL - scheduled.world.agent.learning_starts  # the replay must exceed them
@@ -94,6 +96,7 @@ def test_a_learning_rate_that_has_fallen_to_nothing_learns_nothing() -> None:
     assert (after.counters.gradient_steps > before.counters.gradient_steps).all()
 
 
+@pytest.mark.slow
 def test_a_phases_learning_rate_is_where_the_schedule_begins() -> None:
     """With the same start, in the agent or in the phase, the same is learned; with another, another."""
     decay = {"learning_rate_decay_steps": 2 * INTERVAL}
@@ -106,6 +109,7 @@ def test_a_phases_learning_rate_is_where_the_schedule_begins() -> None:
     assert differ(plain.agent.params, agents.agent.params)
 
 
+@pytest.mark.slow
 def test_half_prior_batches_stand_for_several_steps(scheduled: Population) -> None:
     """The rows that the rule chooses, each with what follows it in the replay."""
     runs, _ = scheduled.play(Load(20), Interact(INTERVAL, batches=HalfPrior()))
