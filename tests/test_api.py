@@ -92,7 +92,8 @@ def test_a_kept_policy_plays(saved: pathlib.Path) -> None:
         policy = lj.load_policy(saved, "loro", seed)
         obs = np.random.default_rng(seed).uniform(-0.1, 0.1, (5, 4)).astype(np.float32)
         np.testing.assert_array_equal(policy(obs), [policy(o) for o in obs])
-        steps = 1200  # of learning online: the LLM's ten episodes take nine intervals of the fifteen
+        with np.load(saved / "details.npz") as details:  # the rest is the LLM's
+            steps = int(details["counters/loro/env_steps"][seed])
         key = keys.fold(keys.of_seed(0, seed), keys.Purpose.EVALUATE, steps)
         first = jax.random.fold_in(key, 0)[None]
         value = rollouts(policy.environment, greedy(policy), first)[0]

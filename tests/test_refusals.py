@@ -41,7 +41,7 @@ DRY = ["--dry-run", "--seeds", "2", "--arms", "pure_rl"]
         ("cartpole", ["--hidden", "99999999999999999999"], "hidden must list widths from 1 to 1,000,000"),
         ("cartpole", ["--batch-size", "99999999999999999999"], "batch_size must be at most 1,000,000"),
         ("cartpole", ["--tau", "99999999999"], "tau must lie between 1 and 1,000,000"),
-        ("cartpole", ["--protocol", "standard@2"], "no protocol is called 'standard@2'; there are"),
+        ("cartpole", ["--protocol", "standard@99"], "no protocol is called 'standard@99'; there are"),
     ],
 )  # fmt: skip
 def test_flags(name: str, argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

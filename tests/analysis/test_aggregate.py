@@ -219,7 +219,7 @@ def test_the_figure_names_diverged_runs(tmp_path: pathlib.Path, monkeypatch: pyt
 
 
 def save(
-    folder: pathlib.Path, name: str, protocol: str = "standard", flat: bool = True, **other: Any
+    folder: pathlib.Path, name: str, protocol: str = "standard@1", flat: bool = True, **other: Any
 ) -> None:
     """A finished run's files, as if of `protocol` with `other` settings."""
     folder.mkdir(parents=True)
@@ -236,8 +236,8 @@ def save(
 
 
 def load(folder: pathlib.Path) -> Task:
-    """`folder` as a run of cartpole under 'standard'; a random policy not run returns 7 plus the seed."""
-    standard = tasks.load("cartpole").protocol("standard")
+    """`folder` as a run of cartpole under standard@1; a random policy not run returns 7 plus the seed."""
+    standard = tasks.load("cartpole").protocol("standard@1")
     return aggregate.load(
         folder,
         "cartpole",
@@ -253,7 +253,7 @@ def test_the_command_aggregates_what_is_saved(
     for name in ("cartpole", "pendulum"):
         save(tmp_path / name / "standard@1", name)
     chosen = ["--aggregate-only", "--tasks", "cartpole,pendulum", "--out", str(tmp_path)]
-    assert command(lambda: suite.main(chosen)) == 0
+    assert command(lambda: suite.main([*chosen, "--protocol", "standard@1"])) == 0
     out = tmp_path / "suite" / "standard@1"
     names = {f"tables/{n}.{s}" for n in ("suite", "environments", "normalisation") for s in ("csv", "tex")}
     names |= {"suite.md", "figures/suite.png", "figures/suite.pdf"}

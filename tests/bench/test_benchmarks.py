@@ -125,7 +125,7 @@ def test_settings_of_another_agent_are_refused(
 def test_settings_of_another_agent_or_game_are_no_part_of_a_run() -> None:
     """So that a setting for one environment does not make another's finished runs look foreign."""
     cartpole = load("cartpole")
-    ready = experiment.prepare_experiment(cartpole, cartpole.protocol("standard"), ("pure_rl",), 2, 0, "")
+    ready = experiment.prepare_experiment(cartpole, cartpole.protocol("standard@1"), ("pure_rl",), 2, 0, "")
     named = {k for group in ready.identity["settings"].values() for k in group}
     assert not {"initial_temperature", "exploration", "drop_first_half"} & named
     saved = json.loads((episodes.SHIPPED.parent / "cartpole" / "standard@1" / "run.json").read_text())

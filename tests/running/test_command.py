@@ -25,11 +25,13 @@ from loro_jax.records import results
 from loro_jax.running import experiment
 from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
+from loro_jax.tasks import load
 from loro_jax.types import Transition
 
 SEEDS, BUDGET, INTERVAL, TAU, GAMES = 4, 1000, 200, 2, 4
 ARMS = ("pure_rl", "loro", "mix", "loro_keep", "random_data", "on_policy", "llm_policy", "random_policy")
-LABEL = "standard@1 with budget=1000, hidden=8, batch_size=8, learning_starts=20 and 2 more"
+NEWEST = load("cartpole").protocol().name
+LABEL = f"{NEWEST} with budget=1000, hidden=8, batch_size=8, learning_starts=20 and 2 more"
 SMALL = (
     "--budget", str(BUDGET), "--seeds", str(SEEDS), "--tau", str(TAU), "--fit-steps", "20", "--hidden", "8",
     "--batch-size", "8", "--learning-starts", "20", "--devices", "2",
@@ -77,7 +79,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--arms", "pure_rl,lorro"), "no arm is called 'lorro'; there are: pure_rl, loro,"),
         (("--arms", "loro,loro"), "an arm is named twice"),
         (("--arms", ","), "--arms names no arm; there are: pure_rl"),
-        (("--protocol", "papyrus"), "no protocol is called 'papyrus'; there are: standard@1, paper@1,"),
+        (("--protocol", "papyrus"), "no protocol is called 'papyrus'; there are: standard@1,"),
         (("--seeds", "-4"), "--seeds must be at least 1, got -4"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--seeds", "99999999999"), "--seeds must be at most 1000000, got 99999999999"),
@@ -91,7 +93,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--budget", "0"), "budget must be at least 1"),
         (("--budget", "2147483800"), "budget must be less than 2**31"),
         (("--learning-rate", "inf"), "learning_rate must be a finite number"),
-        (("--protocol", "paper@3"), "no protocol is called 'paper@3'; there are: standard@1, paper@1,"),
+        (("--protocol", "paper@3"), "no protocol is called 'paper@3'; there are: standard@1,"),
         (("--initial-temperature", "1"), "Unrecognized options: --initial-temperature"),  # which is SAC's
         (("--game", "limit"), "--game takes NAME=VALUE, such as slippery=false; got 'limit'"),
         (("--game", "limit=7"), "cartpole takes no parameter 'limit'; there are: none"),
@@ -410,7 +412,7 @@ def test_run_json_says_what_ran(finished: pathlib.Path, dataset: pathlib.Path) -
     ran = json.loads((finished / "run.json").read_text())
     identity, card = ran["identity"], json.loads((dataset / "card.json").read_text())
     assert (identity["task"], identity["seeds"], identity["seed"]) == ("cartpole", SEEDS, 0)
-    assert (identity["schema"], identity["protocol"]) == (2, "standard@1")
+    assert (identity["schema"], identity["protocol"]) == (2, NEWEST)
     settings = identity["settings"]
     assert list(settings) == ["schedule", "agent", "prior", "departures", "game"]
     assert settings["schedule"]["budget"] == BUDGET and settings["prior"]["fit_steps"] == 20

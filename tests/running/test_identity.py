@@ -45,7 +45,7 @@ CHANGED = {
     "replay_capacity": 400,
 }  # fmt: skip
 FLAGS = (
-    "--arms", "pure_rl,loro", "--seeds", "2", "--devices", "2",
+    "--protocol", "standard@1", "--arms", "pure_rl,loro", "--seeds", "2", "--devices", "2",
     *(w for k, v in CHANGED.items() for w in (f"--{k.replace('_', '-')}", "8" if k == "hidden" else str(v))),
 )  # fmt: skip
 
@@ -72,7 +72,9 @@ def prepared(before: dict[str, Any]) -> dict[str, Any]:
 def made() -> dict[str, Any]:
     """The identity of a small run of today's."""
     task = load("cartpole")
-    ready = experiment.prepare_experiment(task, task.protocol().replace(**CHANGED), ("pure_rl", "loro"), 2, 0)
+    ready = experiment.prepare_experiment(
+        task, task.protocol("standard@1").replace(**CHANGED), ("pure_rl", "loro"), 2, 0
+    )
     return ready.identity
 
 
@@ -255,7 +257,9 @@ def test_an_arm_that_brings_its_own_agent_says_so(made: dict[str, Any]) -> None:
         return Arm("loro", whole, "another network", "llm", DDQN(hidden=(4,)))
 
     task = load("cartpole")
-    ready = experiment.prepare_experiment(task, task.protocol().replace(**CHANGED), ("pure_rl", small), 2, 0)
+    ready = experiment.prepare_experiment(
+        task, task.protocol("standard@1").replace(**CHANGED), ("pure_rl", small), 2, 0
+    )
     assert ready.identity["arms"]["loro"][1] == "Interact(steps=600)"
     assert identity.agent_of(ready.identity, "loro") == DDQN(hidden=(4,))
     assert identity.agent_of(ready.identity, "pure_rl") == identity.protocol_of(ready.identity).agent
@@ -314,7 +318,7 @@ def test_a_finished_run_of_schema_1_is_read_and_known(
 
 
 def test_a_finished_run_of_schema_1_is_aggregated() -> None:
-    protocol = load("cartpole").protocol().replace(**CHANGED)
+    protocol = load("cartpole").protocol("standard@1").replace(**CHANGED)
 
     def read(wanted: Any) -> aggregate.Task:
         return aggregate.load(

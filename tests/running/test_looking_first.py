@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 def test_a_dry_run_trains_nothing(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     argv = ["--seeds", "16", "--arms", "pure_rl,loro,on_policy,llm_policy", "--out", str(out), "--dry-run"]
-    assert main("cartpole", argv) == 0
+    assert main("cartpole", [*argv, "--protocol", "standard@1"]) == 0
     said = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in said.splitlines() if line.strip()}
     assert rows["pure_rl"][1:4] == ["Interact(steps=10000)", "10,000", "10,000"]
@@ -37,7 +37,7 @@ def test_many_arms_take_longer_to_compile() -> None:
 
 
 def test_prior_data_of_another_game_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["--seeds", "2", "--dry-run", "--arms", "pure_rl,loro", "--game"]
+    argv = ["--seeds", "2", "--dry-run", "--arms", "pure_rl,loro", "--protocol", "standard@1", "--game"]
     assert main("frozen_lake", [*argv, "slippery=false"]) == 0
     said = capsys.readouterr()
     assert (

@@ -341,7 +341,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
     with pytest.raises(UserError, match="mine looks a model's answers up: name --answers"):
         plays = Collect(200, 1, 1, Answering())
         mine = Arm("mine", (plays, Interact(protocol.schedule.budget - 200)), "")
-        prepare_experiment(task, protocol, (lambda plan: mine,), SEEDS, 0)
+        prepare_experiment(task, task.protocol("standard@1"), (lambda plan: mine,), SEEDS, 0)
     with pytest.raises(UserError, match="--proposals is first or own, not 'mine'"):
         prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=str(lake), proposals="mine")
     with pytest.raises(UserError, match="twice: where each seed is charged what its own LLM episodes take"):

@@ -157,8 +157,8 @@ def test_every_run_names_its_limit_and_one_that_does_not_had_the_games_own() -> 
     path = pathlib.Path(__file__).parent.parent.parent / "results" / "pong" / "standard@1" / "run.json"
     saved = json.loads(path.read_text())["identity"]  # from before the setting existed
     assert "eval_limit" not in saved["protocol"]
-    assert not identity.other_settings(saved, PONG.protocol("standard"))
-    assert identity.other_settings(saved, PONG.protocol("standard").replace(eval_limit=7)) == [
+    assert not identity.other_settings(saved, PONG.protocol("standard@1"))
+    assert identity.other_settings(saved, PONG.protocol("standard@1").replace(eval_limit=7)) == [
         "eval_limit 0 there, 7 here"
     ]
     with pytest.raises(UserError, match=r"eval_limit must lie between 0 and 2\*\*31 - 1 \(--eval-limit\)"):

@@ -203,7 +203,7 @@ def test_prior_data_is_loaded_with_its_whole_charge() -> None:
 
     for arm in (cheap, twice):
         with pytest.raises(UserError, match=f"^{arm.__name__}: prior data is loaded once, with its whole"):
-            prepare_experiment(task, task.protocol(), (arm,), SEEDS, 0)
+            prepare_experiment(task, task.protocol("standard@1"), (arm,), SEEDS, 0)
 
 
 @pytest.mark.slow
