@@ -215,6 +215,8 @@ def trained(
 
 def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) -> int:
     """The last round, and the file that says all; -> the exit status."""
+    import jax
+
     from loro_jax import files
     from loro_jax.running import machine
 
@@ -240,7 +242,14 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
             continue
         protocol = began.replace(**settings)
         scores = goals.scores(task, protocol, *trained(task, protocol, options.arm, options.seeds, FINAL_KEY))
-        record["finalists"].append({"settings": settings, "seeds": options.seeds, "scores": scores})
+        record["finalists"].append(
+            {
+                "settings": settings,
+                "seeds": options.seeds,
+                "backend": jax.default_backend(),
+                "scores": scores,
+            }
+        )
         files.write_json(path, record)
     if record["finalists"]:
         record["winner"] = goals.winner(task, record["finalists"])
@@ -259,7 +268,7 @@ def _kept(path: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
         rows = files.read_json(path).get("finalists")
     except FileNotFoundError:
         return []
-    fields = {"settings", "seeds", "scores"}
+    fields = {"settings", "seeds", "backend", "scores"}
     if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
         raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
     return [row for row in rows if row["seeds"] == seeds]

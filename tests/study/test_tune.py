@@ -14,7 +14,7 @@ from loro_jax import files
 from loro_jax.errors import command
 from loro_jax.protocols import PAPER, SAC_PAPER
 from loro_jax.tasks import NAMES, load
-from studies import goals, spaces, tune
+from studies import goals, spaces, tune, tuned
 
 
 def test_settings_are_read_as_the_space_names_them() -> None:
@@ -149,8 +149,16 @@ def test_a_search_is_kept_and_goes_on(
     assert len(trained) == before
     argv[1] = "14"
     assert command(lambda: tune.main(argv)) == 0
-    assert len(json.loads((tmp_path / "cartpole-pure_rl.json").read_text())["trials"]) == 14
-    capsys.readouterr()
+    record = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
+    assert len(record["trials"]) == 14
+    assert command(lambda: tuned.main(["--out", str(tmp_path)])) == 0
+    said = (tmp_path / "README.md").read_text()
+    scores = record["winner"]["scores"]
+    assert f"| cartpole | 10,000 | 14 | {sum(t['state'] == 'pruned' for t in record['trials'])} |" in said
+    assert f" {scores['goal']:.4g} | {'yes' if scores['goal'] >= 195 else '**no**'} |" in said
+    assert said.count("(winner)") == 1 and "LORO's own settings" not in said
+    assert command(lambda: tuned.main(["--out", str(tmp_path / "none")])) == 2
+    assert "no search with a winner" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,0 +1,126 @@
+"""The page of a search, from what `studies.tune` wrote: `python -m studies.tuned --help`.
+
+One table of winners, and for each task the settings that were taken and the other finalists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tyro
+
+from loro_jax import files
+from loro_jax.errors import UserError, arguments, run
+from loro_jax.tasks import NAMES
+from studies.goals import GOALS
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    out: pathlib.Path = pathlib.Path("results/tuning/standard@2")
+    """Folder with the <task>-<arm>.json of `studies.tune`; README.md is written there."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; -> its exit status."""
+    options = arguments(
+        lambda: tyro.cli(Options, prog="python -m studies.tuned", description=__doc__, args=argv)
+    )
+    records = [files.read_json(path) for path in sorted(options.out.glob("*-*.json"))]
+    records = [r for r in records if isinstance(r, dict) and r.get("winner")]
+    if not records:
+        raise UserError(f"{options.out}: no search with a winner; run python -m studies.tune")
+    path = options.out / "README.md"
+    files.write_text(path, page(records))
+    print(f"{len(records)} searches: {path}")
+    return 0
+
+
+def page(records: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of searches that have winners."""
+    lines = ["# The searches behind `standard@2`", "", "    python -m studies.tuned", ""]
+    for arm, title, about in ARMS:
+        chosen = sorted((r for r in records if r["arm"] == arm), key=_place)
+        if chosen:
+            lines += [f"## {title}", "", about, "", *_table(chosen), ""]
+            for record in chosen:
+                lines += _one(record)
+    return "\n".join(lines)
+
+
+ARMS = (
+    (
+        "pure_rl",
+        "Pure RL",
+        "The winner earned most over the whole budget among the finalists that reach the goal; where none"
+        " does, it is the one nearest to it. Scores are of the finalists' seeds, on a key that the search did"
+        " not use.",
+    ),
+    (
+        "loro",
+        "LORO's own settings",
+        "Everything else as in `standard@2`, which takes none of these: reported apart, so that neither side"
+        " is the untuned one.",
+    ),
+)
+
+
+def _place(record: Mapping[str, Any]) -> int:
+    return NAMES.index(record["task"]) if record["task"] in NAMES else len(NAMES)
+
+
+def _table(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| task | steps | settings tried | dropped early | goal | winner's | reached | cumulative return |"
+        " final, IQM |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in records:
+        scores, tried = r["winner"]["scores"], r["trials"]
+        goal = GOALS.get(r["task"])
+        reached = "" if goal is None else "yes" if scores["goal"] >= goal.value else "**no**"
+        dropped = sum(t["state"] == "pruned" for t in tried)
+        lines.append(
+            f"| {r['task']} | {r['budget']:,} | {len(tried)} | {dropped} | {r['goal']} |"
+            f" {scores['goal']:.4g} | {reached} | {_earned(scores)} | {scores['final_iqm']:.4g} |"
+        )
+    return lines
+
+
+def _earned(scores: Mapping[str, float]) -> str:
+    """Cumulative return, with its standard error."""
+    places = 1 if abs(scores["cumulative"]) < 1000 else 0
+    return f"{scores['cumulative']:,.{places}f} +- {scores['cumulative_standard_error']:,.{places}f}"
+
+
+def _one(r: Mapping[str, Any]) -> list[str]:
+    """A task's winner and finalists."""
+    settings = {k: v for k, v in r["winner"]["settings"].items() if k != "budget"}
+    said = ", ".join(f"{k} {json.dumps(v)}" for k, v in settings.items()) or "nothing"
+    lines = [
+        f"### {r['task']}",
+        "",
+        f"Begun with {r['from']}, in which the winner changes: {said}.",
+        "",
+        f"{r['final_seeds']} seeds of each finalist:",
+        "",
+        "| finalist | goal | cumulative return | final, IQM | trained on | settings |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = sorted(r["finalists"], key=lambda row: -row["scores"]["cumulative"])
+    for place, row in enumerate(rows, start=1):
+        scores = row["scores"]
+        mark = " (winner)" if row["settings"] == r["winner"]["settings"] else ""
+        lines.append(
+            f"| {place}{mark} | {scores['goal']:.4g} | {_earned(scores)} | {scores['final_iqm']:.4g} |"
+            f" {row['backend']} | `{json.dumps(row['settings'])}` |"
+        )
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    run(main)
