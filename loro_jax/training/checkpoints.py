@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -10,6 +11,7 @@ import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -35,6 +37,21 @@ def _as(like: Any, found: Any) -> Any:
     if processes.is_key(like) and not processes.is_key(found):
         return jax.random.wrap_key_data(found, impl=jax.random.key_impl(like))
     return found
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Orbax raises its first error without awaiting its other writes, each of which then complains, from a
+    thread of its own, that nobody waits for it: from an error on that is left unsaid."""
+    before = sys.unraisablehook
+
+    def hook(about: Any) -> None:
+        if str(about.exc_value) != "Event loop is closed":
+            before(about)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 class Checkpoints:
@@ -66,18 +83,15 @@ class Checkpoints:
         """
         if progress.done in self.manager.all_steps():
             return
+        args = ocp.args.Composite(
+            runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
+            records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+            says=ocp.args.JsonSave({"done": progress.done, "of": self.of, "sha256": digest(progress)}),
+        )
         try:
-            self.manager.save(
-                progress.done,
-                args=ocp.args.Composite(
-                    runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
-                    records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
-                    says=ocp.args.JsonSave(
-                        {"done": progress.done, "of": self.of, "sha256": digest(progress)}
-                    ),
-                ),
-            )
-            self.manager.wait_until_finished()
+            with _one_error():
+                self.manager.save(progress.done, args=args)
+                self.manager.wait_until_finished()
         except OSError:
             raise
         except Exception as error:  # tensorstore has types of its own for a full disk
