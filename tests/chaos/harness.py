@@ -144,8 +144,8 @@ def failing(number: int, code: int) -> Act:
 class Doom:
     """What happens to a command: SIGKILL, or an `error` at and after, the write `at` below `under`.
 
-    Writes are counted from the first one on whose path has `since` in it. `quick`: no figures are drawn and
-    checkpoints are written as often as can be; `scripted`: `stand_in` plays the model.
+    Writes are counted from the first one on whose path has `since` in it. `quick`: see `hasten`;
+    `scripted`: see `stand_in`.
     """
 
     under: str
@@ -234,17 +234,17 @@ def _said(query: Any) -> str:
 
 def stand_in(replace: Callable[[Any, str, Any], None]) -> None:
     """Puts `Scripted` in the model's place, and makes collections and surveys short."""
-    from loro_jax.language import collect, llamacpp, players, survey
+    from loro_jax.language import collect, llamacpp, survey
 
     replace(llamacpp, "LlamaCpp", Scripted)
     replace(collect, "RANDOM_EPISODES", 20)
     replace(survey, "ROUND", 4)
-    replace(players, "trained", lambda task: players.uniform(task.environment()))
 
 
 def hasten(replace: Callable[[Any, str, Any], None]) -> None:
-    """A checkpoint after every piece; of the figures one, quickly drawn."""
+    """A checkpoint after every piece, of the figures one, quickly drawn, no agents trained for surveys."""
     from loro_jax.analysis import figures
+    from loro_jax.language import players
     from loro_jax.running import trainer
 
     def drawn(summary: Any, curves: Any, steps: Any, flat: Any, out: pathlib.Path, **_: Any) -> None:
@@ -256,6 +256,7 @@ def hasten(replace: Callable[[Any, str, Any], None]) -> None:
 
     replace(trainer, "CHECKPOINT_SECONDS", 0.0)
     replace(figures, "draw_all", drawn)
+    replace(players, "trained", lambda task: players.uniform(task.environment()))
 
 
 def _main() -> None:

@@ -29,16 +29,16 @@ pytestmark = pytest.mark.chaos
 
 TRAIN = ("benchmarks.cartpole", *SMALL, "--resume")
 COLLECT = ("loro_jax.language.collect", "--prompt", "hint", "--episodes", "3", "--parallel", "2")
-LAKE = ("--task", "frozen_lake", "--prompt", "map", "--samples", "3", "--episodes", "8")
+LAKE = ("--task", "frozen_lake", "--prompt", "map", "--samples", "3", "--episodes", "8", "--score")
 SURVEY = ("loro_jax.language.survey", *LAKE)
 POLE = ("--prompt", "rate", "--samples", "2", "--episodes", "8", "--most", "40")
 FETCH = harness.ROOT.parent / "shared" / "tools" / "get_models.py"
 NAME = "smollm2-135m-instruct"
 
 
-@pytest.fixture
-def gguf(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / "Tiny.gguf"
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("model") / "Tiny.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
     return path
 
@@ -67,14 +67,17 @@ def killed(out: pathlib.Path, moments: list[dict[str, Any]], *line: str, **how: 
     assert harness.leftovers(out) == []
 
 
-@pytest.fixture
-def whole(tmp_path: pathlib.Path) -> Callable[..., Any]:
-    """What a command leaves that nothing happens to, as `read` reads it."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """What a command leaves that nothing happens to, as `read` reads it; it is run once."""
+    found: dict[Any, Any] = {}
 
     def run(read: Callable[[pathlib.Path], Any], *line: str, **how: Any) -> Any:
-        out = tmp_path / "whole" / "out"
-        finish(out, *line, **how)
-        return read(out)
+        if line not in found:
+            out = tmp_path_factory.mktemp("whole") / "out"
+            finish(out, *line, **how)
+            found[line] = read(out)
+        return found[line]
 
     return run
 
@@ -93,7 +96,7 @@ def test_training_is_killed(whole: Callable[..., Any], tmp_path: pathlib.Path) -
     assert trained(out) == wanted
 
 
-@pytest.mark.parametrize(("line", "read"), [(COLLECT, collected), ((*SURVEY, "--score"), surveyed)])
+@pytest.mark.parametrize(("line", "read"), [(COLLECT, collected), (SURVEY, surveyed)])
 def test_answers_are_killed(
     whole: Callable[..., Any], gguf: pathlib.Path, tmp_path: pathlib.Path, line: Any, read: Any
 ) -> None:
@@ -133,7 +136,7 @@ def test_a_real_model_is_killed(
     draw = random.Random(line[0])
     given = (*line, "--model", str(model.path), "--threads", "1", "--max-tokens", "4", "--allow-unreadable")
     wanted, out = whole(read, *given), tmp_path / "out"
-    killed(out, [{"at": draw.randint(3, 8)}, {"at": draw.randint(1, 4), "since": "card.json"}], *given)
+    killed(out, [{"at": draw.randint(3, 12)}], *given)
     assert read(out) == wanted
 
 
@@ -158,7 +161,7 @@ def a_disk_of_its_own(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-ROOM = {"training": (8192, 40960, 90112), "collection": (8192, 20480), "survey": (4096, 8192)}
+ROOM = {"training": (8192, 90112), "collection": (8192, 20480), "survey": (4096, 8192)}
 """Bytes of a disk that is full soon."""
 JOBS = {"training": (TRAIN, trained), "collection": (COLLECT, collected), "survey": (SURVEY, surveyed)}
 
@@ -208,10 +211,9 @@ def test_files_may_not_grow(
     how = {"scripted": name != "training"}
     wanted, out = whole(read, *line, **how), tmp_path / "out"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for most in (300, 1500):
-        process = harness.start(Doom(str(out), **how), line[0], [*line[1:], "--out", str(out)])
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, limits[1]))
-        one_line(*harness.end(process), errno.EFBIG)
+    process = harness.start(Doom(str(out), **how), line[0], [*line[1:], "--out", str(out)])
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1500, limits[1]))
+    one_line(*harness.end(process), errno.EFBIG)
     finish(out, *line, **how)
     assert harness.leftovers(out) == [] and read(out) == wanted
 
@@ -222,6 +224,6 @@ def test_nobody_hears_a_command_on_a_full_disk(gguf: pathlib.Path, tmp_path: pat
     with open("/dev/full", "w") as full:
         doom = Doom(str(out), scripted=True)
         status, said = harness.end(harness.start(doom, line[0], [*line[1:], "--out", str(out)], stdout=full))
-    assert status == 2 and said.count("\n") == 1 and os.strerror(errno.ENOSPC) in said, (status, said)
+    assert status == 2 and said.count("\n") == 1 and "left on device; make room" in said, (status, said)
     finish(out, *line, scripted=True)
     assert json.loads((out / "card.json").read_text())["complete"]
