@@ -26,7 +26,7 @@ from loro_jax.protocols import Protocol
 from loro_jax.records import identity, results
 from loro_jax.running import command, experiment, machine, options, policies, trainer
 from loro_jax.running.store import Nowhere, opened
-from loro_jax.tasks import Environment, Task, load
+from loro_jax.tasks import Environment, Task, load, recorded
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
 from loro_jax.types import Agent
@@ -380,7 +380,10 @@ def load_policy(
     first, count = int(ran.get("first_seed", 0)), len(next(iter(arrays.values())))
     if not first <= seed < first + count:
         raise UserError(f"{folder}: has seeds {first} to {first + count - 1} of {arm}, not {seed}")
-    found = load(task if task is not None else saved.run.get("source") or ran["task"])
+    if task is not None:
+        found = load(task)
+    else:
+        found = recorded(ran["task"], saved.run.get("source"), ran.get("task_sha256"))
     protocol = identity.protocol_of(ran)
     env = found.under(protocol)
     agent = identity.agent_of(ran, arm).for_game(env.action_space, env.magnitudes)

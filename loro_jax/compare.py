@@ -28,7 +28,7 @@ from rich.console import Console
 from loro_jax import files
 from loro_jax.analysis import comparison, rendering, statistics
 from loro_jax.analysis.formats import significant
-from loro_jax.errors import UserError, arguments, command
+from loro_jax.errors import UserError, arguments, command, line
 from loro_jax.records import identity as identities
 from loro_jax.records import results
 
@@ -174,9 +174,9 @@ def _settings(other: Mapping[str, list[Any]]) -> list[str]:
         return []
     said = []
     for name, values in list(other.items())[:SAID]:
-        one, two = (str(value) for value in values)
+        one, two = (line(value) for value in values)
         long = max(len(one), len(two)) > 40
-        said.append(name if long else f"{name} {one} in A, {two} in B")
+        said.append(line(name) if long else f"{line(name)} {one} in A, {two} in B")
     more = f"; {len(other) - SAID} more" if len(other) > SAID else ""
     return [f"Settings differ: {'; '.join(said)}{more}."]
 
@@ -198,8 +198,8 @@ def _print(options: Options, found: comparison.Comparison, notes: list[str]) -> 
         console.width = max(console.width, WIDTH)
     print(f"A: {options.a}\nB: {options.b}")
     console.print(rendering.drawn(comparison.table(found)))
-    for line in (*notes, *comparison.guide(found), comparison.verdict(found)):
-        console.print(line, markup=False, soft_wrap=True)
+    for said in (*notes, *comparison.guide(found), comparison.verdict(found)):
+        console.print(said, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,8 +21,34 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the signal's number."""
 
 
+LONGEST = 500
+"""Characters of a line about an error; of a longer one the middle is left out."""
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+
+
+def line(text: object, most: int = LONGEST) -> str:
+    """A text as one line that a terminal shows as it is: what files say may hold anything.
+
+    >>> line("two\\nlines, \\x1b[31mred")
+    'two lines, \\\\x1b[31mred'
+    """
+    said = str(text)
+    if len(said) > 4 * most:
+        said = f"{said[: 2 * most]} ... {said[-2 * most :]}"
+    said = _BREAKS.sub(" ", said.strip())
+    said = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
+    tail = most // 3
+    return said if len(said) <= most else f"{said[: most - tail - 5]} ... {said[-tail:]}"
+
+
 class UserError(Exception):
-    """One line that says what is wrong and what to do about it."""
+    """One line that says what is wrong and what to do about it.
+
+    Whatever of a file it repeats, it stays one line of printable characters.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(line(message))
 
 
 class EpisodeError(UserError):
@@ -116,7 +143,7 @@ def _told(error: BaseException) -> int | None:
         return INTERRUPTED
     if (why := _mendable(error)) is None:
         return None
-    print(f"error: {why}", file=sys.stderr)
+    print(f"error: {line(why)}", file=sys.stderr)
     return 2
 
 

@@ -65,6 +65,13 @@ class PriorUse:
     """Prior episodes an arm starts from."""
     fit_steps: int = 3000
     """K: gradient steps of pretraining on the prior data."""
+    fit_learning_rate: float = 0.0
+    """Adam's learning rate while pretraining; 0 for the agent's."""
+    fit_target_network_frequency: int = 0
+    """Gradient steps between copies into the target network while pretraining; 0 for the agent's."""
+    llm: Literal["episodes", "answers"] = "episodes"
+    """Where LLM episodes come from when neither --episodes nor --answers names any: "episodes" are the task's
+    own, the same for all seeds; with "answers" every seed plays some, by the task's table."""
     charge: Literal["episodes", "steps"] = "episodes"
     """What prior data costs: "episodes" one evaluation interval for each prior episode, as the study plots
     it; "steps" the environment steps it took, rounded up to whole intervals."""
@@ -72,7 +79,9 @@ class PriorUse:
     def __post_init__(self) -> None:
         checked(self)
         require(1 <= self.tau <= 1_000_000, "tau", "must lie between 1 and 1,000,000")
-        require(0 <= self.fit_steps < 2**31, "fit_steps", "must lie between 0 and 2**31 - 1")
+        for name in ("fit_steps", "fit_target_network_frequency"):
+            require(0 <= getattr(self, name) < 2**31, name, "must lie between 0 and 2**31 - 1")
+        require(0 <= self.fit_learning_rate <= 1e30, "fit_learning_rate", "must lie between 0 and 1e30")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +114,18 @@ class Protocol:
         require(interval % agent.train_frequency == 0, "train_frequency", "must divide eval_interval")
         steps = self.schedule.budget * self.departures.chained_repeats + self.prior.fit_steps
         require(steps < 2**31, "budget", "times chained_repeats, and fit_steps, must be less than 2**31")
-        if self.departures.pretrain_target_frequency and not hasattr(agent, "target_network_frequency"):
-            raise UserError(
-                "--pretrain-target-frequency is for agents that copy their target network; "
-                f"{agent.name} updates its targets softly"
-            )
+        asked = {
+            "--pretrain-target-frequency": self.departures.pretrain_target_frequency,
+            "--fit-target-network-frequency": self.prior.fit_target_network_frequency,
+        }
+        for flag in (flag for flag, value in asked.items() if value):
+            if not hasattr(agent, "target_network_frequency"):
+                raise UserError(
+                    f"{flag} is for agents that copy their target network; {agent.name} updates its targets"
+                    " softly"
+                )
+        if all(asked.values()):
+            raise UserError(f"{' and '.join(asked)} both say when targets are copied; name one")
 
     def replace(self, **settings: Any) -> Protocol:
         """The protocol with some settings changed, whichever group they are in, or `agent` (an agent, or its

@@ -46,7 +46,6 @@ def main(argv: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m loro_jax.rerun"
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
-    from loro_jax import files
     from loro_jax.records import results
     from loro_jax.running import command, machine, options
 
@@ -54,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     within("--devices", o.devices, 0, options.MOST_DEVICES)
     folder = o.run.parent if o.run.suffix == ".json" else o.run
     try:
-        ran = files.read_json(folder / o.run.name if o.run.suffix == ".json" else folder / results.RUN)
+        ran = results.record(folder / o.run.name if o.run.suffix == ".json" else folder / results.RUN)
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename}: no such file; name a run.json, or a folder that holds one"
@@ -84,14 +83,13 @@ def prepared(
     from loro_jax.data import episodes as datasets
     from loro_jax.records import identity
     from loro_jax.running import experiment
-    from loro_jax.tasks import load
+    from loro_jax.tasks import load, recorded
     from loro_jax.training.arms import ARMS
 
     before = identity.upgraded(ran.get("identity"))
     if missing := set(identity.GROUPS) - set(before["settings"]):
         raise UserError(f"its identity is damaged (settings: no {', '.join(sorted(missing))})")
-    source = ran.get("source")
-    found = load(task or (source if isinstance(source, str) and source else before["task"]))
+    found = load(task) if task else recorded(before["task"], ran.get("source"), before.get("task_sha256"))
     own = [name for name in before["arms"] if name not in ARMS]
     if own:
         raise UserError(

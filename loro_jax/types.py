@@ -154,19 +154,24 @@ class Guided(NamedTuple):
         following: those in its next state.
         penalty: what is added to a row's loss: its action values (A,), the row, and its `now` -> ().
         learning_rate: in place of the agent's own, ().
+        discounts: of rows that stand for several steps, what each discounts the value of its next state by,
+            unless it terminated, (B,).
     """
 
     now: Among | None = None
     following: Among | None = None
     penalty: Any = None
     learning_rate: jax.Array | None = None
+    discounts: jax.Array | None = None
 
 
 class Agent(Interface):
     """An off-policy agent for one game: frozen settings (*static*) and pure functions.
 
     One that knows doors of `training.guidance` names them in `takes` (`agents.base.OffPolicy`). Its `learn`
-    may then get `guided: Guided`, and if a support is among them `act` and `explore` an `among: Among`.
+    may then get `guided: Guided`, and if a support is among them `act` and `explore` an `among: Among`. One
+    whose settings have a schedule, or targets of several steps (`OffPolicy`), gets the learning rate and
+    discounts in `guided`, and `explore` an `epsilon`, ().
     """
 
     def __hash__(self) -> int:
@@ -178,7 +183,7 @@ class Agent(Interface):
 
     @property
     def train_frequency(self) -> int:
-        """Environment steps per gradient step."""
+        """Environment steps between gradient steps."""
 
     @property
     def learning_starts(self) -> int:

@@ -1,18 +1,24 @@
-"""Tunes a task's `standard` protocol for pure RL: `python -m studies.tune --help`.
+"""Tunes a task's protocol for pure RL, or LORO's own settings: `python -m studies.tune --help`.
 
-Three rounds, scored by pure RL's mean cumulative return on seeds that no benchmark run uses: a random
-search; its best with more seeds and other keys; and the winner with one setting changed at a time, also
-beyond the search's range. LORO's own settings (tau, K) are not searched, so the baseline is tuned harder
-than what is compared with it. Rows are saved as they come, and a second call reuses them. The file names the
-last round's best as its winner; which row a `standard` took is in results/README.md.
+Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
+call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16 seeds,
+and dropped unless it is in the best quarter of those that were looked at as often. The best are then trained
+anew on other keys with more seeds. `<out>/<task>-<arm>.json` has every setting, the finalists and the winner:
+the highest cumulative return among those whose final return reaches the task's goal (`studies.goals`), the
+highest final return where none does. A task without a goal is tuned for its cumulative return. No benchmark
+run uses these keys.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import multiprocessing
+import os
 import pathlib
-from typing import Any
+import tempfile
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -23,62 +29,38 @@ from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.protocols import Protocol
 from loro_jax.running.command import MOST_SEEDS
 from loro_jax.tasks import Task, load
+from studies import goals, spaces
 
-Choices = dict[str, tuple[Any, ...]]
-
-DQN_SPACE: Choices = {
-    "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 4e-3),
-    "target_network_frequency": (25, 50, 100, 200, 400),
-    "epsilon": (0.02, 0.05, 0.1, 0.2),
-    "discount": (0.97, 0.98, 0.99),
-    "batch_size": (32, 64),
-    "hidden": ((32, 32), (64, 64), (128,)),
-    "learning_starts": (100, 500),
-}
-DQN_NEARBY: Choices = {
-    "learning_rate": (1e-3, 4e-3),
-    "target_network_frequency": (200, 800),
-    "epsilon": (0.1, 0.3),
-    "discount": (0.95, 0.98),
-    "batch_size": (64,),
-    "hidden": ((64, 64), (256,)),
-}
-SAC_SPACE: Choices = {
-    "learning_rate": (3e-4, 1e-3, 2e-3, 4e-3),
-    "polyak": (0.005, 0.01, 0.02),
-    "initial_temperature": (0.1, 1.0),
-    "discount": (0.95, 0.97, 0.98, 0.99),
-    "batch_size": (64, 128),
-    "hidden": ((64, 64), (128,), (128, 128)),
-    "learning_starts": (100, 500),
-}
-SAC_NEARBY: Choices = {
-    "learning_rate": (1e-3, 4e-3),
-    "polyak": (0.01, 0.04),
-    "discount": (0.95, 0.98),
-    "batch_size": (128,),
-    "hidden": ((64, 64), (128, 128)),
-}
-SPACES = {"ddqn": (DQN_SPACE, DQN_NEARBY), "sac": (SAC_SPACE, SAC_NEARBY)}
-"""What is searched by the agent that the protocol has."""
+LOOKS = (4, 8, 16)
+"""Seeds after which a setting is compared with the others."""
+KEPT = 25.0
+"""Percent of the settings looked at as often that go on."""
+SEARCH_KEY, FINAL_KEY = 201, 202
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     task: str = "cartpole"
-    """The task whose first protocol is tuned: cartpole and so on, or FILE.py:NAME."""
-    configurations: int = 40
-    """Settings drawn at random; the task's present ones are added."""
-    seeds: int = 16
-    """Seeds of the first round."""
+    """The task that is tuned: cartpole and so on, or FILE.py:NAME."""
+    protocol: str = ""
+    """The protocol that the search begins with, such as standard@1; the task's default one where none is
+    named."""
+    arm: Literal["pure_rl", "loro"] = "pure_rl"
+    """Whose settings: the learner's, for pure RL; or what LORO alone has, everything else as it is."""
+    trials: int = 60
+    """Settings that are tried, those of earlier calls among them."""
     finalists: int = 6
-    """Settings in the second round."""
-    final_seeds: int = 64
-    """Seeds of the second round."""
-    nearby: bool = True
-    """Try the winner with one setting changed at a time, too."""
-    out: pathlib.Path = pathlib.Path("results/tuning")
-    """Folder for <task>.json."""
+    """Settings in the last round; 0 leaves it out."""
+    seeds: int = 64
+    """Seeds of the last round."""
+    budget: int = 0
+    """Environment steps, 0 for the protocol's."""
+    jobs: int = 1
+    """Processes that search together, each on a core of its own."""
+    seconds: float = 0.0
+    """Begin no further setting after so long; 0 for no limit."""
+    out: pathlib.Path = pathlib.Path("results/tuning/standard@2")
+    """Folder for <task>-<arm>.log and <task>-<arm>.json."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,156 +68,205 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(
         lambda: tyro.cli(Options, prog="python -m studies.tune", description=__doc__, args=argv)
     )
-    within("--configurations", options.configurations, 0, 100_000)
-    within("--seeds", options.seeds, 2, MOST_SEEDS)  # one has no standard error
-    within("--final-seeds", options.final_seeds, 2, MOST_SEEDS)
-    within("--finalists", options.finalists, 1, 100_000)
+    within("--trials", options.trials, 1, 100_000)
+    within("--seeds", options.seeds, 2, MOST_SEEDS)
+    within("--finalists", options.finalists, 0, 100_000)
+    within("--jobs", options.jobs, 1, 1024)
+    within("--budget", options.budget, 0, 2**31 - 1)
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("the search is Optuna's: pip install 'optuna>=5'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = load(options.task)
-    path = options.out / f"{task.name}.json"
+    path = options.out / f"{task.name}-{options.arm}.json"
     from loro_jax import files
-    from loro_jax.running import machine
 
     with files.claimed(path):
-        rows = _kept(path)
-        machine.start(2)
-        _check_machine(path)
-        return _search(options, task, path, rows)
-
-
-def _check_machine(path: pathlib.Path) -> None:
-    """A `UserError` where the rows in the file were computed elsewhere: their numbers are not comparable."""
-    from loro_jax import files
-    from loro_jax.running import machine
-
-    before = files.read_json(path).get("computed_on") if path.exists() else None
-    if isinstance(before, dict) and (other := machine.differences(before, machine.computed_on())):
-        raise UserError(
-            f"{path}: its rows were computed on another machine or setup ({other}); choose another --out"
+        _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
+        began = base(options, task)
+        console = Console(stderr=True, highlight=False)
+        console.print(
+            f"{task.name}, {options.arm}: {options.trials} settings of {began.name},"
+            f" {began.schedule.budget:,} steps, {LOOKS} seeds; then {options.finalists} with {options.seeds}",
+            soft_wrap=True,
         )
+        _together(options, console)
+        return _decide(options, task, path, console)
 
 
-def _search(options: Options, task: Task, path: pathlib.Path, rows: list[dict[str, Any]]) -> int:
-    """The rounds, each row written as it comes."""
+def base(options: Options, task: Task) -> Protocol:
+    """What the search begins with."""
+    protocol = task.protocol(options.protocol)
+    return protocol.replace(budget=options.budget) if options.budget else protocol
+
+
+def inputs(task: Task) -> int:
+    """How many numbers an observation has."""
+    return math.prod(task.environment().observation_shape)
+
+
+def study_of(options: Options, task: Task, worker: int = 0) -> Any:
+    """The Optuna study of a task, in its file; each worker draws settings of its own."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(options.out / f"{task.name}-{options.arm}.log")))
+    return optuna.create_study(
+        storage=storage,
+        study_name=f"{task.name}-{options.arm}",
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=worker, multivariate=True),
+        pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=8),
+    )
+
+
+def _together(options: Options, console: Console) -> None:
+    """Searches in as many processes as asked, and waits for them."""
+    spawned = multiprocessing.get_context("spawn")  # JAX does not survive a fork
+    with progress.waiting(console, "searching"):
+        me = os.getpid()
+        workers = [spawned.Process(target=_work, args=(options, i, me)) for i in range(options.jobs)]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                worker.join()
+        except BaseException:
+            for worker in workers:
+                worker.terminate()
+            raise
+    if all(worker.exitcode for worker in workers):
+        raise UserError("no process could search; what went wrong stands above")
+
+
+def _work(options: Options, number: int, parent: int) -> None:
+    """One process of the search, on one core, while its parent lives."""
+    import optuna
+
+    from loro_jax.running import compiled, machine
+
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # The waves of a setting share their programs; nobody else will want them.
+    with tempfile.TemporaryDirectory() as programs:
+        os.environ[compiled.VARIABLE] = programs
+        machine.start(1)
+        _search(options, number, parent)
+
+
+def _search(options: Options, number: int, parent: int) -> None:
+    """Settings, until there are as many as asked."""
+    import optuna
+
+    task = load(options.task)
+    study = study_of(options, task, number)
+    began = base(options, task)
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    if len(study.get_trials(deepcopy=False, states=states)) >= options.trials:
+        return
+    done = optuna.study.MaxTrialsCallback(options.trials, states=states)
+    space = spaces.space(began, options.arm, inputs(task))
+    if options.arm == "pure_rl":
+        for settings in spaces.first(began, space):
+            study.enqueue_trial(settings, skip_if_exists=True)
+
+    def objective(trial: Any) -> float:
+        protocol = spaces.suggested(trial, began, space)
+        trial.set_user_attr("settings", _json(protocol.changes(began)))
+        curves, values = np.zeros((0, began.schedule.evaluations)), list[float]()
+        scores: dict[str, float] = {}
+        for seeds in LOOKS:
+            if os.getppid() != parent:
+                raise SystemExit
+            while len(curves) < seeds:
+                more, exact = trained(task, protocol, options.arm, LOOKS[0], SEARCH_KEY, len(curves))
+                curves, values = np.concatenate([curves, more]), values + exact
+            scores = goals.scores(task, protocol, curves, values)
+            trial.set_user_attr("scores", scores)
+            trial.set_user_attr("seeds", seeds)
+            trial.report(scores["score"], seeds)
+            if seeds < LOOKS[-1] and trial.should_prune():
+                raise optuna.TrialPruned
+        return scores["score"]
+
+    study.optimize(objective, timeout=options.seconds or None, callbacks=[done])
+
+
+def trained(
+    task: Task, protocol: Protocol, arm: str, seeds: int, key: int, first: int = 0
+) -> tuple[np.ndarray, list[float]]:
+    """Curves (seeds, evaluations) of an arm, what diverged playing as a random policy from there on; and the
+    exact values of the last greedy policies, where a game's are computed."""
+    from loro_jax.analysis import statistics
+    from loro_jax.running import experiment, store, trainer
+
+    e = experiment.prepare_experiment(task, protocol, (arm,), seeds, key, first=first)
+    e = dataclasses.replace(e, save_policies=task.name in goals.EXACT)
+    result, _ = trainer.run(e, store.Nowhere(), Console(quiet=True))
+    curves, _ = statistics.filled(result.curves[arm], result.random_return)
+    return curves, goals.exact(task, protocol, result.policies.get(arm, {}), seeds)
+
+
+def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) -> int:
+    """The last round, and the file that says all; -> the exit status."""
     from loro_jax import files
     from loro_jax.running import machine
 
-    standard = task.protocol()
-    space, nearby_space = SPACES[standard.agent.name]
-    rng = np.random.default_rng(0)
-    drawn = [
-        standard.replace(**{k: v[rng.integers(len(v))] for k, v in space.items()})
-        for _ in range(options.configurations)
-    ]
-    console = Console(stderr=True, highlight=False)
+    machine.start()
+    study, began = study_of(options, task), base(options, task)
+    space = spaces.space(began, options.arm, inputs(task))
+    trials = [t for t in study.trials if t.user_attrs.get("scores")]
+    whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
+    ranked = sorted(whole, key=lambda t: -t.user_attrs["scores"]["score"])[: options.finalists]
+    kept = {json.dumps(r["settings"], sort_keys=True): r for r in _kept(path, options.seeds)}
     record: dict[str, Any] = {
-        "task": task.name,
-        "protocol": standard.name,
-        "arm": "pure_rl",
-        "score": "mean cumulative return, with its standard error",
-        "space": space,
-        "nearby": nearby_space,
-        "fixed": {
-            "budget": standard.schedule.budget,
-            "eval_interval": standard.schedule.eval_interval,
-        },
-        "rows": rows,
+        "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
+        "goal": goals.says(task), "space": spaces.described(space),
+        "looks": LOOKS, "keys": [SEARCH_KEY, FINAL_KEY], "final_seeds": options.seeds,
+        "trials": [
+            {"number": t.number, "state": t.state.name.lower(), **t.user_attrs} for t in trials
+        ],
+        "finalists": list(kept.values()),
         **machine.provenance(),
-    }
-
-    def round_of(protocols: list[Protocol], seeds: int, seed: int, title: str) -> list[Protocol]:
-        """The protocols, best first; rows that the file has already are not trained again."""
-        known = {_key(r): r for r in record["rows"]}
-        for protocol in progress.track(protocols, title, console):
-            row = {"settings": _settings(protocol, space), "seeds": seeds, "seed": seed}
-            if _key(row) not in known:
-                known[_key(row)] = row | _score(task, protocol, seeds, seed)
-                record["rows"].append(known[_key(row)])
-                files.write_json(path, record)
-        found = [
-            known[_key({"settings": _settings(p, space), "seeds": seeds, "seed": seed})] for p in protocols
-        ]
-        order = ranked(found)
-        for i in order[:3]:
-            row = found[i]
-            score = f"{row['cumulative_return_mean']:8.0f} +- {row['standard_error']:3.0f}"
-            print(f"{title}: {score}  {json.dumps(row['settings'])}", flush=True)
-        return [protocols[i] for i in order]
-
-    best = round_of([standard, *drawn], options.seeds, 101, "search")[: options.finalists]
-    best = round_of(best, options.final_seeds, 102, "finalists")
-    nearby = [best[0].replace(**{k: v}) for k, values in nearby_space.items() for v in values]
-    winner = best[0]
-    if options.nearby:
-        winner = round_of([winner, *nearby], options.final_seeds, 102, "nearby")[0]
-    files.write_json(path, record | {"winner": _settings(winner, space)})
-    print(f"winner and all rows: {path}")
+    }  # fmt: skip
+    for trial in progress.track(ranked, "finalists", console):
+        settings = trial.user_attrs["settings"]
+        if json.dumps(settings, sort_keys=True) in kept:
+            continue
+        protocol = began.replace(**settings)
+        scores = goals.scores(task, protocol, *trained(task, protocol, options.arm, options.seeds, FINAL_KEY))
+        record["finalists"].append({"settings": settings, "seeds": options.seeds, "scores": scores})
+        files.write_json(path, record)
+    if record["finalists"]:
+        record["winner"] = goals.winner(task, record["finalists"])
+    files.write_json(path, record)
+    for row in sorted(record["finalists"], key=lambda r: -r["scores"]["score"]):
+        print(json.dumps(row["scores"]), json.dumps(row["settings"]))
+    print(f"{len(trials)} settings, winner and finalists: {path}")
     return 0
 
 
-def _kept(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows that an earlier call saved, or none; a `UserError` where they cannot be read."""
+def _kept(path: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
+    """Finalists that an earlier call trained with as many seeds; a `UserError` where it cannot be read."""
     from loro_jax import files
 
     try:
-        rows = files.read_json(path).get("rows")
+        rows = files.read_json(path).get("finalists")
     except FileNotFoundError:
         return []
-    fields = {"settings", "seeds", "seed", "cumulative_return_mean", "standard_error"}
+    fields = {"settings", "seeds", "scores"}
     if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
         raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
-    return [row | {"settings": {OLD_NAMES.get(k, k): v for k, v in row["settings"].items()}} for row in rows]
+    return [row for row in rows if row["seeds"] == seeds]
 
 
-OLD_NAMES = {
-    "target_interval": "target_network_frequency", "warmup": "learning_starts", "soft_update": "polyak",
-}  # fmt: skip
-"""Names of settings in files from before they were renamed."""
-
-
-def _settings(protocol: Protocol, space: Choices) -> dict[str, Any]:
-    """The searched settings, as JSON gives them back."""
-    values = {k: v for k, v in protocol.flat().items() if k in space}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row["settings"], row["seeds"], row["seed"]], sort_keys=True)
-
-
-def ranked(rows: list[dict[str, Any]]) -> list[int]:
-    """Places in `rows`, best first; settings under which every seed diverged come last, as random play may
-    score better than settings that learn."""
-    lost = [row.get("diverged", 0) == row["seeds"] for row in rows]
-    return sorted(range(len(rows)), key=lambda i: (lost[i], -rows[i]["cumulative_return_mean"]))
-
-
-def _score(task: Task, protocol: Protocol, seeds: int, seed: int) -> dict[str, float]:
-    """Trains pure RL and scores it; a seed that diverged scores as a random policy from there on."""
-    from loro_jax.analysis import statistics
-    from loro_jax.running import experiment
-    from loro_jax.running.curves import random_returns
-    from loro_jax.training import population
-
-    ready = experiment.prepare_experiment(task, protocol, ("pure_rl",), seeds, seed)
-    layout = population.layout(seeds, protocol.agent.hidden)
-    programs = population.Programs(ready.world, layout)
-    runs = population.begin(ready.world, layout, seed, seeds, False)
-    start = population.Progress(0, runs, np.zeros((layout.padded(seeds), 0), np.float32))
-    sentence = population.pieces(ready.arms[0], protocol.schedule.eval_interval)
-    known = experiment.knowledge(ready, ready.world)
-    curves = population.train(sentence, programs, start, known).records[:seeds]
-    diverged = 0
-    if np.isnan(curves).any():
-        random = random_returns(ready.world.evaluation, seed)
-        curves, lost = statistics.filled(curves, float(random.mean()))
-        diverged = int(lost.sum())
-    totals = curves.sum(axis=1)
-    row = {
-        "cumulative_return_mean": float(totals.mean()),
-        "standard_error": float(totals.std(ddof=1) / seeds**0.5),
-        "final_return_mean": float(curves[:, -5:].mean()),
-    }
-    return row | {"diverged": diverged} if diverged else row
+def _json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -34,16 +34,19 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
     """Each setting is taken over from a protocol in which it differs, and no other changes."""
     other = {"schedule": {"budget": 4000, "eval_interval": 400, "eval_episodes": 7, "eval_limit": 9,
                           "reset_each_interval": False},
-             "prior": {"tau": 3, "fit_steps": 17, "charge": "steps"},
+             "prior": {"tau": 3, "fit_steps": 17, "charge": "steps", "fit_learning_rate": 0.25,
+                       "llm": "answers"},
              "departures": {"alignment": "released", "chained_repeats": 3, "pretrain_target_frequency": 5,
                             "limits_terminal": True, "shared_pretraining": True, "keep_baseline_data": True,
                             "drop_cut": True},
              "agent": {"hidden": (7, 8), "learning_rate": 0.5, "batch_size": 3, "discount": 0.5,
                        "epsilon": 0.7, "train_frequency": 2, "learning_starts": 11, "replay_capacity": 77,
-                       "normalise_observations": True}}  # fmt: skip
+                       "normalise_observations": True, "epsilon_start": 0.6, "epsilon_decay_steps": 8,
+                       "learning_rate_end": 0.1, "learning_rate_decay_steps": 9, "gradient_steps": 2,
+                       "n_step": 4, "reward_scale": 3.0, "layer_norm": True}}  # fmt: skip
     base = {"ddqn": PAPER, "sac": SAC_PAPER}[agent]
     own = {
-        "ddqn": {"target_network_frequency": 13, "huber_delta": 2.0},
+        "ddqn": {"target_network_frequency": 13, "huber_delta": 2.0, "polyak": 0.3},
         "sac": {"polyak": 0.5, "initial_temperature": 2.0, "exploration": "mode", "action_range": "unit"},
     }
     other["agent"] |= own[agent]
@@ -56,11 +59,11 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
         assert changed.changes(base) == {name: other[group][name]}
         assert type(changed.agent) is type(base.agent)
         seen.add(name)
-    assert base.flat().keys() - seen <= {"pretrain_target_frequency"}
+    # Of agents that copy their target network; two ways of one thing.
+    assert base.flat().keys() - seen <= {"pretrain_target_frequency", "fit_target_network_frequency"}
     together = base.replace(**{k: v for values in other.values() for k, v in values.items()})
-    assert {group: together.group(group) for group in other if group != "departures"} == {
-        group: other[group] for group in other if group != "departures"
-    }
+    for group in other.keys() - {"departures"}:
+        assert together.group(group) | other[group] == together.group(group)
 
 
 def test_replace_takes_names_games_and_whole_groups() -> None:
@@ -74,7 +77,7 @@ def test_replace_takes_names_games_and_whole_groups() -> None:
     assert PAPER.changes(PAPER) == {}
 
 
-@pytest.mark.parametrize("name", ["warmup", "polyak", "taus", "__class__"])
+@pytest.mark.parametrize("name", ["warmup", "soft_update", "taus", "__class__"])
 def test_replace_refuses_what_no_setting_is_called(name: str) -> None:
     with pytest.raises(UserError) as refusal:
         PAPER.replace(**{name: 1})
@@ -145,9 +148,11 @@ def test_untuned_never_changes() -> None:
     agent = {
         "hidden": (64, 64), "learning_rate": 1e-3, "batch_size": 64, "discount": 0.99, "epsilon": 0.1,
         "train_frequency": 1, "learning_starts": 500, "replay_capacity": 100_000,
-        "normalise_observations": False,
+        "normalise_observations": False, "epsilon_start": 1.0, "epsilon_decay_steps": 0,
+        "learning_rate_end": 0.0, "learning_rate_decay_steps": 0, "gradient_steps": 1, "n_step": 1,
+        "reward_scale": 1.0, "layer_norm": False,
     }  # fmt: skip
-    ddqn = agent | {"target_network_frequency": 100, "huber_delta": 1.0}
+    ddqn = agent | {"target_network_frequency": 100, "huber_delta": 1.0, "polyak": 1.0}
     sac = agent | {
         "polyak": 0.005, "initial_temperature": 1.0, "exploration": "policy", "action_range": "environment"
     }  # fmt: skip
@@ -155,7 +160,10 @@ def test_untuned_never_changes() -> None:
         untuned = protocols.of_agent(agents.untuned(actions))["untuned@1"]
         assert untuned.group("schedule") == schedule
         assert untuned.group("agent") == learner
-        assert untuned.group("prior") == {"tau": 10, "fit_steps": 2000, "charge": "steps"}
+        assert untuned.group("prior") == {
+            "tau": 10, "fit_steps": 2000, "charge": "steps", "fit_learning_rate": 0.0,
+            "fit_target_network_frequency": 0, "llm": "episodes",
+        }  # fmt: skip
         assert untuned.departures == Protocol("plain@1").departures and not untuned.game
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000
 """Widths and batches beyond this fit nowhere."""
+MOST_STEPS = 100
+"""Gradient steps at a time, and steps of a target: each is written out in the program."""
 
 Self = TypeVar("Self", bound="OffPolicy")
 
@@ -38,8 +40,27 @@ class OffPolicy:
     """Discount per environment step."""
     epsilon: float = 0.1
     """Probability that a uniform action (SAC's exploration "mode": a zero) replaces the greedy one."""
+    epsilon_start: float = 1.0
+    """Epsilon at the first step, where it falls (`epsilon_decay_steps`)."""
+    epsilon_decay_steps: int = 0
+    """Environment steps of learning online over which epsilon goes in a line from `epsilon_start` to
+    `epsilon`; 0: it is constant."""
+    learning_rate_end: float = 0.0
+    """Learning rate at the end, where it falls (`learning_rate_decay_steps`)."""
+    learning_rate_decay_steps: int = 0
+    """Environment steps of learning online over which the learning rate goes in a line from `learning_rate`
+    to `learning_rate_end`; 0: it is constant, as it is while nothing is learned online."""
     train_frequency: int = 1
-    """Environment steps per gradient step; divides the evaluation interval."""
+    """Environment steps between gradient steps; divides the evaluation interval."""
+    gradient_steps: int = 1
+    """Gradient steps each time, while learning online."""
+    n_step: int = 1
+    """Steps of reward in a target before the value of the state after them; fewer where the episode, or what
+    was stored in a row, ends before."""
+    reward_scale: float = 1.0
+    """What the learner multiplies rewards by; values, and what is said in units of them, are scaled alike."""
+    layer_norm: bool = False
+    """Networks normalise each hidden layer before its ReLU (Ba, Kiros and Hinton, 2016, arXiv 1607.06450)."""
     learning_starts: int = 256
     """Transitions that the replay must exceed before online gradient steps are taken."""
     replay_capacity: int = 100_000
@@ -61,15 +82,24 @@ class OffPolicy:
 
     def __post_init__(self) -> None:
         checked(self)
-        for name in ("batch_size", "train_frequency", "replay_capacity"):
+        for name in ("batch_size", "train_frequency", "replay_capacity", "gradient_steps", "n_step"):
             require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name in ("gradient_steps", "n_step"):
+            require(getattr(self, name) <= MOST_STEPS, name, f"must be at most {MOST_STEPS}")
+        for name in ("epsilon_decay_steps", "learning_rate_decay_steps"):
+            require(0 <= getattr(self, name) < 2**31, name, "must lie between 0 and 2**31 - 1")
         require(self.learning_starts >= 0, "learning_starts", "must not be negative")
         require(self.batch_size <= MOST, "batch_size", f"must be at most {MOST:,}")
         for name in ("replay_capacity", "learning_starts"):
             require(getattr(self, name) < 2**31, name, "must be less than 2**31, as steps are counted")
-        for name in ("learning_rate", "discount", "epsilon"):
+        for name in (
+            "learning_rate", "discount", "epsilon", "epsilon_start", "learning_rate_end", "reward_scale",
+        ):  # fmt: skip
             require(math.isfinite(getattr(self, name)), name, "must be a finite number")
         require(0 <= self.epsilon <= 1, "epsilon", "must lie in [0, 1]")
+        require(0 <= self.epsilon_start <= 1, "epsilon_start", "must lie in [0, 1]")
+        require(0 <= self.learning_rate_end <= 1e30, "learning_rate_end", "must lie between 0 and 1e30")
+        require(1e-30 <= self.reward_scale <= 1e30, "reward_scale", "must be positive, at most 1e30")
         require(0 <= self.discount <= 1, "discount", "must lie in [0, 1]")
         require(0 < self.learning_rate <= 1e30, "learning_rate", "must be positive, at most 1e30")
         widths = bool(self.hidden) and 0 < min(self.hidden) <= max(self.hidden) <= MOST
@@ -92,10 +122,31 @@ class OffPolicy:
         return dataclasses.replace(self, magnitudes=magnitudes if self.normalise_observations else ())
 
 
+def schedules(agent: Any, env_steps: jax.Array, named: jax.Array | None = None) -> dict[str, jax.Array]:
+    """Numbers of an agent that follow a schedule, at so many environment steps of learning online, (): its
+    `epsilon`, its `learning_rate`; those that are constant are left out.
+
+    Args:
+        named: the learning rate that a phase names in place of the agent's, (): where the schedule begins.
+    """
+    found = {}
+    if steps := getattr(agent, "epsilon_decay_steps", 0):
+        found["epsilon"] = optax.linear_schedule(agent.epsilon_start, agent.epsilon, steps)(env_steps)
+    if steps := getattr(agent, "learning_rate_decay_steps", 0):
+        start = agent.learning_rate if named is None else named
+        found["learning_rate"] = optax.linear_schedule(start, agent.learning_rate_end, steps)(env_steps)
+    return found
+
+
 def adam(agent: OffPolicy, guided: Guided | None = None) -> optax.GradientTransformation:
     """The optimiser of an agent, at the learning rate that a phase names if it names one."""
     named = None if guided is None else guided.learning_rate
     return optax.adam(agent.learning_rate if named is None else named)
+
+
+def scaled(agent: OffPolicy, reward: jax.Array) -> jax.Array:
+    """Rewards as the learner takes them."""
+    return reward if agent.reward_scale == 1 else reward * agent.reward_scale
 
 
 def watched(loss: jax.Array, *gradients: Any) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from loro_jax.agents.base import OffPolicy, adam, watched
+from loro_jax.agents.base import OffPolicy, adam, scaled, watched
 from loro_jax.agents.networks import Mlp, of_every_state
 from loro_jax.errors import require
 from loro_jax.spaces import Discrete, Space
@@ -21,7 +21,8 @@ from loro_jax.types import Among, Guided, Transition
 class DDQNState(NamedTuple):
     """Parameters, target parameters, optimiser state; gradient steps since the start, ().
 
-    Where states are enumerated, the target network stands as what it says of each, (states, actions).
+    Where states are enumerated, a target network that is copied stands as what it says of each, (states,
+    actions).
     `target_interval` is state rather than a setting, so that a phase can change it (`Retarget`)
     within one compiled program.
     """
@@ -43,6 +44,8 @@ class DDQN(OffPolicy):
 
     target_network_frequency: int = 1000
     """Gradient steps between copies into the target network."""
+    polyak: float = 1.0
+    """Share of the network that its target takes over each time; 1 copies it."""
     huber_delta: float = 1.0
     """Where the loss turns from square to linear, in units of return."""
     states: Annotated[int, tyro.conf.Suppress] = 0
@@ -55,6 +58,7 @@ class DDQN(OffPolicy):
         frequency = self.target_network_frequency
         require(1 <= frequency < 2**31, "target_network_frequency", "must be at least 1, less than 2**31")
         require(0 < self.huber_delta < float("inf"), "huber_delta", "must be a positive number")
+        require(0 < self.polyak <= 1, "polyak", "must lie in (0, 1]")
 
     @classmethod
     def untuned(cls) -> DDQN:
@@ -66,10 +70,10 @@ class DDQN(OffPolicy):
 
     def init(self, key: chex.PRNGKey, obs_shape: tuple[int, ...], actions: Space) -> DDQNState:
         assert isinstance(actions, Discrete), "Double DQN chooses among discrete actions"
-        params = Mlp(self.hidden, actions.n, self.magnitudes).init(key, jnp.zeros((1, *obs_shape)))
+        params = self._network(actions.n).init(key, jnp.zeros((1, *obs_shape)))
         return DDQNState(
             params=params,
-            target=of_every_state(params) if self.states else jax.tree.map(jnp.copy, params),
+            target=of_every_state(params) if self._told else jax.tree.map(jnp.copy, params),
             optimiser=adam(self).init(params),
             steps=jnp.int32(0),
             target_interval=jnp.int32(self.target_network_frequency),
@@ -87,12 +91,20 @@ class DDQN(OffPolicy):
         less = states <= self.batch_size and not self.magnitudes and not own
         return dataclasses.replace(self, states=states if less else 0)
 
+    def _network(self, actions: int) -> Mlp:
+        return Mlp(self.hidden, actions, self.magnitudes, self.layer_norm)
+
+    @property
+    def _told(self) -> bool:
+        """Whether the target network stands as what it says of every state, as one that is copied may."""
+        return self.states > 0 and self.polyak == 1
+
     def values(self, params: Any, obs: jax.Array) -> jax.Array:
         """Observations (B, *obs), or the numbers of such, int32 (B,) -> action values, (B, actions)."""
         if jnp.issubdtype(obs.dtype, jnp.integer):
             return of_every_state(params)[obs]
         outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
-        return Mlp(self.hidden, outputs, self.magnitudes).apply(params, obs)  # type: ignore[return-value]
+        return self._network(outputs).apply(params, obs)  # type: ignore[return-value]
 
     def act(self, state: DDQNState, obs: jax.Array, among: Among | None = None) -> jax.Array:
         """The best action, ()."""
@@ -104,62 +116,85 @@ class DDQN(OffPolicy):
         return DDQNState(state.params, *(nothing,) * 4)
 
     def explore(
-        self, state: DDQNState, obs: jax.Array, key: chex.PRNGKey, among: Among | None = None
+        self,
+        state: DDQNState,
+        obs: jax.Array,
+        key: chex.PRNGKey,
+        among: Among | None = None,
+        epsilon: jax.Array | None = None,
     ) -> jax.Array:
-        """Epsilon-greedy: a uniform action, or slot, with probability `epsilon`."""
+        """Epsilon-greedy: a uniform action, or slot, with probability `epsilon`, by default the agent's."""
+        share = self.epsilon if epsilon is None else epsilon
         values = self.values(state.params, obs[None])[0]
         uniform = slot(values.shape[0], jax.random.fold_in(key, 1), among)
-        random = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
+        random = jax.random.uniform(jax.random.fold_in(key, 0)) < share
         wanted = best(values, among)
         if among is not None and among.temperature is not None:
             logits = among.logs + values / among.temperature
             wanted = jax.random.categorical(jax.random.fold_in(key, 2), logits)
         return jnp.where(random, uniform, wanted)
 
-    def loss(self, q: jax.Array, next_q: jax.Array, next_target: jax.Array, t: Transition) -> jax.Array:
+    def loss(
+        self,
+        q: jax.Array,
+        next_q: jax.Array,
+        next_target: jax.Array,
+        t: Transition,
+        discount: jax.Array | None = None,
+    ) -> jax.Array:
         """Huber loss of one transition's double Q-learning error, ().
 
         Args:
             q: the online network's action values in s, (actions,).
             next_q: those in s'.
             next_target: the target network's in s'.
-            t: the transition.
+            t: the transition, which may stand for several steps.
+            discount: what they discount the value of s' by, unless the last terminated, (); by default the
+                agent's discount.
         """
         error = td_error(
             q=q[t.action],
-            reward=t.reward,
-            discount=self.discount * (1.0 - t.terminated.astype(jnp.float32)),
+            reward=scaled(self, t.reward),
+            discount=(self.discount if discount is None else discount)
+            * (1.0 - t.terminated.astype(jnp.float32)),
             next_q=next_target[jnp.argmax(next_q)],
         )
         return optax.losses.huber_loss(error, delta=self.huber_delta)
 
     def guided_loss(
-        self, q: jax.Array, next_q: jax.Array, next_target: jax.Array, t: Transition, among: Among | None
+        self,
+        q: jax.Array,
+        next_q: jax.Array,
+        next_target: jax.Array,
+        t: Transition,
+        among: Among | None,
+        discount: jax.Array | None,
     ) -> jax.Array:
         """`loss` where in s' there are only the actions `among`, ()."""
+        several = () if discount is None else (discount,)
         if among is None:
-            return self.loss(q, next_q, next_target, t)
+            return self.loss(q, next_q, next_target, t, *several)
         if among.soft is None:
-            return self.loss(q, jnp.where(among.allowed, next_q, -jnp.inf), next_target, t)
+            return self.loss(q, jnp.where(among.allowed, next_q, -jnp.inf), next_target, t, *several)
         value = soft_value(next_target, among.logs, among.soft)
-        return self.loss(q, jnp.zeros_like(next_q), jnp.full_like(next_target, value), t)
+        return self.loss(q, jnp.zeros_like(next_q), jnp.full_like(next_target, value), t, *several)
 
     def learn(
         self, state: DDQNState, batch: Transition, key: chex.PRNGKey, guided: Guided | None = None
     ) -> tuple[DDQNState, jax.Array]:
         """One Adam step on the mean loss of `batch` (B, ...), penalties added; the key is not used.
 
-        The target network is copied after gradient steps 0, i, 2i, ..., i the target interval,
-        counted from 0, which is d3rlpy's order (`dqn_impl.py`, `inner_update`).
+        The target network is copied, or moved by `polyak`, after gradient steps 0, i, 2i, ..., i the target
+        interval, counted from 0, which is d3rlpy's order (`dqn_impl.py`, `inner_update`).
         """
         del key
 
         def mean_loss(params: Any) -> jax.Array:
             q, next_q = self.values(params, batch.obs), self.values(params, batch.next_obs)
-            told = state.target[batch.next_obs] if self.states else self.values(state.target, batch.next_obs)
+            told = state.target[batch.next_obs] if self._told else self.values(state.target, batch.next_obs)
             if guided is None:
                 return jax.vmap(self.loss)(q, next_q, told, batch).mean()
-            losses = jax.vmap(self.guided_loss)(q, next_q, told, batch, guided.following)
+            losses = jax.vmap(self.guided_loss)(q, next_q, told, batch, guided.following, guided.discounts)
             if guided.penalty is not None:
                 losses += jax.vmap(guided.penalty)(q, batch, guided.now)
             return losses.mean()
@@ -168,10 +203,13 @@ class DDQN(OffPolicy):
         updates, optimiser = adam(self, guided).update(gradient, state.optimiser)
         params = optax.apply_updates(state.params, updates)
         copy = state.steps % state.target_interval == 0
-        if self.states:
+        if self._told:
             target = told_of_every_state(copy, params, state.target)
         else:
-            target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, state.target)
+            moved = (
+                params if self.polyak == 1 else optax.incremental_update(params, state.target, self.polyak)
+            )
+            target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), moved, state.target)
         learned = DDQNState(params, target, optimiser, state.steps + 1, state.target_interval)
         return learned, watched(loss, gradient)
 

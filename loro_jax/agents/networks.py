@@ -10,11 +10,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+EPSILON = 1e-5
+"""That layer norm adds to variances (PyTorch's default)."""
+
 
 class Mlp(nn.Module):
     """ReLU layers of `hidden` units, then a linear layer of `outputs`; (B, *obs) -> (B, outputs).
 
-    Inputs are divided by `magnitudes` first, if there are any.
+    Inputs are divided by `magnitudes` first, if there are any. With `layer_norm` each hidden layer is
+    normalised before its ReLU, as PyTorch's `LayerNorm` does it.
 
     Weights and biases start uniform in +-1/sqrt(fan_in), PyTorch's default for a linear layer
     (`torch.nn.Linear.reset_parameters`), which d3rlpy keeps.
@@ -23,6 +27,7 @@ class Mlp(nn.Module):
     hidden: Sequence[int]
     outputs: int
     magnitudes: tuple[float, ...] = ()
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -30,7 +35,8 @@ class Mlp(nn.Module):
         if self.magnitudes:
             x = x / jnp.asarray(self.magnitudes, x.dtype)
         for width in self.hidden:
-            x = nn.relu(Dense(width)(x))
+            x = Dense(width)(x)
+            x = nn.relu(nn.LayerNorm(EPSILON)(x) if self.layer_norm else x)
         return Dense(self.outputs)(x)
 
 
@@ -55,10 +61,12 @@ def of_every_state(params: Any) -> jax.Array:
 
     That is n rows in the place of a batch, and the first layer's product with them is its kernel.
     """
-    layers = [params["params"][f"Dense_{i}"] for i in range(len(params["params"]))]
-    x = layers[0]["kernel"] + layers[0]["bias"]
-    for layer in layers[1:]:
-        x = affine(nn.relu(x), layer["kernel"], layer["bias"])
+    named = params["params"]
+    x = named["Dense_0"]["kernel"] + named["Dense_0"]["bias"]
+    for i in range(1, sum(name.startswith("Dense") for name in named)):
+        if norm := named.get(f"LayerNorm_{i - 1}"):
+            x = nn.LayerNorm(EPSILON).apply({"params": norm}, x)
+        x = affine(nn.relu(x), named[f"Dense_{i}"]["kernel"], named[f"Dense_{i}"]["bias"])
     return x
 
 

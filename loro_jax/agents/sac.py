@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from loro_jax.agents.base import OffPolicy, adam, watched
+from loro_jax.agents.base import OffPolicy, adam, scaled, watched
 from loro_jax.agents.networks import Mlp
 from loro_jax.errors import UserError, require
 from loro_jax.spaces import Box, Space
@@ -100,12 +100,12 @@ class SAC(OffPolicy):
 
     @property
     def _actor(self) -> Mlp:
-        return Mlp(self.hidden, 2 * self.actions.shape[0], self.magnitudes)
+        return Mlp(self.hidden, 2 * self.actions.shape[0], self.magnitudes, self.layer_norm)
 
     @property
     def _critic(self) -> Mlp:
         ones = (1.0,) * self.actions.shape[0]
-        return Mlp(self.hidden, 1, (*self.magnitudes, *ones) if self.magnitudes else ())
+        return Mlp(self.hidden, 1, (*self.magnitudes, *ones) if self.magnitudes else (), self.layer_norm)
 
     def act(self, state: SACState, obs: jax.Array) -> jax.Array:
         """The policy's mode, (k,); NaN where the mean before the squashing is not finite.
@@ -120,12 +120,15 @@ class SAC(OffPolicy):
         nothing: Any = None
         return SACState(state.actor, *(nothing,) * 6)
 
-    def explore(self, state: SACState, obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
+    def explore(
+        self, state: SACState, obs: jax.Array, key: chex.PRNGKey, epsilon: jax.Array | None = None
+    ) -> jax.Array:
         """A draw from the policy, or with exploration "mode" its mode, at times replaced by zero; (k,)."""
         if self.exploration == "policy":
             noise = jax.random.normal(key, self.actions.shape)
             return self.unscale_action(self.sample(state.actor, obs[None], noise[None])[0][0])
-        zero = jax.random.uniform(jax.random.fold_in(key, 0)) < self.epsilon
+        share = self.epsilon if epsilon is None else epsilon
+        zero = jax.random.uniform(jax.random.fold_in(key, 0)) < share
         return jnp.where(zero, 0.0, self.act(state, obs))
 
     def gaussian(self, actor: Any, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -162,15 +165,26 @@ class SAC(OffPolicy):
         low, high = jnp.asarray(self.actions.low, jnp.float32), jnp.asarray(self.actions.high, jnp.float32)
         return jnp.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0)
 
-    def critic_loss(self, critics: Any, state: SACState, batch: Transition, noise: jax.Array) -> jax.Array:
+    def critic_loss(
+        self,
+        critics: Any,
+        state: SACState,
+        batch: Transition,
+        noise: jax.Array,
+        discounts: jax.Array | None = None,
+    ) -> jax.Array:
         """Squared errors of both critics, summed, in the mean over a batch (B, ...), (); equations 5 and 6.
 
-        `noise` (B, k) draws the next actions. The sum has no factor 1/2 (d3rlpy, `compute_critic_loss`).
+        `noise` (B, k) draws the next actions; `discounts` (B,) are of rows that stand for several steps, of
+        which the entropy of the last state's action alone is counted. The sum has no factor 1/2 (d3rlpy,
+        `compute_critic_loss`).
         """
         action, log_prob = self.sample(state.actor, batch.next_obs, noise)
+        discounts = jnp.float32(self.discount) if discounts is None else discounts
         target = jax.vmap(soft_target, (0, 0, 1, 0, None))(
-            batch.reward,
-            self.discount * (1.0 - batch.terminated.astype(jnp.float32)),
+            scaled(self, batch.reward),
+            (self.discount if discounts is None else discounts)
+            * (1.0 - batch.terminated.astype(jnp.float32)),
             self.q(state.targets, batch.next_obs, action),
             log_prob,
             jnp.exp(state.log_temperature),
@@ -233,7 +247,8 @@ class SAC(OffPolicy):
         optimiser = adam(self, guided)
 
         def mean_loss(critics: Any) -> jax.Array:
-            loss = self.critic_loss(critics, state, batch, next_noise)
+            discounts = None if guided is None else guided.discounts
+            loss = self.critic_loss(critics, state, batch, next_noise, discounts)
             if guided is None or guided.penalty is None:
                 return loss
             return loss + self.penalised(

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,8 +24,9 @@ import numpy as np
 
 from loro_jax import files
 from loro_jax import shipped as places
+from loro_jax.data import cards
 from loro_jax.data.episodes import stopped
-from loro_jax.errors import AnswerError
+from loro_jax.errors import AnswerError, UserError
 from loro_jax.spaces import Discrete, Space
 from loro_jax.tasks.words import Field
 
@@ -272,14 +272,12 @@ def save(answers: Answers, texts: Sequence[str], folder: pathlib.Path) -> None:
     card = {
         **answers.card,
         "fields": _fields(answers.coding),
-        "texts": len(answers.digits),
-        "asked": int(answers.asked.sum()),
-        "answers_about_each": answers.samples,
+        **_counted(answers),
         "arrays_sha256": digest(answers),
     }
     folder.mkdir(parents=True, exist_ok=True)
     files.write_npz(folder / "answers.npz", arrays)
-    files.write_json(folder / "card.json", card)
+    files.write_json(folder / "card.json", files.sealed(card))
 
 
 def _fields(coding: Coding) -> dict[str, list[str]]:
@@ -313,12 +311,18 @@ def code_of(coding: Coding, digits: Sequence[int]) -> int:
 
 
 def load(
-    folder: pathlib.Path, environment: str, coding_of: Callable[[str], Coding], actions: Space
+    folder: pathlib.Path,
+    environment: str,
+    coding_of: Callable[[str], Coding],
+    actions: Space,
+    texts_of: Callable[[str, Coding, np.ndarray], Sequence[str]] | None = None,
 ) -> Answers:
     """The answers in `folder`, checked; an `AnswerError` says which file is wrong and why.
 
     Args:
         coding_of: a prompt's text -> the coding of its fields.
+        texts_of: a prompt's text and the digits of texts -> these texts, prompts' ends, which the file's are
+            then compared with.
     """
     card, card_path, path = card_of(folder), folder / "card.json", folder / "answers.npz"
     if card.get("environment") != environment:
@@ -335,11 +339,9 @@ def load(
         changed = [k for k in now if kept.get(k) != now[k]] + [k for k in kept if k not in now]
         raise AnswerError(f"{card_path}: the words of '{changed[0]}' have changed since; survey anew")
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {k: archive[k] for k in archive.files}
-    except Exception as error:  # damage surfaces as a dozen types
-        why = " ".join(str(error).split())[:200]
-        raise AnswerError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+        arrays = files.read_npz(path)
+    except UserError as error:
+        raise AnswerError(error) from None
     if missing := [k for k in ARRAYS if k not in arrays]:
         raise AnswerError(f"{path}: lacks the arrays {', '.join(missing)}")
     answers = _checked(path, arrays, coding, {"name": folder.name, **card}, actions)
@@ -347,7 +349,27 @@ def load(
         raise AnswerError(
             f"{path}: its arrays are not those that {card_path.name} was written for{stopped(folder)}"
         )
+    texts = arrays["texts"].tolist()
+    # A table that is no survey's may leave them empty.
+    if (
+        texts_of is not None
+        and any(texts)
+        and texts != list(texts_of(prompt["text"], coding, answers.digits))
+    ):
+        raise AnswerError(f"{path}: its texts are not those of its digits")
+    counted = _counted(answers)
+    if not cards.same(said := {k: card[k] for k in counted if k in card}, {k: counted[k] for k in said}):
+        raise AnswerError(f"{card_path}: its numbers of texts and answers are not those of {path.name}")
     return answers
+
+
+def _counted(answers: Answers) -> dict[str, int]:
+    """What a card says of its arrays."""
+    return {
+        "texts": len(answers.digits),
+        "asked": int(answers.asked.sum()),
+        "answers_about_each": answers.samples,
+    }
 
 
 def resolve(name: str, environment: str) -> pathlib.Path:
@@ -401,16 +423,17 @@ def card_of(folder: pathlib.Path) -> dict[str, Any]:
             what = "answers are a folder with card.json and answers.npz"
             raise AnswerError(f"{file}: no such file; {what}{stopped(folder)}")
     try:
-        card = json.loads(card_path.read_text())
-    except (ValueError, OSError, RecursionError) as error:
-        raise AnswerError(f"{card_path}: not readable as JSON ({error})") from None
-    if not isinstance(card, dict):
-        raise AnswerError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+        card = files.read_json(card_path)
+        cards.check(card_path, card)
+    except UserError as error:
+        raise AnswerError(error) from None
     covered = card.get("coverage", {})
     named = [x for key in ("model", "prompt") if (x := card.get(key)) is not None]
     sound = {
         "model and prompt": all(isinstance(x, dict) and isinstance(x.get("name", ""), str) for x in named),
-        "coverage": isinstance(covered, dict) and all(map(_is_number, covered.values())),
+        "coverage": isinstance(covered, dict)
+        and all(map(_is_number, covered.values()))
+        and all(player.isprintable() for player in covered),
         ", ".join(NUMBERS): all(_is_number(card[key]) for key in NUMBERS if card.get(key) is not None),
     }
     if wrong := [what for what, holds in sound.items() if not holds]:
@@ -466,8 +489,10 @@ def _checked(
 
 def _are_log_probs(scores: np.ndarray) -> bool:
     """Whether the rows of (T, A) are finite, and their probabilities sum to 1 as far as float32 tells."""
+    if not (np.isfinite(scores).all() and (scores <= 0).all()):
+        return False
     sums = np.exp(scores.astype(np.float64)).sum(axis=1)
-    return bool(np.isfinite(scores).all() and (scores <= 0).all() and (abs(sums - 1) < 1e-4).all())
+    return bool((abs(sums - 1) < 1e-4).all())
 
 
 def from_policy(

@@ -3,14 +3,13 @@
 `episodes.npz` holds true transitions, episode after episode: `observations` and `next_observations`
 (N, *obs) float32, `actions` (N,) int32 or (N, k) float32, `rewards` (N,) float32, `terminated` and
 `truncated` (N,) bool, and `episode_lengths` (E,). `card.json` says where they come from, and holds
-`environment`, `alignment` and the arrays' SHA-256.
+`environment`, `alignment`, the arrays' SHA-256 and its own (`files.sealed`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,8 @@ import numpy as np
 
 from loro_jax import files
 from loro_jax import shipped as places
-from loro_jax.errors import EpisodeError
+from loro_jax.data import cards
+from loro_jax.errors import EpisodeError, UserError
 from loro_jax.spaces import Space
 from loro_jax.types import Transition
 
@@ -92,9 +92,15 @@ def save(episodes: Episodes, folder: pathlib.Path) -> None:
     """Writes `episodes.npz` and `card.json` into `folder`, each atomically, the card last."""
     folder.mkdir(parents=True, exist_ok=True)
     episodes = _from_arrays(_arrays(episodes), episodes.card)
+    card = {**episodes.card, **_measured(episodes), "arrays_sha256": digest(episodes)}
+    files.write_npz(folder / "episodes.npz", _arrays(episodes))
+    files.write_json(folder / "card.json", files.sealed(card))
+
+
+def _measured(episodes: Episodes) -> dict[str, Any]:
+    """What a card says of its arrays."""
     returns = episodes.returns
-    card = {
-        **episodes.card,
+    return {
         "episodes": len(episodes.episode_lengths),
         "steps": int(episodes.episode_lengths.sum()),
         "returns": {
@@ -104,10 +110,7 @@ def save(episodes: Episodes, folder: pathlib.Path) -> None:
             "median": float(np.median(returns)),
             "max": float(returns.max()),
         },
-        "arrays_sha256": digest(episodes),
     }
-    files.write_npz(folder / "episodes.npz", _arrays(episodes))
-    files.write_json(folder / "card.json", card)
 
 
 def stopped(folder: pathlib.Path) -> str:
@@ -123,26 +126,17 @@ def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], act
             what = "a dataset is a folder with card.json and episodes.npz"
             raise EpisodeError(f"{file}: no such file; {what}{stopped(folder)}")
     try:
-        card = json.loads(card_path.read_text())
-    except (ValueError, OSError, RecursionError) as error:
-        raise EpisodeError(f"{card_path}: not readable as JSON ({error})") from None
-    if not isinstance(card, dict):
-        raise EpisodeError(f"{card_path}: holds {type(card).__name__}, not a JSON object")
+        card = files.read_json(card_path)
+    except UserError as error:
+        raise EpisodeError(error) from None
     if card.get("environment") != environment:
         raise EpisodeError(f"{card_path}: episodes of '{card.get('environment')}', not of '{environment}'")
     if card.get("alignment", "true") not in ALIGNMENTS:
         raise EpisodeError(f"{card_path}: alignment '{card['alignment']}' is none of {', '.join(ALIGNMENTS)}")
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            missing = [k for k in (*ARRAYS, "episode_lengths") if k not in archive.files]
-            if missing:
-                raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
-            arrays = {k: archive[k] for k in (*ARRAYS, "episode_lengths")}
-    except EpisodeError:
-        raise
-    except Exception as error:  # damage surfaces as a dozen types, from zlib's to the tokenizer's
-        why = " ".join(str(error).split())[:200]
-        raise EpisodeError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
+        arrays = files.read_npz(path, (*ARRAYS, "episode_lengths"))
+    except UserError as error:
+        raise EpisodeError(error) from None
     _check(path, arrays, obs_shape, actions)
     known = card.get("episode_returns")
     if known is not None and not _numbers(known, len(arrays["episode_lengths"])):
@@ -153,7 +147,33 @@ def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], act
         raise EpisodeError(
             f"{path}: its arrays are not those that {card_path.name} was written for{stopped(folder)}"
         )
+    _check_card(card_path, card, episodes)
     return episodes
+
+
+def _check_card(path: pathlib.Path, card: Mapping[str, Any], episodes: Episodes) -> None:
+    """Refuses a card that says of its episodes what they are not, or that was changed since it was written.
+
+    The arrays' hash covers neither the alignment nor `episode_returns`, which decide results too: a card that
+    has one of the two, and a hash, has to be sealed. A stranger's, without any hash, is taken at its word.
+    """
+    try:
+        cards.check(path, card)
+    except UserError as error:
+        raise EpisodeError(error) from None
+    if files.SEAL in card or "arrays_sha256" not in card:
+        return
+    if card.get("alignment", "true") != "true" or "episode_returns" in card:
+        raise EpisodeError(
+            f"{path}: no hash says that its alignment and episode_returns are as they were written"
+            f" ({files.SEAL}); convert the episodes again"
+        )
+    found = _measured(episodes)
+    said = {k: card[k] for k in found if k in card}
+    if not cards.same(said, {k: found[k] for k in said}):
+        raise EpisodeError(
+            f"{path}: its numbers of episodes, steps and returns are not those of {path.parent}"
+        )
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from loro_jax.departures.phases import Retarget, ShiftedCollect
-from loro_jax.training.phases import Collect, Fit, Forget, Interact
+from loro_jax.departures.phases import ShiftedCollect
+from loro_jax.training.phases import Collect, Fit, Forget, Interact, Retarget
 from loro_jax.types import Arm, Phase
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def depart(arm: Arm, protocol: Protocol) -> Arm:
 def loro_chained(p: Plan) -> Arm:
     """Departure 2."""
     repeats: tuple[Phase, ...] = (Forget(), Interact(p.online)) * p.protocol.departures.chained_repeats
-    sentence: tuple[Phase, ...] = (p.load, Fit(p.protocol.prior.fit_steps), *repeats)
+    sentence: tuple[Phase, ...] = (p.load, *p.fit(), *repeats)
     return Arm("loro_chained", sentence, "LORO, repeats that go on from one another's weights", "llm")
 
 

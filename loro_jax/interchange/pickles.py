@@ -7,8 +7,10 @@ numpy's own reconstruction functions are ever called.
 
 from __future__ import annotations
 
+import io
 import pathlib
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,20 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside the file")
 
 
+PLACES = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+"""Instructions with the number of a place, up to which Python's reader makes room for objects."""
+
+
+def _look_through(data: bytes) -> None:
+    """Refuses instructions that no dataset has: cut ones, and places beyond the objects there are."""
+    count = 0
+    for count, (code, argument, _) in enumerate(pickletools.genops(data)):
+        if code.name in PLACES and argument not in range(count + 1):
+            raise pickle.UnpicklingError(f"it keeps an object at place {argument}")
+    if not data.endswith(b".") or not count:
+        raise pickle.UnpicklingError("it goes on behind its end, or is empty")
+
+
 def read_mdp_dataset(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The file's arrays as the study's `.npz` has them: `observations` (N, d), `actions` (N, k),
     `rewards` (N,), `episode_lengths` (E,), `terminated` (E,); an `EpisodeError` says why not.
@@ -105,8 +121,9 @@ def read_mdp_dataset(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.stat().st_size > LARGEST:
         raise EpisodeError(f"{path}: larger than {LARGEST >> 20} MiB; not a dataset of the study")
     try:
-        with open(path, "rb") as file:
-            dataset = _Reader(file).load()
+        data = path.read_bytes()
+        _look_through(data)
+        dataset = _Reader(io.BytesIO(data)).load()
         if not isinstance(dataset, _Dataset):
             raise pickle.UnpicklingError("it does not hold an MDPDataset")
         episodes = dataset.fields["_buffer"].fields["_episodes"]
@@ -115,6 +132,8 @@ def read_mdp_dataset(path: pathlib.Path) -> dict[str, np.ndarray]:
         columns = {
             name: [e.fields[name].values for e in episodes] for name in ("observations", "actions", "rewards")
         }
+        if sum(part.nbytes for parts in columns.values() for part in parts) > len(data):
+            raise pickle.UnpicklingError("its episodes share their numbers")
         arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
         arrays["rewards"] = arrays["rewards"].reshape(-1)
         arrays["episode_lengths"] = np.array([len(part) for part in columns["rewards"]])

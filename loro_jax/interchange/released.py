@@ -16,9 +16,9 @@ The study's rows are (s[t+1], a[t], r[t]): the observation *after* the action. T
 Both are checked by stepping the simulator from the state behind obs[t] with the action that the reading
 gives (`states.py` says how that state is had, and what FrozenLake's chance leaves to check); the shares of
 rows that are reproduced are printed and kept in the card. On the study's own files, of six environments,
-the `true` reading reproduces every row. The study's limits can be shorter than ours: an episode that it
-cut earlier ends in neither way. `departures.alignment.realign` turns it into `true` in memory, but has only
-the file's flags.
+the `true` reading reproduces every row; a file of which no reading does is refused. The study's limits can be
+shorter than ours: an episode that it cut earlier ends in neither way. `departures.alignment.realign` turns it
+into `true` in memory, but has only the file's flags.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ def convert_file(path: pathlib.Path, name: str, alignment: str, out: pathlib.Pat
     if max(found.shares.values()) < FOREIGN:
         shares = " and ".join(f"{share:.1%} ({name})" for name, share in found.shares.items())
         raise EpisodeError(f"{path}: the simulator of {task.name} reproduces only {shares} of its rows")
+    if max(found.shares.values()) < 1:
+        lost = round((1 - found.shares["true"]) * (len(rows.rewards) - len(rows.spans)))
+        raise EpisodeError(
+            f"{path}: {lost} of its rows cannot have happened in {task.name}, by its simulator; the file is"
+            " damaged"
+        )
     model = re.sub(r"_Neps_.*$", "", path.stem.split("_", 1)[-1])
     card = {
         "name": f"{model.lower()}-study",

@@ -11,7 +11,8 @@ import pathlib
 
 import numpy as np
 
-from loro_jax.errors import EpisodeError
+from loro_jax import files
+from loro_jax.errors import EpisodeError, UserError
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment
 
@@ -49,16 +50,9 @@ def read(path: pathlib.Path, environment: Environment) -> Rows:
         arrays = read_mdp_dataset(path)
     else:
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                missing = [key for key in KEYS if key not in archive.files]
-                if missing:
-                    raise EpisodeError(f"{path}: lacks the arrays {', '.join(missing)}")
-                arrays = {key: archive[key] for key in KEYS}
-        except EpisodeError:
-            raise
-        except Exception as error:  # a damaged archive fails in too many ways to list
-            why = " ".join(str(error).split())
-            raise EpisodeError(f"{path}: damaged or not an .npz file ({why})") from None
+            arrays = files.read_npz(path, KEYS)
+        except UserError as error:
+            raise EpisodeError(error) from None
     return checked(path, arrays, environment)
 
 

@@ -32,7 +32,8 @@ class Check:
     """What the simulator says about the rows.
 
     Attributes:
-        shares: per reading, the share of rows whose next observation one step reproduces.
+        shares: per reading, the share of rows whose next observation one step reproduces; in the `true` one,
+            also their reward (but in Pong), which the other pairs with another step.
         terminated: by the simulator's rules, each episode ended in its last row, (E,).
         truncated: it was cut there by the time limit, (E,).
         rule: what "reproduced" means for this environment, a clause.
@@ -65,10 +66,13 @@ def check(rows: Rows, task: Task, environment: Environment) -> Check:
         reproduced = np.zeros(len(now), bool)
         for side in sides:
             # Directions are numbered around the compass; without sides, an action is left as it is.
-            after, *ends = step(environment, states, (actions + side) % 4 if side else actions)
+            after, reward, *ends = _step(environment, states, (actions + side) % 4 if side else actions)
             error = np.abs(after - rows.observations[now + 1]).reshape(len(now), -1).max(axis=1)
             close = error < TOLERANCE
             if reading == "true":
+                if not task.replayed:  # the study's Pong counts its rewards in another way
+                    given = np.abs(reward - rows.rewards[now + 1])
+                    close &= given < TOLERANCE * np.maximum(1, np.abs(reward))
                 chosen = close if side else slice(None)
                 flags[:, now[chosen] + 1] = np.stack(ends)[:, chosen]
             reproduced |= close
@@ -117,13 +121,18 @@ def step(
 
     -> next observations (N, *obs), terminated (N,), truncated (N,).
     """
+    after, _, *ends = _step(environment, states, actions)
+    return after, ends[0], ends[1]
+
+
+def _step(environment: Environment, states: Any, actions: np.ndarray) -> list[np.ndarray]:
+    """As `step`, with the rewards (N,) behind the observations."""
 
     def move(state: Any, action: jax.Array) -> Any:
-        after, _, _, terminated, truncated = environment.step(jax.random.key(0), state, action)
-        return after, terminated, truncated
+        after, _, *rest = environment.step(jax.random.key(0), state, action)
+        return after, *rest
 
-    after, terminated, truncated = jax.jit(jax.vmap(move))(states, actions)
-    return np.asarray(after), np.asarray(terminated), np.asarray(truncated)
+    return [np.asarray(array) for array in jax.jit(jax.vmap(move))(states, actions)]
 
 
 def _without_slipping(environment: Environment) -> Environment:

@@ -3,6 +3,10 @@
 The journal's first line is the collection's identity; every further line is one round: the steps that
 were decided together, in one write, flushed to the disk. A run that is killed loses at most the round
 it was in. The transcript has the same identity and steps, one step a line, sorted by episode.
+
+Every round says by a hash what it and all rounds before it hold, and the card beside a transcript what that
+holds. Of records from before there were hashes, the card's counts do, or `published`, where they came with
+the suite.
 """
 
 from __future__ import annotations
@@ -10,23 +14,34 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gzip
+import hashlib
 import io
 import json
 import os
 import pathlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from loro_jax import files
 from loro_jax.data.episodes import JOURNAL
 from loro_jax.errors import UserError
+from loro_jax.language.published import PUBLISHED
 
 Step = dict[str, Any]
 """A decided step: `episode`, `step`, `state` (fields), `action`, `random`, `attempts`, `seconds`."""
 
 TRANSCRIPT = "transcript.jsonl.gz"
+HASH = "transcript_sha256"
+"""In a card: what `digest` gives of the steps."""
+
+
+def by_episode(step: Step) -> Any:
+    """Where a step of a collection stands in the transcript."""
+    return step["episode"], step["step"]
 
 
 class Journal:
@@ -39,7 +54,7 @@ class Journal:
         self,
         folder: pathlib.Path,
         identity: dict[str, Any],
-        order: Callable[[Step], Any] = lambda step: (step["episode"], step["step"]),
+        order: Callable[[Step], Any] = by_episode,
     ) -> None:
         """Reads the record in `folder`, if there is one; the transcript's steps stand in `order`.
 
@@ -47,6 +62,7 @@ class Journal:
         """
         self.folder, self._identity, self._order = folder, identity, order
         self.steps: list[Step] = []
+        self._chain = ""
         self._file: io.FileIO | None = None
         transcript = folder / TRANSCRIPT
         with writing(folder):
@@ -60,8 +76,19 @@ class Journal:
             elif self.finished:
                 found, self.steps = read_transcript(transcript)
                 _check_identity(transcript, found, identity)
+                self._check_card(found)
             elif (folder / "card.json").exists() or (folder / "episodes.npz").exists():
                 raise UserError(f"{folder}: holds episodes without a {TRANSCRIPT}; choose another --out")
+
+    def _check_card(self, found: Mapping[str, Any]) -> None:
+        """Refuses a transcript that is not the one of the card beside it, if there is a sound one."""
+        path = self.folder / "card.json"
+        try:
+            card = files.read_json(path)
+            files.check_seal(path, card)
+        except (UserError, FileNotFoundError):
+            return
+        check(self.folder, card, (found, self.steps))
 
     def close(self) -> None:
         """Closes the file; its lock goes with it."""
@@ -98,7 +125,8 @@ class Journal:
     def append(self, steps: Sequence[Step]) -> None:
         """Records one round, for good."""
         self.begin()
-        self._write(list(steps))
+        self._chain = _chained(self._chain, list(steps))
+        self._write({"steps": list(steps), "sha256": self._chain})
         self.steps = [*self.steps, *steps]
         self.finished = False
 
@@ -130,21 +158,42 @@ class Journal:
             raise UserError(
                 f"{self.folder}: another collection is writing here; wait, or choose another --out"
             )
+        try:
+            self._read(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, path: pathlib.Path) -> None:
+        assert self._file is not None
         self._file.seek(0)
         data = self._file.readall()
         whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
+        self.steps, self._chain = [], ""
         if not whole:
-            self.steps = []
             self._write(self._identity)
             return
         try:
-            found, *rounds = [json.loads(line) for line in whole.splitlines()]
-            self.steps = [step for round_ in rounds for step in round_]
-        except (ValueError, TypeError):
-            self.close()
+            found, *rounds = [files.parse_json(line.decode()) for line in whole.splitlines()]
+            for round_ in rounds:
+                self.steps += self._checked(round_)
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(f"{path}: damaged; remove it to begin anew") from None
         _check_identity(path, found, self._identity)
+
+    def _checked(self, round_: Any) -> list[Step]:
+        """A round's steps; a `ValueError`, or what Python raises, where it is none, or not in its place.
+
+        Older rounds are lists without a hash, which the next one that has one covers.
+        """
+        steps = round_ if isinstance(round_, list) else round_["steps"]
+        if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+            raise ValueError
+        self._chain = _chained(self._chain, steps)
+        if round_ is not steps and round_["sha256"] != self._chain:
+            raise ValueError
+        return steps
 
     def _write(self, value: Any) -> None:
         assert self._file is not None
@@ -160,14 +209,123 @@ def _line(value: Any) -> bytes:
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
+def _chained(before: str, steps: Sequence[Step]) -> str:
+    """The hash of a round that comes after rounds with the hash `before`."""
+    return files.json_digest([before, list(steps)])
+
+
+def digest(steps: Sequence[Step]) -> str:
+    """SHA-256 of steps in the order in which they stand, however they are written down."""
+    h = hashlib.sha256()
+    for step in steps:
+        h.update(files.json_digest(step).encode())
+    return h.hexdigest()
+
+
 def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:
     """-> the identity and the steps in a transcript; a `UserError` if it is damaged."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            identity, *steps = [json.loads(line) for line in lines]
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged ({error}); restore it, or choose another --out") from None
+        most = files.allowance(path.stat().st_size)
+        with gzip.open(path) as lines:
+            data = lines.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"it unpacks to more than {most >> 20} MiB")
+        identity, *steps = [files.parse_json(line.decode()) for line in data.splitlines()]
+        if not all(isinstance(line, dict) for line in (identity, *steps)):
+            raise ValueError("not a line of JSON objects each")
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
+        raise UserError(f"{path}: damaged; restore it, or choose another --out ({error})") from None
     return identity, steps
+
+
+Record = tuple[Mapping[str, Any], Sequence[Step]]
+"""An identity, and the steps."""
+
+
+def check(folder: pathlib.Path, card: Mapping[str, Any], record: Record | None = None) -> None:
+    """A `UserError` where the transcript in a folder is damaged, or not the one of the card beside it.
+
+    A folder without one passes, and so does one where the transcript is about to be replaced.
+
+    Args:
+        record: what is in the transcript, where it was read before.
+    """
+    path = folder / TRANSCRIPT
+    if not path.exists() or (folder / JOURNAL).exists():
+        return
+    identity, steps = record or read_transcript(path)
+    if not fits(identity, steps, card) or not _played(folder, steps):
+        raise UserError(
+            f"{path}: is not what card.json was written with, and one of them is damaged; restore it, or"
+            " choose another --out"
+        )
+
+
+def is_step(step: Step) -> bool:
+    """Whether an entry of a record is a step that can have been decided; says nothing of its action."""
+    try:
+        attempts, sample = step["attempts"], step.get("sample")
+        if not isinstance(attempts, list):
+            return False
+        counts = [step["episode"], step["step"]] + ([] if sample is None else [sample])
+        counts += [attempt[k] for attempt in attempts for k in ("prompt_tokens", "answer_tokens")]
+        flags = [step["random"], step.get("reused", False), *(attempt["asked"] for attempt in attempts)]
+        texts = [*step["state"].values(), *(attempt["answer"] for attempt in attempts)]
+        read = [attempt["action"] for attempt in attempts if attempt["action"] is not None]
+        return (
+            all(type(n) is int and n >= 0 for n in counts)
+            and all(type(flag) is bool for flag in flags)
+            and all(type(text) is str for text in texts)
+            and all(type(n) in (int, float) for n in read)
+            and type(step["seconds"]) in (int, float)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _played(folder: pathlib.Path, steps: Sequence[Step]) -> bool:
+    """Whether the steps of a collection are those of the episodes beside them, where these can be read."""
+    try:
+        kept = files.read_npz(folder / "episodes.npz", ("actions", "episode_lengths"))
+    except (UserError, FileNotFoundError):
+        return True
+    actions, lengths = kept["actions"], kept["episode_lengths"].tolist()
+    if not all(map(is_step, steps)):
+        return False
+    try:
+        ordered = sorted(steps, key=by_episode)
+        counts = Counter(step["episode"] for step in ordered)
+        if len(counts) != len(lengths):  # it has begun more than it has finished
+            return True
+        taken = np.asarray([step["action"] for step in ordered], actions.dtype).reshape(actions.shape)
+        return list(counts.values()) == lengths and bool(np.array_equal(taken, actions))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+
+
+def fits(identity: Mapping[str, Any], steps: Sequence[Step], card: Mapping[str, Any]) -> bool:
+    """Whether a record is the one that a card was written with, as far as the card says."""
+    if any(card.get(k) != v for k, v in identity.items()):
+        return False
+    if wanted := card.get(HASH, PUBLISHED.get(str(card.get("arrays_sha256")))):
+        return bool(wanted == digest(steps))
+    counts = card.get("answers")  # of the answers alone, where the card is a survey's
+    counts = counts if isinstance(counts, Mapping) else card
+    try:
+        made = [attempt for step in steps for attempt in step.get("attempts", ())]
+        found = {k: sum(attempt[k] for attempt in made) for k in ("answer_tokens", "prompt_tokens")}
+        found["answers"] = len(made) - counts.get("judgements", 0)
+        if counts is not card:
+            if len({step["episode"] for step in steps}) > card.get("episodes", 0):
+                return True  # it has begun more than it has finished, of which alone the card counts
+            found["steps"] = len(steps)
+            found["random_actions"] = sum(step["random"] for step in steps)
+            found["steps_with_a_reused_answer"] = sum(step["reused"] for step in steps)
+            unread = [a.get("role", "answer") == "answer" and a["action"] is None for a in made]
+            found["unparsable_answers"] = sum(unread)
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return all(counts.get(k, n) == n for k, n in found.items())
 
 
 def questions(folder: pathlib.Path, episodes: int) -> int:

@@ -14,14 +14,18 @@ import ctypes
 import dataclasses
 import itertools
 import os
+import pathlib
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from loro_jax.errors import UserError
+from loro_jax.language import gguf
 from loro_jax.language.backend import Completion, Decoding, Query
-from loro_jax.language.models import MISSING_EXTRA, ModelFile
+from loro_jax.language.models import MISSING_EXTRA, PINNED, ModelFile
 from loro_jax.tasks.actions import Reader
 
 HEADS = 2  # prompts' heads that stay evaluated: the question's and the judge's
@@ -40,6 +44,7 @@ def library() -> Any:
         import llama_cpp
     except ImportError:
         raise UserError(MISSING_EXTRA) from None
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # else it starts a debugger where it gives up
     llama_cpp.llama_log_set(_mute(llama_cpp), ctypes.c_void_p(0))
     return llama_cpp
 
@@ -51,6 +56,46 @@ def _mute(llama_cpp: Any) -> Any:
     if not _muted:
         _muted.append(llama_cpp.llama_log_callback(lambda level, text, data: None))
     return _muted[0]
+
+
+TRIAL = "from loro_jax.language import llamacpp; llamacpp.trial()"
+PATIENCE = 120
+"""Seconds that a trial may take, and one more for every `PACE` bytes of the file."""
+PACE = 10_000_000
+
+
+def _try(model: ModelFile, threads: int) -> None:
+    """Loads the model and asks it one thing, in a process that may crash or hang -> a `UserError` then."""
+    limit = PATIENCE + model.path.stat().st_size // PACE
+    line = [sys.executable, "-c", TRIAL, os.fspath(model.path), str(threads)]
+    found = os.pathsep.join(place for place in sys.path if place)
+    try:
+        done = subprocess.run(
+            line, capture_output=True, timeout=limit, env=os.environ | {"PYTHONPATH": found}
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{model.path}: llama.cpp does not come to an end with it; fetch it again") from None
+    if done.returncode == 2:
+        raise UserError(done.stdout.decode(errors="replace"))
+    if done.returncode:
+        raise UserError(
+            f"{model.path}: llama.cpp crashes on it ({done.returncode}); the file is damaged or of an unknown"
+            " kind: fetch it again"
+        )
+
+
+def trial() -> None:
+    """What `_try` starts, with a path and a number of threads; exits with 2 where it refuses the model."""
+    path, threads = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    model = ModelFile(path.stem, path, "")
+    try:
+        with LlamaCpp(model, Decoding(), threads=threads, parallel=1, context=256, tried=True) as llama:
+            (scores,) = llama.score([Query("", "Hello.", "", 0)], [" yes", " no"])
+        if not np.isfinite(scores).all():
+            raise UserError(f"{path}: its answers are no numbers; the file is damaged: fetch it again")
+    except UserError as error:
+        print(error)
+        sys.exit(2)
 
 
 @dataclasses.dataclass
@@ -99,14 +144,25 @@ class LlamaCpp:
     """A loaded model. Not thread-safe; `close` frees it (also used as a context manager)."""
 
     def __init__(
-        self, model: ModelFile, decoding: Decoding, *, threads: int, parallel: int, context: int = 2048
+        self,
+        model: ModelFile,
+        decoding: Decoding,
+        *,
+        threads: int,
+        parallel: int,
+        context: int = 2048,
+        tried: bool = False,
     ) -> None:
         """Loads `model`, to answer up to `parallel` (at most 64) queries side by side.
 
         `context` is the room for one prompt and its answer, in tokens. A `UserError` if llama.cpp
-        cannot load the file.
+        cannot load the file. What is not a file that the suite knows is first tried in a process of its own,
+        since llama.cpp crashes on some that are damaged, unless it was `tried`.
         """
         self._c = c = library()
+        if not tried and model.sha256 not in PINNED:
+            gguf.check(model.path)
+            _try(model, threads)
         self._decoding, self._parallel, self._context_tokens = decoding, parallel, context
         self._cleanup = contextlib.ExitStack()
         self._model = c.llama_model_load_from_file(os.fsencode(model.path), c.llama_model_default_params())
@@ -416,12 +472,15 @@ class LlamaCpp:
         if not template:
             raise UserError("has no chat template; use an instruction-tuned model")
         bos, eos = self._c.llama_vocab_bos(self._vocab), self._c.llama_vocab_eos(self._vocab)
-        formatter = Jinja2ChatFormatter(
-            template.decode(),
-            bos_token=self._piece(bos).decode() if bos >= 0 else "",
-            eos_token=self._piece(eos).decode() if eos >= 0 else "",
-        )
-        text = formatter(messages=[{"role": "user", "content": MARK}]).prompt
+        try:  # the file's own program, which jinja runs in a sandbox
+            formatter = Jinja2ChatFormatter(
+                template.decode(),
+                bos_token=self._piece(bos).decode() if bos >= 0 else "",
+                eos_token=self._piece(eos).decode() if eos >= 0 else "",
+            )
+            text = formatter(messages=[{"role": "user", "content": MARK}]).prompt
+        except Exception as error:
+            raise UserError(f"its chat template cannot be used ({type(error).__name__}: {error})") from None
         if text.count(MARK) != 1:
             raise UserError("its chat template does not show the user's message exactly once")
         before, after = text.split(MARK)

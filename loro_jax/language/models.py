@@ -39,6 +39,10 @@ KNOWN: dict[str, KnownModel] = {
 }
 
 
+PINNED = {known.sha256: name for name, known in KNOWN.items()}
+"""The known files' names, by their SHA-256."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
     """A model file on this machine.
@@ -93,8 +97,7 @@ def find(model: str) -> ModelFile:
         raise UserError(
             f"{path}: SHA-256 is not that of {model}; fetch it again, or give it by --model {path}"
         )
-    by_hash = {known.sha256: name for name, known in KNOWN.items()}
-    return ModelFile(by_hash.get(sha256, path.stem.lower()), path, sha256)
+    return ModelFile(PINNED.get(sha256, path.stem.lower()), path, sha256)
 
 
 def _fetch(model: str) -> pathlib.Path:

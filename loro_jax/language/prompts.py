@@ -23,6 +23,9 @@ from loro_jax.tasks.base import Task
 FOLDER = shipped.folder("prompts")
 SUFFIX = ".txt"
 SEPARATOR = re.compile(r"^[^\S\n]*---[^\S\n]*$", re.MULTILINE)
+LARGEST = 1 << 20
+"""Bytes of a prompt's file; no context of any model has room for more."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _PLACEHOLDER = re.compile(r"\{\s*\w[^{}\n]*\}")
 
 
@@ -94,6 +97,8 @@ def load(task: Task, name: str) -> Prompt:
 def read(path: pathlib.Path) -> str:
     """A prompt file's text; a `UserError` where it cannot be read."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: larger than {LARGEST >> 10} KiB; it is no prompt")
         return path.read_text(encoding="utf-8-sig").strip()  # with any line ends, and without a mark
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
@@ -107,6 +112,8 @@ def parse(text: str, name: str, fields: Collection[str], where: str) -> Prompt:
     """Splits and checks a template; `where` names it in messages."""
     if "\x00" in text:
         raise UserError(f"{where}: holds a NUL character, which no prompt may; save it as UTF-8")
+    if found := _CONTROL.search(text):
+        raise UserError(f"{where}: holds the control character {found[0]!r}, which no prompt may; remove it")
     if "\ufeff" in text:
         raise UserError(f"{where}: holds a byte-order mark behind its beginning; remove it")
     message, *starts = (part.strip() for part in SEPARATOR.split(text))

@@ -16,9 +16,10 @@ import numpy as np
 
 from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
-from loro_jax.language import play
+from loro_jax.language import journal, play
 from loro_jax.language.journal import Journal, Step, writing
 from loro_jax.language.policy import Decision, Policy, Request
+from loro_jax.spaces import Space
 from loro_jax.tasks.words import Description, Fields
 
 
@@ -56,46 +57,50 @@ class Collection:
     card: dict[str, Any]
 
     def run(
-        self, journal: Journal, policy: Policy, report: Callable[[Standing], None] = lambda _: None
+        self, record: Journal, policy: Policy, report: Callable[[Standing], None] = lambda _: None
     ) -> None:
-        """Plays what the journal lacks, saving the dataset whenever an episode ends.
+        """Plays what the record lacks, saving the dataset whenever an episode ends.
 
         `report` is called after every round. Interrupt it at any point: the journal stays whole.
         """
-        games = self.replay(journal.steps)
-        if journal.finished and all(g.done for g in games):
+        games = self.replay(record.steps)
+        if record.finished and all(g.done for g in games):
             return
-        journal.begin()
-        policy.recall(journal.steps)
-        began, old_steps, old_tokens = time.monotonic(), len(journal.steps), tokens(journal.steps)
+        record.begin()
+        policy.recall(record.steps)
+        began, old_steps, old_tokens = time.monotonic(), len(record.steps), tokens(record.steps)
         ended = sum(g.done for g in games)
         while True:
             active = self._active(games)
             finished = [g for g in games if g.done]
             if finished and (len(finished) > ended or not active):
-                self.save(finished, journal.steps)
+                self.save(finished, record.steps)
                 ended = len(finished)
             if not active:
                 break
-            journal.append(self._round(policy, games, active))
+            record.append(self._round(policy, games, active))
             returns = [g.total for g in games if g.done]
             report(
                 Standing(
                     len(returns),
                     sum(g.step for g in games if g.done),
-                    len(journal.steps),
+                    len(record.steps),
                     float(np.mean(returns)) if returns else float("nan"),
-                    len(journal.steps) - old_steps,
-                    tokens(journal.steps) - old_tokens,
+                    len(record.steps) - old_steps,
+                    tokens(record.steps) - old_tokens,
                     time.monotonic() - began,
                 )
             )
-        journal.finish()
+        record.finish()
 
     def replay(self, steps: Sequence[Step]) -> list[play.Episode]:
-        """The wanted episodes, advanced as recorded; a `UserError` if the record is not of this game."""
+        """The wanted episodes, advanced as recorded; a `UserError` if the record is not of this game, or of
+        none."""
         games = [self.simulator.begin(i) for i in range(self.episodes)]
+        space = self.simulator.environment.action_space
         for step in steps:
+            if not _is_step(step, space):
+                raise UserError(f"{self.out}: its record is damaged; restore it, or choose another --out")
             index = step["episode"]
             if index >= len(games):
                 continue
@@ -115,6 +120,7 @@ class Collection:
             **self.card,
             "complete": len(finished) == self.episodes,
             "answers": statistics([s for s in steps if s["episode"] in {g.index for g in finished}]),
+            journal.HASH: journal.digest(sorted(steps, key=journal.by_episode)),
         }
         with writing(self.out):
             dataset.save(play.gather(finished, card), self.out)
@@ -151,6 +157,17 @@ class Collection:
         for game, decision in zip(active, decisions, strict=True):
             self.simulator.advance(game, decision.action)
         return [_step(r, d, seconds) for r, d in zip(requests, decisions, strict=True)]
+
+
+def _is_step(step: Step, space: Space) -> bool:
+    """Whether an entry of a record is a step of a game with these actions."""
+    if not journal.is_step(step):
+        return False
+    try:
+        taken = np.asarray(step["action"])
+        return taken.dtype.kind in "if" and not space.refuses(taken.reshape(1, *space.shape))
+    except (KeyError, ValueError):
+        return False
 
 
 def _step(request: Request, decision: Decision, seconds: float) -> Step:

@@ -299,6 +299,8 @@ class Survey:
     def run(self, record: journal.Journal, opened: Any) -> int:
         self.check(record.steps)
         known = Known(record.steps)
+        if record.finished:
+            self.check_table(known)
         self.samples = max(self.settings.samples, known.samples)
         if record.finished and self.done(known):
             self.say(known, self.kept_card()["coverage"], prompt_tokens(record.steps))
@@ -369,6 +371,28 @@ class Survey:
                     f"{self.out}: was asked in other words than {self.task.name} has; choose another --out"
                 )
 
+    def check_table(self, known: Known) -> None:
+        """A `UserError` where the table that is there, if it can be read, is not made of these answers."""
+        try:
+            table = tables.read(self.out, self.task)
+        except UserError:
+            return
+        actions = known.actions(self.environment.action_space)
+        scores = known.log_probs(self.reader, self.environment.action_space)
+        rows = {tuple(digits): row for row, digits in enumerate(table.digits.tolist()) if table.asked[row]}
+        same = rows.keys() == actions.keys() and all(
+            np.array_equal(table.actions[row], actions[digits], equal_nan=True)
+            for digits, row in rows.items()
+        )
+        if same and scores is not None and table.log_probs is not None:
+            found = np.stack([scores[digits] for digits in rows])
+            same = bool(np.allclose(found, table.log_probs[list(rows.values())], atol=1e-4))
+        if not same:
+            raise UserError(
+                f"{self.out}: its table is not made of the answers that its transcript has; restore it, or"
+                " choose another --out"
+            )
+
     def check_entry(self, entry: journal.Step, said: dict[Digits, int]) -> None:
         """A `ValueError`, or what Python raises, where an entry is none; `said`: answers so far, counted."""
         space, digits = self.environment.action_space, entry["digits"]
@@ -394,6 +418,8 @@ class Survey:
                 action = np.asarray(attempt["action"])
                 if action.dtype.kind not in "if" or space.refuses(action.reshape(1, *space.shape)):
                     raise ValueError
+            if self.reader.read(attempt["answer"]) != attempt["action"]:
+                raise ValueError
 
     def readable(self) -> bool:
         """Whether the table in the folder can be read."""
@@ -579,6 +605,7 @@ class Survey:
             "answer_tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             **self.about_scores(record, known),
             "threads": self.settings.threads or cores(),
+            journal.HASH: journal.digest(sorted(record.steps, key=order)),
             "versions": {
                 "loro_jax": loro_jax.__version__,
                 "jax": jax.__version__,

@@ -25,7 +25,14 @@ EPISODES = 200
 def read(folder: pathlib.Path, task: Task) -> Answers:
     """The answers in `folder`, checked, about a task whose words are those that were asked about."""
     space = task.environment().action_space
-    return answers.load(folder, task.name, functools.partial(coding_of, task), space)
+    texts = functools.partial(_texts, task)
+    return answers.load(folder, task.name, functools.partial(coding_of, task), space, texts)
+
+
+def _texts(task: Task, text: str, coding: Coding, digits: np.ndarray) -> list[str]:
+    """The ends of a prompt that has this text, of texts with these digits (T, F)."""
+    prompt = prompts.parse(text, "prompt", _names(task), f"{task.name}'s prompt")
+    return [prompt.tail(coding.texts(of_one)) for of_one in digits.tolist()]
 
 
 def coding_of(task: Task, text: str) -> Coding:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from loro_jax.errors import UserError
+from loro_jax.errors import UserError, line
 
 if TYPE_CHECKING:
     from loro_jax.protocols import Protocol
@@ -264,5 +264,5 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     """A value in one line of no more than a few words."""
-    line = " ".join(str(value).split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
+    said = line(" ".join(str(value).split()), most=1000)
+    return said if len(said) <= 60 else f"{said[:57]}..."

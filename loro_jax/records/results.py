@@ -80,30 +80,32 @@ def details(result: Result) -> dict[str, np.ndarray]:
 def together(folder: pathlib.Path, index: str = RUN) -> Iterator[pathlib.Path]:
     """A folder to write outputs into, which are then moved into `folder` together.
 
-    Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", and is moved
-    last. What the old one named and the new one does not is removed. If anything fails before all is written,
-    `folder` stays as it was; if the moving is interrupted, whoever comes next finishes it (`recover`).
+    Among them has to be `index`, a JSON object: it receives the others' SHA-256 as "files", `run.json` also
+    its own, and is moved last. What the old one named and the new one does not is removed. If anything fails
+    before all is written, `folder` stays as it was; if the moving is interrupted, whoever comes next finishes
+    it (`recover`).
 
     Raises:
         UserError: the outputs cannot be written, or another process is writing them.
     """
     staging = _staging(folder, index)
     lock = files.lock_folder(staging)
-    written = False
+    whole = False
     try:
         _settle(folder, index)
         _empty(staging)
         yield staging
         names = sorted(p for p in staging.rglob("*") if p.is_file() and p.name != index)
         hashes = {p.relative_to(staging).as_posix(): files.digest(p) for p in names}
-        files.write_json(staging / index, json.loads((staging / index).read_text()) | {"files": hashes})
-        written = True
+        written = json.loads((staging / index).read_text()) | {"files": hashes}
+        files.write_json(staging / index, files.sealed(written) if index == RUN else written)
+        whole = True
         _settle(folder, index)
         shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise UserError(f"results cannot be written to {folder} ({error.strerror or error})") from None
     finally:
-        if not written:
+        if not whole:
             shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
 
@@ -137,6 +139,7 @@ def _settle(folder: pathlib.Path, index: str) -> None:
     named = _listed(staging / index)
     if named is None:
         return
+    files.check_seal(staging / index, files.read_json(staging / index))
     for name in named:
         if (staging / name).is_file():  # else it was moved before
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -167,10 +170,18 @@ def report(out: pathlib.Path) -> Iterator[pathlib.Path]:
 def _listed(index: pathlib.Path) -> set[str] | None:
     """The files that an index names, none of them outside its folder; None where it does not say."""
     try:
-        named = json.loads(index.read_text())["files"]
-        return {name for name in named if not pathlib.PurePosixPath(name).is_absolute() and ".." not in name}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        named = files.read_json(index)["files"]
+        return {name for name in named if is_inside(name)}
+    except (OSError, UserError, LookupError, TypeError):
         return None
+
+
+def is_inside(name: object) -> bool:
+    """Whether it names a file below the folder that it is said of."""
+    if not isinstance(name, str) or not name.isprintable() or len(name) > 1000:
+        return False
+    path = pathlib.PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,15 +213,44 @@ def read(folder: pathlib.Path) -> Saved:
         UserError: a file is damaged, or is not the one that `run.json` was written with.
     """
     recover(folder)
-    run = files.read_json(folder / RUN)
+    run = record(folder / RUN)
     verify(folder, run)
     curves, details = files.read_npz(folder / "curves.npz"), files.read_npz(folder / "details.npz")
     if "env_steps" not in curves:
         raise UserError(f"{folder / 'curves.npz'}: holds no env_steps; it is not the file of a run")
     env_steps = curves.pop("env_steps")
+    if env_steps.ndim != 1 or env_steps.dtype.kind not in "iuf":
+        raise UserError(f"{folder / 'curves.npz'}: env_steps are not a row of numbers")
     if any(curve.ndim != 2 or curve.shape[1] != len(env_steps) for curve in curves.values()):
         raise UserError(f"{folder / 'curves.npz'}: curves and env_steps differ in length")
+    if strange := [name for name in (*curves, *details) if not name.isprintable()]:
+        raise UserError(f"{folder}: an array is called '{strange[0]}'; run it again")
     return Saved(run, curves, env_steps, details)
+
+
+RECORDED: dict[str, type | tuple[type, ...]] = {
+    "packages": dict, "computed_on": dict, "device": dict, "seconds": dict, "throughput": dict,
+    "merged": list, "source": str, "commit": str, "python": str,
+}  # fmt: skip
+"""What else `run.json` holds where it says it at all, and of what kind that is."""
+
+
+def record(path: pathlib.Path) -> dict[str, Any]:
+    """A `run.json`, as it was written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is damaged, or was changed since.
+    """
+    run = files.read_json(path)
+    files.check_seal(path, run)
+    wrong = [k for k, kind in RECORDED.items() if run.get(k) is not None and not isinstance(run[k], kind)]
+    numbers = run.get("seconds") or {}
+    if "seconds" not in wrong and not all(type(n) in (int, float) and n >= 0 for n in numbers.values()):
+        wrong.append("seconds")
+    if wrong:
+        raise UserError(f"{path}: damaged ({', '.join(wrong)}); restore it, or run it again")
+    return run
 
 
 def finished(folder: pathlib.Path) -> tuple[Saved, dict[str, Any], dict[str, Any]]:
@@ -224,9 +264,33 @@ def finished(folder: pathlib.Path) -> tuple[Saved, dict[str, Any], dict[str, Any
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {folder} holds no finished run") from None
     try:
-        return saved, summary, identity.upgraded(saved.run.get("identity"))
+        ran = identity.upgraded(saved.run.get("identity"))
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
+    if other := _unlike(saved, summary, ran):
+        raise UserError(f"{folder}: its files do not fit together ({other}); run it again")
+    return saved, summary, ran
+
+
+def _unlike(saved: Saved, summary: Mapping[str, Any], ran: Mapping[str, Any]) -> str:
+    """In what a run's identity is not that of its arrays and its summary, a few words; empty if in nothing.
+
+    For runs without a seal. What the other files do not say, nothing tells of them.
+    """
+    for name, array in (saved.curves | saved.details).items():
+        if array.dtype.kind not in "biuf" or not array.ndim:
+            return f"{name} holds no rows of numbers"
+    schedule = ran["settings"].get("schedule") or {}
+    told = {
+        "task": (ran["task"], summary.get("benchmark", ran["task"])),
+        "seeds": (ran.get("seeds"), next((len(c) for c in saved.curves.values()), ran.get("seeds"))),
+    }
+    if len(saved.env_steps) and "budget" in schedule:
+        told["budget"] = (schedule["budget"], float(saved.env_steps[-1]))
+    if len(saved.env_steps) > 1 and "eval_interval" in schedule:
+        told["eval_interval"] = (schedule["eval_interval"], float(saved.env_steps[1] - saved.env_steps[0]))
+    differ = [f"{name} {one} and {other}" for name, (one, other) in told.items() if one != other]
+    return "; ".join(differ)
 
 
 def verify(folder: pathlib.Path, run: Mapping[str, Any]) -> None:
@@ -237,7 +301,8 @@ def verify(folder: pathlib.Path, run: Mapping[str, Any]) -> None:
     hashes = run.get("files")
     if hashes is None:
         return
-    if not isinstance(hashes, dict) or not {"curves.npz", "details.npz"} <= hashes.keys():
+    known = isinstance(hashes, dict) and {"curves.npz", "details.npz"} <= hashes.keys()
+    if not known or not all(map(is_inside, hashes)):
         raise UserError(f"{folder / RUN}: does not name the files that it was written with; run it again")
     for name, expected in hashes.items():
         path = folder / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -143,9 +144,14 @@ def _started(task: Task, options: Options, first: int, count: int, sitting: Sitt
         return 0
     name = protocol.name + ("-quick" if options.quick else "")
     name += f"-seeds-{first}-{first + count}" if options.seed_range else ""
-    return train(
-        ready, options.out or pathlib.Path("results") / task.name / name, options.resume, console, sitting
-    )
+    out = options.out or pathlib.Path("results") / task.name / name
+    with contextlib.ExitStack() as stack:
+        if (options.tensorboard is not None or options.wandb) and processes.first():
+            from loro_jax.running.watching import Watch
+
+            watch = Watch(ready.identity, options.tensorboard, options.wandb, out)
+            ready = dataclasses.replace(ready, watch=stack.enter_context(watch))
+        return train(ready, out, options.resume, console, sitting)
 
 
 def train(

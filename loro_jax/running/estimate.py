@@ -36,7 +36,7 @@ def seconds(phases: Sequence[Phase], world: World, layout: Layout, seeds: int) -
             phase = phase.phase
         if isinstance(phase, Interact):
             environment_steps += phase.steps
-            gradient_steps += phase.steps // agent.train_frequency
+            gradient_steps += phase.steps // agent.train_frequency * getattr(agent, "gradient_steps", 1)
         elif isinstance(phase, Fit):
             gradient_steps += phase.steps
     length = min(0.75 * world.evaluation.limit, WHOLE_GAME) * how.eval_episodes

@@ -15,8 +15,7 @@ from loro_jax.data import episodes
 from loro_jax.data.answers import Answers, resolve
 from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
-from loro_jax.language import tables
-from loro_jax.language.journal import questions
+from loro_jax.language import journal, tables
 from loro_jax.protocols import Protocol
 from loro_jax.records.identity import identify
 from loro_jax.running import estimate
@@ -50,6 +49,7 @@ class Experiment:
         first: the first of the seeds, of which there are `seeds` in a row.
         memory_limit: bytes that all seeds together may take; 0 for most of what there is.
         answers: the table that every seed's LLM episodes are played by, where they are.
+        watch: who is told of curves while they grow (`running.watching.Watch`); None for nobody.
     """
 
     task: Task
@@ -66,6 +66,7 @@ class Experiment:
     first: int = 0
     memory_limit: int = 0
     answers: Answers | None = None
+    watch: Any = None
 
     def world_of(self, arm: Arm) -> World:
         """What an arm trains in: the common world, with an agent of its own where it brings one."""
@@ -113,6 +114,14 @@ def prepare_experiment(
     table: Answers | None = None
     if answers and dataset:
         raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
+    asking = any(arm.source == "llm" or consults(arm) or plays_answers(arm) for arm in sketch)
+    if protocol.prior.llm == "answers" and not (answers or dataset) and asking:
+        if not task.answers:
+            raise UserError(
+                f"{protocol.name} lets every seed play LLM episodes of its own, and {task.name} has no table"
+                " for that: name --answers, or --episodes"
+            )
+        answers = task.answers
     dataset = dataset or ("" if answers else task.episodes)
     plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
     departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
@@ -125,9 +134,9 @@ def prepare_experiment(
         table = tables.checked(answers, task, env)
     elif answers:
         table = tables.checked(tables.read(resolve(answers, task.name), task), task, env)
-    elif asking := [arm.name for arm in sketch if consults(arm) or plays_answers(arm)]:
+    elif told := [arm.name for arm in sketch if consults(arm) or plays_answers(arm)]:
         raise UserError(
-            f"{asking[0]} looks a model's answers up: name --answers, or survey one (python -m"
+            f"{told[0]} looks a model's answers up: name --answers, or survey one (python -m"
             f" loro_jax.language.survey --task {task.source or task.name} --model NAME)"
         )
     if any(arm.source == "llm" for arm in sketch) and not (dataset or answers):
@@ -145,7 +154,8 @@ def prepare_experiment(
             folder = episodes.resolve(dataset, task.name)
             data = episodes.load(folder, task.name, env.observation_shape, env.action_space)
             prior = prepare(data, protocol)
-            asked = questions(folder, protocol.prior.tau)
+            journal.check(folder, data.card)
+            asked = journal.questions(folder, protocol.prior.tau)
             assert prior.rows is not None
             plan = Plan(protocol, len(prior.rows.reward), prior.steps, env.limit, asked)
             card = {k: data.card.get(k) for k in ("name", "model", "prompt", "alignment", "arrays_sha256")}
@@ -162,10 +172,10 @@ def prepare_experiment(
         warnings = tuple(_of_another_game(task, protocol, "answers were given"))
         plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
-    told = None if table is None else told_of(table)
-    if told is not None and plan.own_proposals:
-        told["proposals"] = proposals
-    identity = identify(task, protocol, seeds, seed, card, arms, first, told)
+    whose = None if table is None else told_of(table)
+    if whose is not None and plan.own_proposals:
+        whose["proposals"] = proposals
+    identity = identify(task, protocol, seeds, seed, card, arms, first, whose)
     by: dict[str, Any] = {} if table is None else {"coding": table.coding, "texts": table.length}
     world = World(env, fitted(protocol.agent, env, _most(protocol, plan)), _interaction(protocol), **by)
     for arm in arms:

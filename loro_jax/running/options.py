@@ -40,7 +40,8 @@ class Options:
     arms: str = "all"
     """Arms to run, separated by commas, or all that there is prior data for."""
     episodes: str = ""
-    """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz."""
+    """LLM episodes: the name of a shipped dataset, or a folder with card.json and episodes.npz. Where neither
+    these nor --answers are named, --llm says whose they are."""
     answers: str = ""
     """A table of a model's answers, by name or folder (loro_jax.language.survey): every seed then plays LLM
     episodes of its own, instead of loading the same ones as all others."""
@@ -77,6 +78,10 @@ class Options:
     """Compile every program anew, and keep none for the next start."""
     save_policies: bool = False
     """Keep every seed's trained policy, in policies.npz (loro_jax.load_policy plays it)."""
+    tensorboard: pathlib.Path | None = None
+    """Folder for TensorBoard, a run an arm, while training goes on (pip install 'loro_jax[tensorboard]')."""
+    wandb: str = ""
+    """Project of Weights & Biases, a run an arm, kept offline in --out (pip install 'loro_jax[wandb]')."""
     game: tuple[str, ...] = ()
     """Parameters of the game, such as slippery=false limit=50."""
     settings: Protocol = dataclasses.field(default_factory=lambda: Protocol("standard@1"))
@@ -116,7 +121,6 @@ def parse(spec: str, argv: Sequence[str]) -> tuple[Task, Options]:
     default = options_type(
         task=task.source if spec or given else "",
         protocol=_peek(argv, "--protocol") or "",
-        episodes="" if _peek(argv, "--answers") else task.episodes,
         settings=protocol,
         **start,
     )

@@ -59,7 +59,9 @@ def cost(phases: tuple[Phase, ...], world: World) -> tuple[int, int]:
             phase = phase.phase
         if isinstance(phase, Interact):
             steps += phase.steps
-            gradients += phase.steps // world.agent.train_frequency
+            gradients += (
+                phase.steps // world.agent.train_frequency * getattr(world.agent, "gradient_steps", 1)
+            )
         elif isinstance(phase, Fit):
             gradients += phase.steps
     return steps, gradients

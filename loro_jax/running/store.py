@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from loro_jax import files, processes
-from loro_jax.errors import UserError
+from loro_jax.errors import UserError, line
 from loro_jax.records import identity as identities
 from loro_jax.records import results
 from loro_jax.running import machine
@@ -33,6 +33,15 @@ FORMAT = 2
 """Of checkpoints: counts up when a `Run` gets other arrays (guidance is none where there are no answers), or
 another layout."""
 IDENTITY = "identity.json"
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over arrays' names, types, shapes and numbers."""
+    h = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        h.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
 
 
 class Keeper(Interface):
@@ -135,8 +144,11 @@ class Store:
         path = self.folder / f"{arm}.npz"
         try:
             arrays = files.read_npz(path)
-            if str(arrays.pop("of", "")) != self._name(arm):
+            name, _, hashed = str(arrays.pop("of", "")).partition(" ")
+            if name != self._name(arm):
                 raise UserError(f"{path}: is of another run or arm")
+            if hashed and hashed != digest(arrays):  # which older ones do not have
+                raise UserError(f"{path}: its arrays are not those that were written")
         except FileNotFoundError:
             return None
         except UserError as error:
@@ -146,7 +158,8 @@ class Store:
     def finish(self, arm: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps a finished arm and drops its checkpoints."""
         with self._writing():
-            files.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(self._name(arm))})
+            of = f"{self._name(arm)} {digest(arrays)}"
+            files.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(of)})
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
@@ -159,7 +172,8 @@ class Store:
                 checkpoints.save(progress)
             finally:
                 checkpoints.close()
-            files.write_json(self.folder / f"{arm}.json", {"done": progress.done, "seconds": seconds})
+            said = files.sealed({"done": progress.done, "seconds": seconds})
+            files.write_json(self.folder / f"{arm}.json", said)
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
         """The newest checkpoint of an arm and the seconds spent so far, or None if there is none."""
@@ -172,7 +186,7 @@ class Store:
 
         checkpoints = Checkpoints(folder, self._name(arm))
         # A run that was killed while it wrote its first checkpoint has left a folder of orbax's own.
-        there = [path for path in folder.iterdir() if not path.name.endswith(".orbax-checkpoint-tmp")]
+        there = [path for path in folder.iterdir() if path.suffix not in (".orbax-checkpoint-tmp", ".json")]
         progress = checkpoints.newest(like)
         checkpoints.close()
         if progress is None:
@@ -180,7 +194,9 @@ class Store:
                 raise UserError(f"{folder}: no checkpoint can be read; delete it to train {arm} anew")
             return None
         try:
-            seconds = files.read_json(self.folder / f"{arm}.json")["seconds"]
+            said = files.read_json(self.folder / f"{arm}.json")
+            files.check_seal(self.folder / f"{arm}.json", said)
+            seconds = said["seconds"]
             if type(seconds) not in (int, float) or not (math.isfinite(seconds) and seconds >= 0):
                 raise ValueError
         except FileNotFoundError:  # killed before it was written
@@ -248,8 +264,8 @@ class Store:
             )
         if before.get("processor") != now.get("processor"):
             print(
-                f"warning: {self.out} was begun on another processor ({before.get('processor')}); its numbers"
-                " may round differently from here on",
+                f"warning: {self.out} was begun on another processor ({line(before.get('processor'), 100)});"
+                " its numbers may round differently from here on",
                 file=sys.stderr,
             )
 
@@ -257,7 +273,7 @@ class Store:
         """Whether the folder holds this run, finished; another one, or a damaged one, is refused."""
         results.recover(self.out)
         try:
-            run = files.read_json(self.out / results.RUN)
+            run = results.record(self.out / results.RUN)
         except FileNotFoundError:
             return False
         if different := identities.differences(run.get("identity"), self._record["identity"]):

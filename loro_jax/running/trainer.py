@@ -24,7 +24,7 @@ from loro_jax.running.experiment import Experiment, announced, knowledge
 from loro_jax.running.store import Keeper
 from loro_jax.training import guidance, memory, population
 from loro_jax.training.arms import charges_each
-from loro_jax.training.phases import Collect, Fit, Interact, Remainder
+from loro_jax.training.phases import Collect, Fit, Interact, Load, Remainder
 from loro_jax.training.population import Programs, Progress
 from loro_jax.types import Agent, Arm, Knowledge, Phase
 
@@ -161,6 +161,8 @@ def _train(
     def after(progress: Progress) -> None:
         nonlocal saved
         bar.advance(task, cost[progress.done - 1] if progress.done <= len(cost) else 0)
+        if e.watch is not None:
+            _tell(e, arm, store.where(arm.name).stem, progress, time.monotonic() - began)
         stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
         if stop or due:
             store.checkpoint(arm.name, progress, before + time.monotonic() - began)
@@ -181,6 +183,15 @@ def _train(
         record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), e.seeds)
     store.finish(arm.name, record)
     return record
+
+
+def _tell(e: Experiment, arm: Arm, name: str, progress: Progress, seconds: float) -> None:
+    """Shows what an arm has evaluated so far, by the budget that it had used, to who watches."""
+    interval, records = e.protocol.schedule.eval_interval, progress.records[: e.seeds]
+    loaded = sum(p.cost(interval).prior for p in arm.phases if isinstance(p, Load))
+    steps = loaded + interval * np.arange(1, records.shape[1] + 1)
+    frames = e.seeds * interval * records.shape[1] / max(seconds, 1e-9)
+    e.watch.saw(name, steps, records, frames)
 
 
 def of(known: Knowledge) -> Knowledge | None:
@@ -229,7 +240,8 @@ def _stretched(records: np.ndarray, length: int) -> np.ndarray:
 def _cost(phase: Phase, agent: Agent) -> float:
     """Weight of a phase on the progress bar, in gradient steps."""
     if isinstance(phase, Interact):
-        return phase.steps / agent.train_frequency + phase.steps / 4
+        times = getattr(agent, "gradient_steps", 1)
+        return phase.steps / agent.train_frequency * times + phase.steps / 4
     return phase.steps if isinstance(phase, Fit) else 0
 
 

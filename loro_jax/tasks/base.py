@@ -149,6 +149,8 @@ class Task:
         prompts: prompt texts by name, or the folder that holds them as .txt files; None: `prompts/<name>/` of
             the suite.
         episodes: the LLM episodes that runs use when none are named: a shipped dataset's name, or a folder.
+        answers: the table of a model's answers by which every seed plays LLM episodes of its own, where a
+            protocol says so (`protocols.PriorUse.llm`): a shipped table's name, or a folder.
         reference: a strong policy: observations (N, *obs) float64 -> a mask (N, actions) of the actions that
             it holds for equally good and for the best, or its continuous actions (N, k).
         reference_episodes: episodes after which its mean return is known; 1 where nothing is random.
@@ -173,6 +175,7 @@ class Task:
     words: Description | None = None
     prompts: Mapping[str, str] | pathlib.Path | None = None
     episodes: str = ""
+    answers: str = ""
     reference: Callable[[Any], np.ndarray] | None = None
     reference_episodes: int = 500
     restore: Callable[[Environment, jax.Array, jax.Array], Any] | None = None
@@ -188,7 +191,7 @@ class Task:
                 "a task's name is lower-case letters, digits and underscores, 64 at most, such as my_game;"
                 f" got {self.name if not isinstance(self.name, str) else self.name[:80]!r}"
             )
-        for field in ("episodes", "source", "file_sha256"):
+        for field in ("episodes", "answers", "source", "file_sha256"):
             if not isinstance(getattr(self, field), str):
                 raise UserError(f"{self.name}: {field} must be a text, got {getattr(self, field)!r}")
         if not isinstance(self.protocols, Mapping) or not all(

@@ -132,18 +132,37 @@ def reference(observations: Floats) -> np.ndarray:
     return planning.best(_values())[observations.argmax(axis=1)]
 
 
-@functools.cache
-def _values() -> Floats:
-    """Chance of reaching the goal, (16, 4), slippery; discounted by 0.99, since time is limited.
+def value_of(policy: Sequence[int], limit: int = 100) -> float:
+    """The chance that a policy, an action for each of the 16 cells, reaches the goal within `limit` steps on
+    slippery ice: its expected return, exactly."""
+    tiles, chance = _lakes_law()
+    going, goal = (tiles != HOLE) & (tiles != GOAL), (tiles == GOAL).astype(np.float64)
+    taken = chance[np.arange(16), np.asarray(policy)]
+    value = np.zeros(16)
+    for _ in range(limit):
+        value = taken @ np.where(going, value, goal)
+    return float(value[np.argmax(tiles == START)])
 
-    Without a discount every move that stays clear of holes would be as good as any other.
-    """
+
+@functools.cache
+def _lakes_law() -> tuple[np.ndarray, Floats]:
+    """Tiles (16,), and the chance (16, 4, 16) that an action leads from cell to cell on slippery ice."""
     tiles = np.asarray(frozen_lake().game.desc).ravel()
     chance = np.zeros((16, 4, 16))
     for cell, action, slip in itertools.product(range(16), range(4), (-1, 0, 1)):
         down, right = MOVES[(action + slip) % 4]
         row, column = np.clip(cell // 4 + down, 0, 3), np.clip(cell % 4 + right, 0, 3)
         chance[cell, action, row * 4 + column] += 1 / 3
+    return tiles, chance
+
+
+@functools.cache
+def _values() -> Floats:
+    """Chance of reaching the goal, (16, 4), slippery; discounted by 0.99, since time is limited.
+
+    Without a discount every move that stays clear of holes would be as good as any other.
+    """
+    tiles, chance = _lakes_law()
     going, goal = (tiles != HOLE) & (tiles != GOAL), (tiles == GOAL).astype(np.float64)
     value = np.zeros(16)
     for _ in range(5000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import pathlib
@@ -62,6 +63,47 @@ def load(task: str | Task) -> Task:
         raise UserError(f"{task}: is {type(found).__name__}, not a Task; {USAGE}")
     found = dataclasses.replace(found, source=task)
     return dataclasses.replace(found, file_sha256=_fingerprint(found))
+
+
+def recorded(name: str, source: object, sha256: object) -> Task:
+    """The task called `name` that a record of a run says comes from `source`.
+
+    A record may say anything: no file is run but the one that it has the SHA-256 of.
+
+    Raises:
+        UserError: it is not here, or is not the one that ran; `--task` then names one.
+    """
+    where = source if isinstance(source, str) and source else name
+    if where not in NAMES and not where.startswith("gymnax:"):
+        path = _file(where)
+        if path is None or not path.is_file():
+            raise UserError(f"the task {name} comes from '{where}', which is not here: name it with --task")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise UserError(
+                f"the task {name} comes from '{where}', which is not the file that ran: restore it, or name"
+                " another with --task"
+            )
+    found = load(where)
+    if found.name != name:
+        raise UserError(f"the task {name} does not come from '{where}', which holds {found.name}")
+    return found
+
+
+def _file(task: str) -> pathlib.Path | None:
+    """The file that a task's name stands for, of which nothing is run to find it."""
+    place = task if task.endswith(".py") else task.rpartition(":")[0]
+    if place.endswith(".py"):
+        return pathlib.Path(place)
+    if not all(part.isidentifier() for part in place.split(".")):
+        return None
+    spec, places = None, None
+    parts = place.split(".")
+    for i in range(len(parts)):  # `importlib.util.find_spec` would import the packages that it lies in
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return pathlib.Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _fingerprint(task: Task) -> str:

@@ -21,7 +21,7 @@ from loro_jax.training.guidance import (
     Soft,
     Tutor,
 )
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, plain
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, Retarget, plain
 from loro_jax.training.population import parted
 from loro_jax.types import Agent, Arm, Phase
 
@@ -68,6 +68,17 @@ class Plan:
         own = prior.charge == "steps"
         return Collect(prior.tau * self.limit, prior.tau, evaluations, Answering(), own)
 
+    def fit(self, **doors: Any) -> tuple[Phase, ...]:
+        """Pretraining as the protocol has it, with doors of `Fit` opened."""
+        prior, agent = self.protocol.prior, self.protocol.agent
+        if prior.fit_learning_rate:
+            doors = {"learning_rate": prior.fit_learning_rate} | doors
+        fit = Fit(prior.fit_steps, **doors)
+        if not prior.fit_target_network_frequency:
+            return (fit,)
+        then = Retarget(getattr(agent, "target_network_frequency"))  # noqa: B009  (SAC has none)
+        return (Retarget(prior.fit_target_network_frequency), fit, then)
+
     @property
     def online(self) -> int:
         """N - n: environment steps left to an arm that starts from prior data."""
@@ -87,7 +98,7 @@ def pure_rl(p: Plan) -> Arm:
 
 
 def loro(p: Plan) -> Arm:
-    sentence = (p.load, Fit(p.protocol.prior.fit_steps), Forget(), Interact(p.online))
+    sentence = (p.load, *p.fit(), Forget(), Interact(p.online))
     return Arm("loro", sentence, "pretrained on LLM episodes, which are then dropped", "llm")
 
 
@@ -96,14 +107,14 @@ def mix(p: Plan) -> Arm:
 
 
 def loro_keep(p: Plan) -> Arm:
-    sentence = (p.load, Fit(p.protocol.prior.fit_steps), Interact(p.online))
+    sentence = (p.load, *p.fit(), Interact(p.online))
     return Arm("loro_keep", sentence, "LORO, its LLM episodes kept in the replay", "llm")
 
 
 def random_data(p: Plan) -> Arm:
     sentence: tuple[Phase, ...] = (
         p.uniform,
-        Fit(p.protocol.prior.fit_steps),
+        *p.fit(),
         Forget(),
         Interact(p.online),
     )
@@ -113,7 +124,7 @@ def random_data(p: Plan) -> Arm:
 def on_policy(p: Plan) -> Arm:
     sentence: tuple[Phase, ...] = (
         AsPrior(Interact(p.prior)),
-        Fit(p.protocol.prior.fit_steps),
+        *p.fit(),
         Forget(),
         Interact(p.online),
     )
@@ -153,14 +164,14 @@ def jsrl(p: Plan) -> Arm:
 
 
 def cql(p: Plan) -> Arm:
-    fit = Fit(p.protocol.prior.fit_steps, penalty=Conservative())
-    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES))
+    fit = p.fit(penalty=Conservative())
+    sentence = (p.load, p.uniform, *fit, Evaluate(OFFLINE_EPISODES))
     return Arm("cql", sentence, "offline on LLM and uniform episodes, conservative (CQL)", "llm")
 
 
 def cql_prior(p: Plan) -> Arm:
-    fit = Fit(p.protocol.prior.fit_steps, support=p.proposals, penalty=Conservative())
-    sentence = (p.load, p.uniform, fit, Evaluate(OFFLINE_EPISODES, support=p.proposals))
+    fit = p.fit(support=p.proposals, penalty=Conservative())
+    sentence = (p.load, p.uniform, *fit, Evaluate(OFFLINE_EPISODES, support=p.proposals))
     return Arm("cql_prior", sentence, f"CQL among {p.proposals.k} of the LLM's answers (CQL-Prior)", "llm")
 
 
@@ -285,6 +296,17 @@ def check_agent(arm: Arm, agent: Agent) -> None:
     name = getattr(agent, "name", type(agent).__name__)
     told = "guided" in inspect.signature(agent.learn).parameters
     takes = getattr(agent, "takes", ()) if told else ()
+    several = getattr(agent, "n_step", 1) > 1
+    if not told and (several or getattr(agent, "learning_rate_decay_steps", 0)):
+        setting = "n_step" if several else "learning_rate_decay_steps"
+        raise UserError(
+            f"{setting}: the agent {name} has a `learn` that takes no `guided`, by which it is told"
+        )
+    for rule in opened(arm, "batches"):
+        if several and not hasattr(rule, "rows"):
+            raise UserError(
+                f"n_step: {arm.name}'s {type(rule).__name__} does not say `rows`, places in the replay"
+            )
     for door in ("support", "penalty", "learning_rate"):
         named = opened(arm, door)
         if named and door not in takes:

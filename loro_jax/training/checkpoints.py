@@ -18,9 +18,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from loro_jax import processes
+from loro_jax import files, processes
+from loro_jax.errors import line
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
+
+HASHES = ".files.json"
+"""Behind a step's number: the name of the file with the hashes of its files."""
 
 
 def digest(progress: Progress) -> str:
@@ -88,10 +92,16 @@ class Checkpoints:
             records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
             says=ocp.args.JsonSave({"done": progress.done, "of": self.of, "sha256": digest(progress)}),
         )
+        self._files_of(progress.done).unlink(missing_ok=True)
         try:
             with _one_error():
                 self.manager.save(progress.done, args=args)
                 self.manager.wait_until_finished()
+            hashes = files.sealed({"files": self._hashes(progress.done)})
+            files.write_json(self._files_of(progress.done), hashes)
+            kept = {self._files_of(step) for step in self.manager.all_steps()}
+            for path in set(self.folder.glob(f"*{HASHES}")) - kept:
+                path.unlink(missing_ok=True)
         except OSError:
             raise
         except Exception as error:  # tensorstore has types of its own for a full disk
@@ -104,6 +114,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         for step in sorted(self.manager.all_steps(), reverse=True):
             try:
+                self._check(step)
                 read: Any = self.manager.restore(
                     step,
                     args=ocp.args.Composite(
@@ -118,7 +129,7 @@ class Checkpoints:
                     raise ValueError("it is not what was written")
             except Exception as error:  # orbax raises a bare Exception where an array's file is damaged
                 self._set_aside(step)
-                why = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+                why = line(f"{type(error).__name__}: {error}".splitlines()[0][:100])
                 print(
                     f"checkpoint {step} of {self.folder.name} cannot be read ({why}); trying one before it",
                     file=sys.stderr,
@@ -127,11 +138,38 @@ class Checkpoints:
             return found
         return None
 
+    def _files_of(self, step: int) -> pathlib.Path:
+        """Beside a step: the hashes of its files, written once it is whole."""
+        return self.folder / f"{step}{HASHES}"
+
+    def _hashes(self, step: int) -> dict[str, str]:
+        below = self.folder / str(step)
+        return {
+            path.relative_to(below).as_posix(): files.digest(path)
+            for path in sorted(below.rglob("*"))
+            if path.is_file()
+        }
+
+    def _check(self, step: int) -> None:
+        """A `ValueError` where a step's files are not those that were written, before orbax reads them: of
+        what is damaged it makes what it can, and it says so in many lines.
+
+        A step that was written before there were hashes, or whose writing was cut, has none.
+        """
+        try:
+            wanted = files.read_json(self._files_of(step))
+        except FileNotFoundError:
+            return
+        files.check_seal(self._files_of(step), wanted)
+        if wanted.get("files") != self._hashes(step):
+            raise ValueError("its files are not those that were written")
+
     def _set_aside(self, step: int) -> None:
         """Moves a step out of orbax's sight, which else would write no step before it."""
         aside = self.folder.with_name(f"{self.folder.name}.{step}.unreadable")
         shutil.rmtree(aside, ignore_errors=True)
         shutil.move(self.folder / str(step), aside)
+        self._files_of(step).unlink(missing_ok=True)
         self.manager.reload()
 
     def close(self, delete: bool = False) -> None:

@@ -20,6 +20,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from loro_jax.agents.base import schedules
 from loro_jax.data.answers import Answers, Found, Table
 from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
@@ -599,6 +600,9 @@ class Batches(Interface):
     def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
         """(size, ...) transitions."""
 
+    def rows(self, run: Run, key: chex.PRNGKey, size: int) -> jax.Array:
+        """The places of these in the replay, (size,). May be left out, if no agent takes several steps."""
+
 
 @swept()
 @dataclasses.dataclass(frozen=True)
@@ -610,14 +614,16 @@ class HalfPrior:
     """
 
     def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
+        return replay.at(run.replay, self.rows(run, key, size))
+
+    def rows(self, run: Run, key: chex.PRNGKey, size: int) -> jax.Array:
         prior = jnp.minimum(run.counters.prior_steps, run.replay.insertions)
         played = run.replay.insertions - prior
         half = jnp.arange(size) < size // 2
         first = jnp.where(half | (played == 0), 0, prior)
         many = jnp.where(half | (played == 0), jnp.maximum(prior, 1), played)
         many = jnp.where(half & (prior == 0), jnp.maximum(played, 1), many)
-        rows = first + jax.random.randint(key, (size,), 0, many)
-        return jax.tree.map(lambda s: s[rows], run.replay.storage)
+        return first + jax.random.randint(key, (size,), 0, many)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -652,23 +658,36 @@ class Doors:
         after = consulted(run.guidance.consulted, found, readable, jnp.bool_(True))
         return run.guidance._replace(consulted=after)
 
-    def guided(self, world: World, known: Any, batch: Transition) -> Guided | None:
-        """What a gradient step on `batch` is told."""
-        if self.support is None and self.penalty is None and self.learning_rate is None:
+    def guided(
+        self, world: World, known: Any, batch: Transition, discounts: jax.Array | None, env_steps: jax.Array
+    ) -> Guided | None:
+        """What a gradient step on `batch` is told after so many environment steps of learning online, ();
+        `discounts` (B,) if its rows stand for several."""
+        rate = schedules(world.agent, env_steps, self.learning_rate).get("learning_rate", self.learning_rate)
+        if all(told is None for told in (self.support, self.penalty, rate, discounts)):
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
         return Guided(
             each(batch.obs) if self.penalty is not None and self.support is not None else None,
             each(batch.next_obs) if self.support is not None else None,
             self.penalty,
-            self.learning_rate,
+            rate,
+            discounts,
         )
 
-    def sample(self, run: Run, key: chex.PRNGKey, size: int) -> Transition:
-        """A batch, (size, ...)."""
+    def sample(self, run: Run, key: chex.PRNGKey, agent: Any) -> tuple[Transition, jax.Array | None]:
+        """A batch of an agent, (batch_size, ...); if its rows stand for several steps, what they discount the
+        value of their next states by, (batch_size,)."""
+        size, steps = agent.batch_size, getattr(agent, "n_step", 1)
+        if steps > 1:
+            if self.batches is None:
+                rows = replay.rows(run.replay, key, size)
+            else:
+                rows = self.batches.rows(run, key, size)
+            return replay.several(run.replay, rows, steps, agent.discount)
         if self.batches is None:
-            return replay.sample(run.replay, key, size)
-        return self.batches.sample(run, key, size)  # type: ignore[no-any-return]
+            return replay.sample(run.replay, key, size), None
+        return self.batches.sample(run, key, size), None
 
 
 CLOSED = Doors()

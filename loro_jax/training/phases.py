@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from loro_jax import ahead
+from loro_jax.agents.base import schedules
 from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
@@ -122,6 +123,19 @@ class Forget:
 
     def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         return run._replace(replay=replay.empty(run.replay)), nothing()
+
+
+@dataclasses.dataclass(frozen=True)
+class Retarget:
+    """Changes how many gradient steps lie between copies into the target network."""
+
+    interval: int
+
+    def cost(self, interval: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        return run._replace(agent=run.agent._replace(target_interval=jnp.int32(self.interval))), nothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +255,11 @@ class Interact:
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:
                 run, _ = ahead.scan(step, run, t, unroll=train_frequency == 1)
                 ready = replay.size(run.replay) > world.agent.learning_starts
-                return learn(run, world, fold(key, Purpose.SAMPLE, t[-1] + 1), ready, known, doors), None
+                at = fold(key, Purpose.SAMPLE, t[-1] + 1)
+                for i in range(getattr(world.agent, "gradient_steps", 1)):
+                    own = jax.random.fold_in(at, i + 1) if i else at  # `learn` folds 0 and 1 into a key
+                    run = learn(run, world, own, ready, known, doors)
+                return run, None
 
             run, _ = ahead.scan(block, run, steps.reshape(-1, train_frequency))
             at = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
@@ -339,7 +357,8 @@ def step_environment(
     env, how, t = world.environment, world.interaction, run.counters.env_steps
     among = doors.among(world, known, run.obs)
     told = () if among is None else (among,)
-    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t), *told)
+    now = {k: v for k, v in schedules(world.agent, t).items() if k == "epsilon"}
+    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t), *told, **now)
     if among is not None:
         run = run._replace(guidance=doors.looked_up(world, known, run))
     if override is not None:
@@ -377,8 +396,8 @@ def learn(
 
     A step that is not finite is not taken, nor any after it.
     """
-    batch = doors.sample(run, jax.random.fold_in(key, 0), world.agent.batch_size)
-    guided = doors.guided(world, known, batch)
+    batch, discounts = doors.sample(run, jax.random.fold_in(key, 0), world.agent)
+    guided = doors.guided(world, known, batch, discounts, run.counters.env_steps)
     told = () if guided is None else (guided,)
     agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1), *told)
     tells = getattr(world.agent, "loss_tells", False)

@@ -49,10 +49,47 @@ def push(replay: Replay, transition: Transition, valid: jax.Array) -> Replay:
     return Replay(storage, replay.insertions + valid.astype(jnp.int32))
 
 
+def rows(replay: Replay, key: chex.PRNGKey, batch_size: int) -> jax.Array:
+    """Places of (batch_size,) transitions, uniformly with replacement; meaningless while empty."""
+    return jax.random.randint(key, (batch_size,), 0, jnp.maximum(size(replay), 1))
+
+
+def at(replay: Replay, rows: jax.Array) -> Transition:
+    """The transitions at places (B,), (B, ...)."""
+    return jax.tree.map(lambda s: s[rows], replay.storage)
+
+
 def sample(replay: Replay, key: chex.PRNGKey, batch_size: int) -> Transition:
     """(batch_size, ...) transitions, uniformly with replacement; meaningless while empty."""
-    rows = jax.random.randint(key, (batch_size,), 0, jnp.maximum(size(replay), 1))
-    return jax.tree.map(lambda s: s[rows], replay.storage)
+    return at(replay, rows(replay, key, batch_size))
+
+
+def several(replay: Replay, rows: jax.Array, steps: int, discount: float) -> tuple[Transition, jax.Array]:
+    """Transitions (B, ...) that stand for up to `steps` from places (B,) on, and what each discounts the
+    value of its next state by, (B,) (Sutton and Barto, 2018, equation 7.1).
+
+    Their rewards are discounted sums. Fewer steps are taken where the episode ends, where the newest row is
+    reached, and where a row does not begin in the state that the one before led to: what was stored in a row
+    may come from several phases, and a cut episode's last row may be missing.
+    """
+    newest = (replay.insertions - 1) % capacity(replay)
+    first = last = at(replay, rows)
+    reward, power, going = (
+        first.reward,
+        jnp.full(rows.shape, discount, jnp.float32),
+        jnp.ones(rows.shape, bool),
+    )
+    for _ in range(steps - 1):
+        after = (rows + 1) % capacity(replay)
+        following = at(replay, after)
+        same = (following.obs == last.next_obs).reshape(len(rows), -1).all(axis=1)
+        going &= same & ~(last.terminated | last.truncated) & (rows != newest)
+        reward += jnp.where(going, power * following.reward, 0.0)
+        power = jnp.where(going, power * discount, power)
+        rows = jnp.where(going, after, rows)
+        last = at(replay, rows)
+    ends = {name: getattr(last, name) for name in ("next_obs", "terminated", "truncated")}
+    return first._replace(reward=reward, **ends), power
 
 
 def empty(replay: Replay) -> Replay:

@@ -127,7 +127,7 @@ def test_settings_of_another_agent_or_game_are_no_part_of_a_run() -> None:
     cartpole = load("cartpole")
     ready = experiment.prepare_experiment(cartpole, cartpole.protocol("standard"), ("pure_rl",), 2, 0, "")
     named = {k for group in ready.identity["settings"].values() for k in group}
-    assert not {"polyak", "exploration", "drop_first_half"} & named
+    assert not {"initial_temperature", "exploration", "drop_first_half"} & named
     saved = json.loads((episodes.SHIPPED.parent / "cartpole" / "standard@1" / "run.json").read_text())
     assert identity.protocol_of(ready.identity) == identity.protocol_of(saved["identity"])
 

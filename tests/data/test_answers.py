@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from loro_jax import files
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding, distance, find
 from loro_jax.errors import AnswerError
@@ -130,6 +131,7 @@ def changed(**arrays: Callable[[np.ndarray], np.ndarray]) -> Callable[[pathlib.P
 def in_card(**values: object) -> Callable[[pathlib.Path], None]:
     def change(folder: pathlib.Path) -> None:
         card = json.loads((folder / "card.json").read_text())
+        del card[files.SEAL]
         (folder / "card.json").write_text(json.dumps(card | values))
 
     return change
@@ -170,9 +172,9 @@ def test_damage_is_refused_in_one_line(
         ({"coverage": "all"}, "coverage are not what a survey writes"),
         ({"coverage": {"uniform": "most"}}, "coverage are not what a survey writes"),
         ({"model": "Tiny"}, "model and prompt are not what a survey writes"),
-        ({"model": {"name": float("nan")}}, "model and prompt are not what a survey writes"),
+        ({"model": {"name": float("nan")}}, "name: nan is no finite number"),
         ({"seconds": "long"}, "seconds are not what a survey writes"),
-        ({"prompt_tokens": float("inf")}, "seconds are not what a survey writes"),
+        ({"prompt_tokens": float("inf")}, "prompt_tokens: inf is no finite number"),
     ],
 )
 def test_an_edited_card_is_one_line(tmp_path: pathlib.Path, change: dict[str, Any], says: str) -> None:

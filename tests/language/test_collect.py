@@ -152,7 +152,7 @@ def test_the_missing_extra_is_named(
 def test_a_damaged_model_is_refused(capsys: pytest.CaptureFixture[str], gguf: pathlib.Path) -> None:
     pytest.importorskip("llama_cpp", reason="the extra `llm` is not installed")
     out = gguf.parent / "out"
-    assert "llama.cpp cannot load it" in refused(capsys, "--model", str(gguf), "--out", str(out))
+    assert "damaged, not a GGUF model" in refused(capsys, "--model", str(gguf), "--out", str(out))
     assert not out.exists()
 
 

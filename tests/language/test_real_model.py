@@ -322,7 +322,7 @@ def test_a_killed_survey_ends_with_the_same_table(model: models.ModelFile, tmp_p
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    first = json.loads(record.read_bytes().splitlines()[1])
+    first = json.loads(record.read_bytes().splitlines()[1])["steps"]
     assert first and not (out / journal.TRANSCRIPT).exists()
     kept = finish(out)
     _, steps = journal.read_transcript(out / journal.TRANSCRIPT)

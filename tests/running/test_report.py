@@ -159,7 +159,7 @@ def test_a_run_of_the_newest_schema_is_remade_and_keeps_its_policies(copy: pathl
     files.write_npz(copy / results.POLICIES, {"loro/x": np.ones(3)})
     hashes = {**run["files"], results.POLICIES: files.digest(copy / results.POLICIES)}
     new = run | {"identity": identity.upgraded(run["identity"]), "files": dict(sorted(hashes.items()))}
-    files.write_json(copy / "run.json", new)
+    files.write_json(copy / "run.json", files.sealed(new))
     before = contents(copy)
     report.remake(copy, draw=False)
     assert contents(copy) == before

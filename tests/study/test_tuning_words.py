@@ -10,20 +10,38 @@ from typing import Any
 
 import pytest
 
+from loro_jax.protocols import Protocol
 from loro_jax.tasks import NAMES, load
-from studies import tune
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 NUMBER = r"(-?[\d,]+(?:\.\d+)?)"
 SCORE = rf"{NUMBER} \+- {NUMBER}"
 
 
+OLD_NAMES = {
+    "target_interval": "target_network_frequency", "warmup": "learning_starts", "soft_update": "polyak",
+}  # fmt: skip
+"""Names of settings in files from before they were renamed."""
+
+
+def named(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by the names that they have now."""
+    return {OLD_NAMES.get(k, k): v for k, v in settings.items()}
+
+
+def searched(protocol: Protocol, space: dict[str, Any]) -> dict[str, Any]:
+    """A protocol's values of the searched settings, as JSON gives them back."""
+    values = {k: v for k, v in protocol.flat().items() if k in space}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
 def row_taken(name: str) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """The round with the most seeds that the row of `standard` is in, that row, and the round's best."""
     path = ROOT / "results" / "tuning" / f"{name}.json"
-    rows = tune._kept(path)  # with the names that settings have now
-    space = {tune.OLD_NAMES.get(k, k): v for k, v in json.loads(path.read_text())["space"].items()}
-    settings = tune._settings(load(name).protocol("standard@1"), space)
+    found = json.loads(path.read_text())
+    rows = [row | {"settings": named(row["settings"])} for row in found["rows"]]
+    space = named(found["space"])
+    settings = searched(load(name).protocol("standard@1"), space)
     assert settings.keys() == space.keys()
     mine = max((r for r in rows if r["settings"] == settings), key=lambda r: r["seeds"])
     same = [r for r in rows if (r["seeds"], r["seed"]) == (mine["seeds"], mine["seed"])]

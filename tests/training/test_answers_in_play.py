@@ -58,7 +58,7 @@ def written(task_name: str, prompt: str, folder: pathlib.Path, samples: int = 3,
         "prompt": {"name": prompt, "text": text.text}, "name": "perfect",
     }  # fmt: skip
     found = dataclasses.replace(found, card=card)
-    answers.save(found, ["" for _ in found.digits], folder)
+    tables.save(found, task, folder)
     return folder
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from loro_jax.departures.arms import shares_pretraining
-from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.errors import UserError
-from loro_jax.protocols import PAPER, RELEASED, Protocol
+from loro_jax.protocols import PAPER, RELEASED, SAC_PAPER, Protocol
 from loro_jax.training import arms
 from loro_jax.training.arms import ARMS, FIRST, Plan, build, check_budget
 from loro_jax.training.guidance import Answering, Conservative, HalfPrior, JumpStart, Proposals, Soft, Tutor
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, Retarget
 from loro_jax.types import Arm, Phase
 
 ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
@@ -83,6 +83,30 @@ def test_half_batches_need_all_prior_rows() -> None:
     plan = Plan(RELEASED, ROWS, PRIOR, LIMIT)
     with pytest.raises(UserError, match="half_batches counts prior rows, which the released alignment"):
         check_budget(build(("half_batches",), plan)[0], plan)
+
+
+def test_pretraining_has_settings_of_its_own() -> None:
+    """Every arm that pretrains does so by them, and goes on as the agent is set."""
+    protocol = PAPER.replace(fit_learning_rate=1e-3, fit_target_network_frequency=10, fit_steps=50)
+    found = sentences(protocol)
+    fit = (Retarget(10), Fit(50, learning_rate=1e-3), Retarget(1000))
+    for name in ("loro", "loro_keep", "random_data", "on_policy"):
+        phases = found[name]
+        at = phases.index(fit[0])
+        assert phases[at : at + 3] == fit and phases[at + 3 :] in (
+            (Forget(), Interact(28_000)), (Interact(28_000),),
+        )  # fmt: skip
+    plain = sentences(PAPER)
+    assert all(found[name] == plain[name] for name in ("pure_rl", "mix"))
+    assert sentences(PAPER.replace(fit_steps=50))["loro"] == (LOAD, Fit(50), Forget(), Interact(28_000))
+    [cql] = build(("cql",), Plan(protocol, ROWS, PRIOR, LIMIT, QUERIES))
+    assert Fit(50, penalty=Conservative(1.0), learning_rate=1e-3) in cql.phases
+    with pytest.raises(UserError, match=r"^--fit-target-network-frequency is for agents that copy"):
+        SAC_PAPER.replace(fit_target_network_frequency=10)
+    with pytest.raises(UserError, match="both say when targets are copied; name one"):
+        RELEASED.replace(fit_target_network_frequency=10)
+    with pytest.raises(UserError, match="fit_learning_rate must lie between 0 and 1e30"):
+        PAPER.replace(fit_learning_rate=-1.0)
 
 
 def test_the_departures_under_released() -> None:

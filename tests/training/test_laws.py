@@ -220,7 +220,12 @@ def test_no_two_draws_of_the_population_share_a_key() -> None:
     assert not (flat == other_seed).all(-1).any()
 
 
-def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"gradient_steps": 3, "n_step": 2, "epsilon_decay_steps": 20}],
+    ids=["plain", "scheduled"],
+)
+def test_no_key_is_used_twice_in_a_run(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every key that reaches a random function while one member collects, fits, plays and is evaluated."""
     used: list[tuple[int, ...]] = []
 
@@ -235,7 +240,17 @@ def test_no_key_is_used_twice_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("uniform", "randint", "bits", "normal", "choice", "categorical", "bernoulli", "permutation"):
         monkeypatch.setattr(jax.random, name, watched(getattr(jax.random, name)))
-    agent = DDQN((4,), 1e-3, 4, 0.9, 0.5, learning_starts=3, replay_capacity=100, target_network_frequency=5)
+    agent = DDQN(
+        (4,),
+        1e-3,
+        4,
+        0.9,
+        0.5,
+        learning_starts=3,
+        replay_capacity=100,
+        target_network_frequency=5,
+        **settings,
+    )
     world = World(probe(Sentinel, SENTINEL_LIMIT), agent, Interaction(10, 2, False))
     collect, most = Collect(12, 0, 1), Collect(3 * SENTINEL_LIMIT, 2, 2)  # which keeps fewer than it plays
     played, fitted = Interact(20), Fit(3)

@@ -16,10 +16,10 @@ from environments import SENTINEL_LIMIT, SHORTEST, OneStep, Sentinel, probe
 from populations import assert_same
 
 from loro_jax.agents import DDQN
-from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training import replay
-from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, split
+from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, Retarget, split
 from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Knowledge, Phase, Run, Transition
 

@@ -17,9 +17,9 @@ import pytest
 from populations import INTERVAL, MEMBERS, PRIOR_ROWS, Population
 
 from loro_jax.agents import untuned
-from loro_jax.departures.phases import Retarget, ShiftedCollect
+from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.tasks import NAMES, load
-from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load
+from loro_jax.training.phases import AsPrior, Collect, Fit, Forget, Interact, Load, Retarget
 from loro_jax.training.population import Layout, advance, begin
 from loro_jax.training.world import World
 from loro_jax.types import Knowledge, Phase, Run, Transition

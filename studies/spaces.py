@@ -1,0 +1,151 @@
+"""Which settings the searches of `studies.tune` try, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from loro_jax.protocols import Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Numbers between two, each factor as likely."""
+
+    low: float
+    high: float
+
+
+Choice = tuple[Any, ...]
+Space = dict[str, Log | Choice]
+
+COMMON: Space = {
+    "learning_rate": Log(1e-4, 5e-3),
+    "learning_rate_decay": (0.0, 0.5, 1.0),
+    "learning_rate_left": (0.0, 0.1),
+    "batch_size": (32, 64, 128),
+    "discount": (0.97, 0.98, 0.99, 0.995),
+    "layer_norm": (False, True),
+    "n_step": (1, 3, 5),
+    "gradient_steps": (1, 2),
+    "learning_starts": (100, 500, 1000),
+}
+DQN: Space = COMMON | {
+    "hidden": ("64-64", "256"),
+    "target": ("copy 25", "copy 50", "copy 100", "copy 200", "copy 400", "share 0.005", "share 0.01",
+               "share 0.02", "share 0.05"),
+    "epsilon": (0.01, 0.02, 0.05, 0.1, 0.2),
+    "epsilon_decay": (0.0, 0.1, 0.2, 0.4),
+    "huber_delta": (1.0, 10.0, 100.0),
+}  # fmt: skip
+SAC: Space = {k: v for k, v in COMMON.items() if k not in ("n_step",)} | {
+    "hidden": ("64-64", "128-128"),
+    "polyak": (0.005, 0.01, 0.02, 0.04),
+    "initial_temperature": (0.1, 1.0),
+    "reward_scale": (0.1, 0.3, 1.0),
+    "n_step": (1, 3),
+}
+LORO: Space = {
+    "fit_steps": (300, 1000, 3000, 10_000),
+    "fit_learning_rate_factor": (0.1, 0.3, 1.0, 3.0),
+}
+LORO_DQN: Space = LORO | {"fit_target_network_frequency": (1, 10, 30, 100, 300)}
+"""Shares of a learning rate and of the budget are of the protocol's; `present` says how they are read."""
+
+
+WIDER: Space = DQN | {"hidden": ("64-64", "256", "128-128")}
+"""For all but two inputs, MountainCar's: more of them need more, and where the network sees every state once,
+whatever the batch is, more is cheap as well."""
+
+LEADS: tuple[dict[str, Any], ...] = (
+    {"learning_rate": 1e-3, "learning_rate_decay": 1.0, "learning_rate_left": 0.0, "layer_norm": True,
+     "n_step": 3, "epsilon": 0.05, "epsilon_decay": 0.1, "target": "share 0.01", "huber_delta": 10.0},
+    {"learning_rate": 5e-4, "learning_rate_decay": 1.0, "learning_rate_left": 0.0, "layer_norm": True,
+     "n_step": 3, "epsilon": 0.05, "epsilon_decay": 0.1, "target": "share 0.01", "batch_size": 64,
+     "discount": 0.97, "hidden": "128-128"},
+)  # fmt: skip
+"""What did well by hand, tried before what a search draws, as far as a space has it; all else as it is."""
+
+
+def space(protocol: Protocol, arm: str, inputs: int) -> Space:
+    """What is tried of an arm, where observations have so many numbers."""
+    if arm == "loro":
+        return LORO_DQN if protocol.agent.name == "ddqn" else LORO
+    return SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
+
+
+def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
+    """What is tried before a search draws: the protocol's own settings, and the leads."""
+    own = present(protocol, space)
+    leads = [own | {k: v for k, v in lead.items() if k in space} for lead in LEADS]
+    return [own, *(lead for lead in leads if all(_within(lead[k], values) for k, values in space.items()))]
+
+
+def _within(value: Any, values: Log | Choice) -> bool:
+    return values.low <= value <= values.high if isinstance(values, Log) else value in values
+
+
+def described(space: Space) -> dict[str, Any]:
+    """A space as JSON."""
+    return {k: [v.low, v.high, "log"] if isinstance(v, Log) else list(v) for k, v in space.items()}
+
+
+def suggested(trial: Any, protocol: Protocol, space: Space) -> Protocol:
+    """The protocol with the settings of a space that an Optuna trial suggests."""
+    drawn = {
+        name: trial.suggest_float(name, values.low, values.high, log=True)
+        if isinstance(values, Log)
+        else trial.suggest_categorical(name, values)
+        for name, values in space.items()
+    }
+    return read(drawn, protocol)
+
+
+def read(drawn: dict[str, Any], protocol: Protocol) -> Protocol:
+    """The protocol with settings as the space names them: a decay is a share of the budget, what is left of
+    the learning rate a share of it, `hidden` and `target` are in words."""
+    settings = dict(drawn)
+    budget = protocol.schedule.budget
+    if "learning_rate" in settings:
+        settings["learning_rate"] = float(f"{settings['learning_rate']:.3g}")
+    if decay := settings.pop("learning_rate_decay", 0.0):
+        settings["learning_rate_decay_steps"] = round(decay * budget)
+        left = settings["learning_rate"] * settings.get("learning_rate_left", 0.0)
+        settings["learning_rate_end"] = float(f"{left:.3g}")
+    settings.pop("learning_rate_left", None)
+    if decay := settings.pop("epsilon_decay", 0.0):
+        settings["epsilon_decay_steps"] = round(decay * budget)
+    if "hidden" in settings:
+        settings["hidden"] = tuple(int(width) for width in settings["hidden"].split("-"))
+    if "target" in settings:
+        kind, value = settings.pop("target").split()
+        copies = {"target_network_frequency": int(value), "polyak": 1.0} if kind == "copy" else {}
+        settings |= copies or {"target_network_frequency": 1, "polyak": float(value)}
+    if factor := settings.pop("fit_learning_rate_factor", 0.0):
+        settings["fit_learning_rate"] = float(f"{protocol.agent.learning_rate * factor:.3g}")
+    return protocol.replace(**settings)
+
+
+def present(protocol: Protocol, space: Space) -> dict[str, Any]:
+    """A protocol's own settings as the space names them, the nearest choice where it has none of them."""
+    agent: Any = protocol.agent
+    found: dict[str, Any] = {}
+    for name, values in space.items():
+        if name == "hidden":
+            wanted: Any = "-".join(map(str, agent.hidden))
+        elif name == "target":
+            copied = agent.polyak == 1
+            wanted = f"copy {agent.target_network_frequency}" if copied else f"share {agent.polyak}"
+        elif name in ("learning_rate_decay", "learning_rate_left", "epsilon_decay"):
+            wanted = 0.0
+        else:
+            wanted = getattr(agent, name)
+        if isinstance(values, Log):
+            found[name] = min(max(wanted, values.low), values.high)
+        elif wanted in values:
+            found[name] = wanted
+        elif isinstance(wanted, str):
+            found[name] = values[0]
+        else:
+            found[name] = min(values, key=lambda v: abs(v - wanted))
+    return found

@@ -1,0 +1,160 @@
+"""The regression benchmark: its false alarms and its power are what it says, and it tells what moved."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pathlib
+from typing import Any
+from xml.etree import ElementTree
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.regression import command, faults, verdict
+from benchmarks.regression.cases import CASES, NAME, REFERENCE_KEYS, Case
+from loro_jax import files
+from loro_jax.agents import DDQN, SAC
+from loro_jax.errors import command as as_command
+
+
+def test_a_table_of_unchanged_rows_alarms_in_a_hundredth_of_runs_and_a_shift_is_noticed_as_stated() -> None:
+    """4,000 tables of 30 rows. Alarms: 0.01, and a share this high has a chance of 1e-4. Power at the stated
+    shift: 0.9, within 0.03 of it."""
+    rng = np.random.default_rng(0)
+    rows, tables, share = 30, 4000, verdict.FALSE_ALARM / 30
+    x, y = rng.normal(size=(tables, rows, 256)), rng.normal(size=(tables, rows, 64))
+    p = verdict.stats.mannwhitneyu(y, x, axis=2, method="asymptotic").pvalue
+    assert (p < share).any(axis=1).mean() < 0.017
+    shift = verdict.smallest(256, 64, share)
+    p = verdict.stats.mannwhitneyu(y[:, 0] + shift, x[:, 0], axis=1, method="asymptotic").pvalue
+    assert abs((p < share).mean() - verdict.POWER) < 0.03
+
+
+def test_times_alarm_as_seldom_and_notice_as_stated() -> None:
+    rng = np.random.default_rng(1)
+    share, tables = 0.01, 4000
+    found = [verdict.timed("a", "b", rng.normal(size=8), rng.normal(), share) for _ in range(tables)]
+    assert sum(row.moved for row in found) / tables < 0.016
+    slower = [verdict.timed("a", "b", rng.normal(size=8), rng.normal() + 20, share) for _ in range(50)]
+    faster = [verdict.timed("a", "b", rng.normal(size=8), rng.normal() - 20, share) for _ in range(50)]
+    assert all(row.moved for row in slower) and not any(row.moved for row in faster)
+
+
+def test_rows_say_what_they_compare() -> None:
+    row = verdict.compared("c", "a", "value", [1.0, 2.0, 3.0], [3.0, 4.0, 5.0], 0.5)
+    assert (row.before, row.now, row.shift) == (2.0, 4.0, 2.0) and row.moved
+    same = verdict.compared("c", "a", "value", [1.0, 1.0], [1.0, 1.0], 0.5)
+    assert same.p == 1.0 and same.shift == 0.0 and not same.moved
+    constant = verdict.compared("c", "a", "value", [1.0] * 30, [2.0] * 30, 0.01)
+    assert constant.moved and constant.shift == float("inf")
+    assert "30 rows" not in verdict.summary([same]) and "nothing moved in 1 rows" in verdict.summary([same])
+    told = verdict.as_json([row, constant], {"seed": 1})
+    assert json.loads(json.dumps(told, allow_nan=False))["moved"] == 2
+    suite = ElementTree.fromstring(verdict.as_junit([row, same]))
+    assert suite.attrib["tests"] == "2" and suite.attrib["failures"] == "1"
+    assert [len(case) for case in suite] == [1, 0]
+    assert "| c | a | value | 2 | 4 | +2.00 |" in verdict.table([row])
+
+
+def test_the_set_is_what_it_promises() -> None:
+    agents = {type(case.protocol.agent) for case in CASES}
+    assert agents == {DDQN, SAC} and {case.task for case in CASES} >= {"frozen_lake", "cartpole"}
+    assert len({arm for case in CASES for arm in case.arms}) == 4
+    assert "dqn_prior" in CASES[0].arms  # the guided one
+    assert all(case.protocol.name == NAME for case in CASES)
+
+
+def tiny() -> tuple[Case, ...]:
+    """The second case, small."""
+    case = CASES[1]
+    protocol = case.protocol.replace(budget=1600, fit_steps=100)
+    return (dataclasses.replace(case, protocol=protocol, seeds=16, arms=("pure_rl", "loro")),)
+
+
+@pytest.fixture
+def reference(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setattr(command, "CASES", tiny())
+    path = tmp_path / "reference.json"
+    assert command.main(["--update", "the first", "--no-speed", "--reference", str(path)]) == 0
+    return path
+
+
+@pytest.mark.slow
+def test_a_reference_is_written_and_a_run_is_held_against_it(
+    reference: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key of its own is called unmoved, a planted fault moved; files say so too."""
+    asked = ["--no-speed", "--reference", str(reference)]
+    found, junit = tmp_path / "rows.json", tmp_path / "rows.xml"
+    assert command.main([*asked, "--json", str(found), "--junit", str(junit)]) == 0
+    assert "nothing moved in 8 rows" in capsys.readouterr().out
+    rows = json.loads(found.read_text())
+    assert rows["moved"] == 0 and rows["protocol"] == NAME and len(rows["rows"]) == 8
+    assert ElementTree.parse(junit).getroot().attrib["failures"] == "0"
+    jax.clear_caches()
+    with faults.FAULTS["discount"].plant(0.95 / 0.99):
+        assert command.main([*asked, "--seed", "2"]) == 1
+    jax.clear_caches()
+    told = capsys.readouterr().out
+    assert "| cartpole | pure_rl | value |" in told and "MOVED" in told
+    assert command.main(["--update", "again", "--no-speed", "--reference", str(reference)]) == 0
+    assert [r["reason"] for r in files.read_json(reference)["reasons"]] == ["the first", "again"]
+
+
+def sound() -> dict[str, Any]:
+    """A reference of no runs, which is read all the same."""
+    cases = {
+        case.task: {"identity": {}, "speeds": {}, "arms": {arm: {"value": [0.0, 1.0]} for arm in case.arms}}
+        for case in CASES
+    }
+    return {"schema": command.SCHEMA, "protocol": NAME, "cases": cases, "timed_on": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r.update(schema=0), "is no reference of regression@1"),
+        (lambda r: r.update(protocol="other"), "is no reference of regression@1"),
+        (lambda r: r.update(cases=[]), "damaged; restore it"),
+        (lambda r: r["cases"]["pendulum"]["arms"].pop("loro"), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=["x", "y"]), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"].pop("speeds"), "damaged; restore it"),
+    ],
+)
+def test_a_reference_that_is_none_is_one_line(
+    change: Any, says: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = copy.deepcopy(sound())
+    path = tmp_path / "reference.json"
+    files.write_json(path, record)
+    assert command.read(path)["cases"]
+    change(record)
+    files.write_json(path, record)
+    assert as_command(lambda: command.main(["--reference", str(path)])) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("--seed", str(REFERENCE_KEYS[0])), "is a key of the reference; take another"),
+        (("--seed", "-1"), "--seed must be at least 0"),
+        (("--update", " "), "--update needs a REASON"),
+        (("--reference", "no/such.json"), "no/such.json: no such file; run from the repository"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    argv: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_command(lambda: command.main(argv)) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_no_fault_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert as_command(lambda: faults.main(["--only", "gravity"])) == 2
+    assert "no fault is called 'gravity'; there are: target, discount" in capsys.readouterr().err
