@@ -125,8 +125,9 @@ class Journal:
     def append(self, steps: Sequence[Step]) -> None:
         """Records one round, for good."""
         self.begin()
-        self._chain = _chained(self._chain, list(steps))
-        self._write({"steps": list(steps), "sha256": self._chain})
+        chain = _chained(self._chain, list(steps))
+        self._write({"steps": list(steps), "sha256": chain})
+        self._chain = chain
         self.steps = [*self.steps, *steps]
         self.finished = False
 
@@ -197,11 +198,16 @@ class Journal:
 
     def _write(self, value: Any) -> None:
         assert self._file is not None
-        line = _line(value)
+        line, end = _line(value), self._file.seek(0, os.SEEK_END)
         with writing(self.folder):
-            while line:  # without a buffer: what a full disk does not take is not written later, torn
-                line = line[self._file.write(line) :]
-            os.fsync(self._file.fileno())
+            try:
+                while line:  # without a buffer: what a full disk does not take is not written later, torn
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # else the next one to open it cuts off what has no end
+                    self._file.truncate(end)
+                raise
 
 
 def _line(value: Any) -> bytes:

@@ -43,10 +43,17 @@ def _as(like: Any, found: Any) -> Any:
     return found
 
 
+def _is_awaited(record: logging.LogRecord) -> bool:
+    """Whether what asyncio logs is not of a step that orbax was writing."""
+    return ".orbax-checkpoint-tmp" not in record.getMessage()
+
+
 @contextlib.contextmanager
 def _one_error() -> Iterator[None]:
     """Orbax raises its first error without awaiting its other writes, each of which then complains, from a
-    thread of its own, that nobody waits for it: from an error on that is left unsaid."""
+    thread of its own or when it is collected, that nobody waits for it: from an error on that is left unsaid.
+    """
+    logging.getLogger("asyncio").addFilter(_is_awaited)
     before = sys.unraisablehook
 
     def hook(about: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -26,6 +27,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+LONGEST = 240
+"""Seconds after which a command says where it hangs, and ends; one takes a twentieth on an idle machine."""
 LEFTOVERS = (".partial", ".tmp", ".orbax-checkpoint-tmp", ".lock", ".unreadable")
 
 Act = Callable[[int, str, str], None]
@@ -166,25 +169,34 @@ def start(
     )  # fmt: skip
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """-> its status and what it said on stderr."""
-    _, said = process.communicate(timeout=300)
+def end(process: subprocess.Popen[str], most: float = LONGEST + 30) -> tuple[int, str]:
+    """-> its status and what it said on stderr; kills what has not ended by itself after `most` seconds."""
+    try:
+        _, said = process.communicate(timeout=most)
+    except subprocess.TimeoutExpired:
+        kill(process.pid)
+        _, said = process.communicate()
+        raise AssertionError(f"a command hung: {said}") from None
     return process.returncode, said
+
+
+def kill(leader: int) -> None:
+    """Kills a command and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def killed_when_seen(process: subprocess.Popen[str], folder: pathlib.Path, change: int) -> bool:
     """Kills the process and its children at so many changes that are seen from outside -> whether it was."""
     before, seen = _seen(folder), 0
-    while process.poll() is None:
+    while process.poll() is None:  # which it is after LONGEST
         if (now := _seen(folder)) != before:
             before, seen = now, seen + 1
             if seen >= change:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                kill(process.pid)
                 break
         time.sleep(0.002)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    return end(process)[0] == -signal.SIGKILL
 
 
 def _seen(folder: pathlib.Path) -> list[tuple[str, int]]:
@@ -260,6 +272,7 @@ def hasten(replace: Callable[[Any, str, Any], None]) -> None:
 
 
 def _main() -> None:
+    faulthandler.dump_traceback_later(LONGEST, exit=True)
     doom, module = Doom(**json.loads(os.environ["CHAOS"])), sys.argv[1]
     from loro_jax import errors
 
@@ -277,7 +290,7 @@ def _main() -> None:
         if doom.error:
             failing(0, doom.error)(number, event, path)
         else:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill(os.getpid())  # `start` has made it the leader of its group
 
     sys.argv[:] = sys.argv[1:]
     with watched(pathlib.Path(doom.under), act):

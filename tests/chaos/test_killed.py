@@ -128,7 +128,7 @@ def test_a_real_model_is_killed(
 ) -> None:
     pytest.importorskip("llama_cpp", reason="the extra `llm` is not installed")
     if not (models.cache() / models.KNOWN[NAME].file).is_file() and FETCH.is_file():
-        subprocess.run([sys.executable, FETCH, NAME, "--out", models.cache()], check=False)
+        subprocess.run([sys.executable, FETCH, NAME, "--out", models.cache()], check=False, timeout=200)
     try:
         model = models.find(NAME)
     except UserError as error:
@@ -140,12 +140,16 @@ def test_a_real_model_is_killed(
     assert read(out) == wanted
 
 
+def mount(*given: str | pathlib.Path) -> int:
+    return subprocess.run(["mount", *given], timeout=30).returncode
+
+
 @contextlib.contextmanager
 def a_disk_of_its_own(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """A file system of 64 MiB at `folder` -> what leaves so many bytes free on it; skips where none can be
     mounted."""
     folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder]).returncode:
+    if os.geteuid() or mount("-t", "tmpfs", "-o", "size=64m", "none", folder):
         pytest.skip("no file system can be mounted here: full disks are those of test_moments.py alone")
     filler = folder / "filler"
 
@@ -158,7 +162,7 @@ def a_disk_of_its_own(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     try:
         yield leave
     finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+        subprocess.run(["umount", "-l", folder], check=True, timeout=30)
 
 
 ROOM = {"training": (8192, 90112), "collection": (8192, 20480), "survey": (4096, 8192)}
@@ -194,9 +198,9 @@ def test_a_disk_is_full_and_a_folder_read_only(
             leave(free)
             one_line(*run(), errno.ENOSPC)
         leave(2**25)
-        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "disk"], check=True)
+        assert mount("-o", "remount,ro", tmp_path / "disk") == 0
         one_line(*run(), errno.EROFS)
-        subprocess.run(["mount", "-o", "remount,rw", tmp_path / "disk"], check=True)
+        assert mount("-o", "remount,rw", tmp_path / "disk") == 0
         finish(out, *line, **how)
         assert harness.leftovers(out) == [] and read(out) == wanted
 

@@ -37,18 +37,24 @@ from loro_jax.training.population import Progress, train
 
 pytestmark = pytest.mark.chaos
 
-TIMES = ("seconds", "answer_tokens_per_second", "score_seconds", "command")
+TIMES = ("seconds", "answer_tokens_per_second", "score_seconds", "command", files.SEAL, journal.HASH)
 
 
 def untimed(card: Any) -> Any:
-    """Without what a clock, or the folder's name, says."""
+    """Without what a clock, or the folder's name, says, and the hashes of these."""
     if isinstance(card, dict):
         return {k: untimed(v) for k, v in card.items() if k not in TIMES}
     return [untimed(v) for v in card] if isinstance(card, list) else card
 
 
-def record(folder: pathlib.Path) -> Any:
-    return untimed([*journal.read_transcript(folder / journal.TRANSCRIPT)])
+def recorded(folder: pathlib.Path) -> Any:
+    """A sealed card, and the transcript that it has the hash of."""
+    card = files.read_json(folder / "card.json")
+    assert {files.SEAL, journal.HASH} <= card.keys()
+    files.check_seal(folder / "card.json", card)
+    record = journal.read_transcript(folder / journal.TRANSCRIPT)
+    journal.check(folder, card, record)
+    return untimed([card, *record])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +69,12 @@ class Job:
 
 def collected(out: pathlib.Path) -> Any:
     found = dataset.load(out, "cartpole", (4,), Discrete(2))
-    return dataset.digest(found), untimed(found.card), record(out)
+    return dataset.digest(found), recorded(out)
 
 
 def surveyed(out: pathlib.Path) -> Any:
     found = tables.read(out, load("frozen_lake"))
-    return answers.digest(found), untimed(found.card), record(out)
+    return answers.digest(found), recorded(out)
 
 
 def trained(out: pathlib.Path) -> Any:
