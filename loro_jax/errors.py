@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -80,7 +81,7 @@ def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "st
 
     Ctrl-C, or a terminating signal, ends it at once, with the line that `stopped` gives, wherever `main` does
     not handle it: an exception may be raised in a callback that swallows it, and XLA may be compiling in
-    threads of its own, under which the orderly end of a process crashes.
+    threads of its own, under which the orderly end of a process crashes. So does whatever fails.
     """
 
     def stop(number: int, frame: Any) -> NoReturn:
@@ -91,9 +92,10 @@ def run(main: Callable[[], int | None], stopped: Callable[[], str] = lambda: "st
         signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     status = command(main)
-    if status == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if status:  # what could not be written may have left threads behind that nobody awaits
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # as where the output goes to the disk that is full
+                stream.flush()
         os._exit(status)
     sys.exit(status)
 
@@ -151,7 +153,9 @@ def _mendable(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return said
     if isinstance(error, OSError):
-        return (f"{error.filename}: " if error.filename else "") + (error.strerror or said)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = (f"{error.filename}: " if error.filename else "") + (error.strerror or said)
+        return what + "; make room, then run it again" * full
     # JAX's own types are subclasses of RuntimeError; "cuda" without a GPU is an assertion that says nothing.
     if isinstance(error, RuntimeError | AssertionError) and "jax" in sys.modules:
         from loro_jax.running import machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -189,7 +190,8 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
             yield stream
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or on what has become read-only
+            partial.unlink()
         raise
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from loro_jax import files
 from loro_jax import shipped as places
 from loro_jax.data import cards
+from loro_jax.data.episodes import stopped
 from loro_jax.errors import AnswerError, UserError
 from loro_jax.spaces import Discrete, Space
 from loro_jax.tasks.words import Field
@@ -345,7 +346,9 @@ def load(
         raise AnswerError(f"{path}: lacks the arrays {', '.join(missing)}")
     answers = _checked(path, arrays, coding, {"name": folder.name, **card}, actions)
     if card.get("arrays_sha256") != digest(answers):
-        raise AnswerError(f"{path}: its arrays are not those that {card_path.name} was written for")
+        raise AnswerError(
+            f"{path}: its arrays are not those that {card_path.name} was written for{stopped(folder)}"
+        )
     texts = arrays["texts"].tolist()
     # A table that is no survey's may leave them empty.
     if (
@@ -417,7 +420,8 @@ def card_of(folder: pathlib.Path) -> dict[str, Any]:
     card_path, path = folder / "card.json", folder / "answers.npz"
     for file in (card_path, path):
         if not file.is_file():
-            raise AnswerError(f"{file}: no such file; answers are a folder with card.json and answers.npz")
+            what = "answers are a folder with card.json and answers.npz"
+            raise AnswerError(f"{file}: no such file; {what}{stopped(folder)}")
     try:
         card = files.read_json(card_path)
         cards.check(card_path, card)

@@ -30,6 +30,8 @@ RANDOM_SHARE = 0.05
 
 Small next to what a model's play differs by, and above the accidents of one that can be read; in CartPole
 episodes of 20 steps, one step of each."""
+JOURNAL = "journal.jsonl"
+"""What a collection, or a survey, keeps beside its files until it is done."""
 SHIPPED = places.folder("results/episodes")
 COLLECTED = pathlib.Path("results") / "episodes"
 """Where a collection goes that is told nothing else: below the working directory, which may be a checkout."""
@@ -111,12 +113,18 @@ def _measured(episodes: Episodes) -> dict[str, Any]:
     }
 
 
+def stopped(folder: pathlib.Path) -> str:
+    """What to do about files in `folder` that do not fit together, where that is known; else nothing."""
+    return "; the command that was stopped here goes on" if (folder / JOURNAL).exists() else ""
+
+
 def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], actions: Space) -> Episodes:
     """The episodes in `folder`, checked; an `EpisodeError` says which file is wrong and why."""
     card_path, path = folder / "card.json", folder / "episodes.npz"
     for file in (card_path, path):
         if not file.is_file():
-            raise EpisodeError(f"{file}: no such file; a dataset is a folder with card.json and episodes.npz")
+            what = "a dataset is a folder with card.json and episodes.npz"
+            raise EpisodeError(f"{file}: no such file; {what}{stopped(folder)}")
     try:
         card = files.read_json(card_path)
     except UserError as error:
@@ -136,7 +144,9 @@ def load(folder: pathlib.Path, environment: str, obs_shape: tuple[int, ...], act
     episodes = _from_arrays(arrays, {"name": folder.name, **card})
     expected = card.get("arrays_sha256")
     if expected is not None and expected != digest(episodes):
-        raise EpisodeError(f"{path}: its arrays are not those that {card_path.name} was written for")
+        raise EpisodeError(
+            f"{path}: its arrays are not those that {card_path.name} was written for{stopped(folder)}"
+        )
     _check_card(card_path, card, episodes)
     return episodes
 

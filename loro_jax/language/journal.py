@@ -11,6 +11,7 @@ the suite.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import hashlib
@@ -20,19 +21,20 @@ import os
 import pathlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from loro_jax import files
+from loro_jax.data.episodes import JOURNAL
 from loro_jax.errors import UserError
 from loro_jax.language.published import PUBLISHED
 
 Step = dict[str, Any]
 """A decided step: `episode`, `step`, `state` (fields), `action`, `random`, `attempts`, `seconds`."""
 
-JOURNAL, TRANSCRIPT = "journal.jsonl", "transcript.jsonl.gz"
+TRANSCRIPT = "transcript.jsonl.gz"
 HASH = "transcript_sha256"
 """In a card: what `digest` gives of the steps."""
 
@@ -61,9 +63,9 @@ class Journal:
         self.folder, self._identity, self._order = folder, identity, order
         self.steps: list[Step] = []
         self._chain = ""
-        self._file: io.BufferedRandom | None = None
+        self._file: io.FileIO | None = None
         transcript = folder / TRANSCRIPT
-        try:
+        with writing(folder):
             self.finished = transcript.exists() and not (folder / JOURNAL).exists()
             if (folder / JOURNAL).exists():
                 self._open()
@@ -77,8 +79,6 @@ class Journal:
                 self._check_card(found)
             elif (folder / "card.json").exists() or (folder / "episodes.npz").exists():
                 raise UserError(f"{folder}: holds episodes without a {TRANSCRIPT}; choose another --out")
-        except OSError as error:
-            raise _unwritable(folder, error) from None
 
     def _check_card(self, found: Mapping[str, Any]) -> None:
         """Refuses a transcript that is not the one of the card beside it, if there is a sound one."""
@@ -100,15 +100,15 @@ class Journal:
         """A `UserError` if the folder could not be made or written to; makes nothing."""
         nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         if not nearest.is_dir():
-            raise UserError(f"{nearest}: cannot be written to; it is not a folder")
+            raise UserError(f"{nearest}: cannot be written to; it is not a folder; choose another --out")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise UserError(f"{nearest}: cannot be written to; permission denied")
+            raise UserError(f"{nearest}: cannot be written to; permission denied; choose another --out")
 
     def begin(self) -> None:
         """Makes sure that steps can be recorded, before any is asked for."""
         if self._file is not None:
             return
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             recorded = self.steps
             self._open()
@@ -121,33 +121,34 @@ class Journal:
                     )
                 if recorded:
                     self.append(recorded)
-        except OSError as error:
-            raise _unwritable(self.folder, error) from None
 
     def append(self, steps: Sequence[Step]) -> None:
         """Records one round, for good."""
         self.begin()
-        self._chain = _chained(self._chain, list(steps))
-        self._write({"steps": list(steps), "sha256": self._chain})
+        chain = _chained(self._chain, list(steps))
+        self._write({"steps": list(steps), "sha256": chain})
+        self._chain = chain
         self.steps = [*self.steps, *steps]
         self.finished = False
 
     def finish(self) -> None:
         """Writes the transcript and removes the journal."""
         with (
+            writing(self.folder),
             files.replacing(self.folder / TRANSCRIPT) as raw,
             gzip.GzipFile("", "wb", 9, raw, mtime=0) as out,
         ):
             for line in (self._identity, *sorted(self.steps, key=self._order)):
                 out.write(_line(line))
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        with writing(self.folder):
+            (self.folder / JOURNAL).unlink(missing_ok=True)
         self.close()
         self.finished = True
 
     def _open(self) -> None:
         """Opens and locks the journal, reads it, and cuts off a last line that was not written whole."""
         path = self.folder / JOURNAL
-        self._file = open(path, "a+b")  # noqa: SIM115  (open, and locked, until close)
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  (open, and locked, until close)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             current = os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
@@ -167,7 +168,7 @@ class Journal:
     def _read(self, path: pathlib.Path) -> None:
         assert self._file is not None
         self._file.seek(0)
-        data = self._file.read()
+        data = self._file.readall()
         whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
         self.steps, self._chain = [], ""
@@ -197,9 +198,16 @@ class Journal:
 
     def _write(self, value: Any) -> None:
         assert self._file is not None
-        self._file.write(_line(value))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line, end = _line(value), self._file.seek(0, os.SEEK_END)
+        with writing(self.folder):
+            try:
+                while line:  # without a buffer: what a full disk does not take is not written later, torn
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # else the next one to open it cuts off what has no end
+                    self._file.truncate(end)
+                raise
 
 
 def _line(value: Any) -> bytes:
@@ -349,8 +357,16 @@ def questions(folder: pathlib.Path, episodes: int) -> int:
     return sum(asked[question] for question in used) if len(played) == episodes else -1
 
 
-def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})")
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+    """What cannot be written within is a `UserError`: the record as it stands is whole."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); what was"
+            " recorded is whole: make room, or let it be written, then the same command goes on"
+        ) from None
 
 
 def _check_identity(path: pathlib.Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

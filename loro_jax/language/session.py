@@ -17,7 +17,7 @@ import numpy as np
 from loro_jax.data import episodes as dataset
 from loro_jax.errors import UserError
 from loro_jax.language import journal, play
-from loro_jax.language.journal import Journal, Step
+from loro_jax.language.journal import Journal, Step, writing
 from loro_jax.language.policy import Decision, Policy, Request
 from loro_jax.spaces import Space
 from loro_jax.tasks.words import Description, Fields
@@ -122,7 +122,8 @@ class Collection:
             "answers": statistics([s for s in steps if s["episode"] in {g.index for g in finished}]),
             journal.HASH: journal.digest(sorted(steps, key=journal.by_episode)),
         }
-        dataset.save(play.gather(finished, card), self.out)
+        with writing(self.out):
+            dataset.save(play.gather(finished, card), self.out)
 
     def _active(self, games: Sequence[play.Episode]) -> list[play.Episode]:
         """The episodes that take a step now, at most `parallel`.

@@ -328,6 +328,8 @@ class Survey:
                 )
                 found["answers"], kept["answers"] = self.visits(played, 0), self.visits(played, 1)
                 covered = {name: v.share(set(known.said)) for name, v in kept.items()}
+                if backend is None and not record.finished and known.said and not self.kept_card():
+                    backend = self.open(stack, opened)  # killed before it could say its versions
                 self.save(record, known, found, kept, backend)
                 texts = self.next(known, found, covered)
                 if not texts:
@@ -350,8 +352,7 @@ class Survey:
                     markup=False, soft_wrap=True,
                 )  # fmt: skip
         if not record.finished:
-            record.finish()
-        self.save(record, known, found, kept, backend)
+            record.finish()  # last: while there is a journal, the same command goes on
         self.say(known, covered, prompt_tokens(record.steps))
         return 0
 
@@ -620,7 +621,8 @@ class Survey:
             card,
             None if scores is None else np.stack([scores.get(row, unscored) for row in rows]),
         )
-        answers.save(table, [self.tail(row) for row in rows], self.out)
+        with journal.writing(self.out):
+            answers.save(table, [self.tail(row) for row in rows], self.out)
 
     def about_scores(self, record: journal.Journal, known: Known) -> dict[str, Any]:
         """What the card says about scores; nothing where there are none."""

@@ -106,6 +106,7 @@ class Store:
         self._lock: int | None = files.lock_folder(folder)
         self.complete = False
         try:
+            shutil.rmtree(self._cleared, ignore_errors=True)
             if any(not path.name.endswith(".partial") for path in self._entries()):
                 if not resume:
                     raise UserError(
@@ -212,8 +213,16 @@ class Store:
         return hashlib.sha256(f"{arm} {identity}".encode()).hexdigest()
 
     def clear(self) -> None:
-        """Deletes everything, once the results are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Deletes everything, once the results are written: in one move, since half of it is no run."""
+        with contextlib.suppress(OSError):
+            self.folder.rename(self._cleared)
+        for folder in (self._cleared, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def _cleared(self) -> pathlib.Path:
+        """Checkpoints that are being deleted; if that is interrupted, the next run here does it."""
+        return self.out / "checkpoints.partial"
 
     def _entries(self) -> list[pathlib.Path]:
         try:
@@ -268,7 +277,7 @@ class Store:
         except FileNotFoundError:
             return False
         if different := identities.differences(run.get("identity"), self._record["identity"]):
-            self._refuse(different)
+            self._refuse(different, ", or leave out --resume to run this one in its place")
         before = run.get("computed_on")  # which older runs do not say
         if isinstance(before, dict) and (other := machine.differences(before, self._record["computed_on"])):
             raise UserError(
@@ -278,11 +287,11 @@ class Store:
         results.verify(self.out, run)
         return True
 
-    def _refuse(self, different: list[str]) -> None:
+    def _refuse(self, different: list[str], otherwise: str = "") -> None:
         named = "; ".join(different[:2]) + ("; ..." if len(different) > 2 else "")
         raise UserError(
             f"{self.out} holds another configuration ({named}); resume with the same options, or choose"
-            " another --out"
+            f" another --out{otherwise}"
         )
 
     @contextlib.contextmanager

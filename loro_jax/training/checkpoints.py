@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -10,6 +11,7 @@ import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -41,6 +43,28 @@ def _as(like: Any, found: Any) -> Any:
     return found
 
 
+def _is_awaited(record: logging.LogRecord) -> bool:
+    """Whether what asyncio logs is not of a step that orbax was writing."""
+    return ".orbax-checkpoint-tmp" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Orbax raises its first error without awaiting its other writes, each of which then complains, from a
+    thread of its own or when it is collected, that nobody waits for it: from an error on that is left unsaid.
+    """
+    logging.getLogger("asyncio").addFilter(_is_awaited)
+    before = sys.unraisablehook
+
+    def hook(about: Any) -> None:
+        if str(about.exc_value) != "Event loop is closed":
+            before(about)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
+
+
 class Checkpoints:
     """The checkpoints of one arm, in a folder of their own."""
 
@@ -70,19 +94,16 @@ class Checkpoints:
         """
         if progress.done in self.manager.all_steps():
             return
+        args = ocp.args.Composite(
+            runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
+            records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
+            says=ocp.args.JsonSave({"done": progress.done, "of": self.of, "sha256": digest(progress)}),
+        )
         self._files_of(progress.done).unlink(missing_ok=True)
         try:
-            self.manager.save(
-                progress.done,
-                args=ocp.args.Composite(
-                    runs=ocp.args.StandardSave(jax.tree.map(processes.numbers, progress.runs)),
-                    records=ocp.args.ArraySave(np.pad(progress.records, ((0, 0), (1, 0)))),  # never empty
-                    says=ocp.args.JsonSave(
-                        {"done": progress.done, "of": self.of, "sha256": digest(progress)}
-                    ),
-                ),
-            )
-            self.manager.wait_until_finished()
+            with _one_error():
+                self.manager.save(progress.done, args=args)
+                self.manager.wait_until_finished()
             hashes = files.sealed({"files": self._hashes(progress.done)})
             files.write_json(self._files_of(progress.done), hashes)
             kept = {self._files_of(step) for step in self.manager.all_steps()}

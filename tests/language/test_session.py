@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -207,6 +209,27 @@ def test_two_collectors_do_not_share_a_folder(tmp_path: pathlib.Path) -> None:
         Journal(tmp_path, IDENTITY)
     first.close()
     Journal(tmp_path, IDENTITY).close()
+
+
+def test_a_round_that_found_no_room_can_be_recorded_later(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same process, or by the next one: nothing of it is left."""
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    step = {"episode": 0, "step": 0}
+    with contextlib.closing(Journal(tmp_path, IDENTITY)) as record:
+        record.append([step])
+        kept = (tmp_path / journal.JOURNAL).read_bytes()
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="recorded is whole: make room"):
+            patch.setattr(os, "fsync", full)
+            record.append([step | {"step": 1}])
+        assert (tmp_path / journal.JOURNAL).read_bytes() == kept and record.steps == [step]
+        record.append([step | {"step": 1}])
+    with contextlib.closing(Journal(tmp_path, IDENTITY)) as again:
+        assert again.steps == [step, step | {"step": 1}]
 
 
 def test_damage_is_refused_and_kept(
