@@ -222,8 +222,14 @@ def test_no_two_draws_of_the_population_share_a_key() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"gradient_steps": 3, "n_step": 2, "epsilon_decay_steps": 20}],
-    ids=["plain", "scheduled"],
+    [
+        pytest.param({}, id="plain"),
+        pytest.param(
+            {"gradient_steps": 3, "n_step": 2, "epsilon_decay_steps": 20},
+            id="scheduled",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_no_key_is_used_twice_in_a_run(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every key that reaches a random function while one member collects, fits, plays and is evaluated."""

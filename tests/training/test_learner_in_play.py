@@ -68,6 +68,7 @@ def test_a_member_depends_on_its_own_key_alone(scheduled: Population) -> None:
     assert_same(member(runs, 2), member(others, 0))
 
 
+@pytest.mark.slow
 def test_epsilon_falls_from_uniform_play_to_none() -> None:
     """Of the steps stored, as many leave the greedy action as epsilon says: all but chance at first, none
     after. The network does not change (nothing is learned before 10,000 rows)."""
@@ -87,6 +88,7 @@ def test_epsilon_falls_from_uniform_play_to_none() -> None:
     assert first > second > 0  # epsilon / 2 on average: 0.375 and 0.125
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_has_fallen_to_nothing_learns_nothing() -> None:
     played = with_settings(learning_rate_decay_steps=INTERVAL, learning_rate_end=0.0)
     before, _ = played.play(Interact(INTERVAL))
