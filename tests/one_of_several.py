@@ -15,8 +15,11 @@ from loro_jax import processes
 from loro_jax.analysis import figures
 from loro_jax.running import trainer
 from loro_jax.running.command import main
+from loro_jax.training.population import OPTIONS
 
 if __name__ == "__main__":
+    if "fusion_emitters" in os.environ["XLA_FLAGS"]:  # as conftest.py has it in the process that compares
+        OPTIONS["xla_cpu_use_fusion_emitters"] = True
     signal, piece, which = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     del sys.argv[1:4]
     trainer.CHECKPOINT_SECONDS = 0.0
