@@ -75,7 +75,7 @@ CASES = (
         _protocol(
             SAC(
                 hidden=(64, 64), learning_rate=3e-3, batch_size=64, discount=0.95, epsilon=0.1,
-                learning_starts=100, polyak=0.02, initial_temperature=1.0,
+                learning_starts=100, polyak=0.02, initial_temperature=1.0, reward_scale=0.1,
             ),
             budget=3000, interval=200, episodes=2, tau=2, fit=300, cut=False, limit=0,
         ),
