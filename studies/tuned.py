@@ -42,7 +42,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def page(records: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of searches that have winners."""
-    lines = ["# The searches behind `standard@2`", "", "    python -m studies.tuned", ""]
+    lines = [
+        "# The searches behind `standard@2`", "",
+        "    python -m studies.tune --task cartpole --jobs 2    # and so on; goes on from its log",
+        "    python -m studies.tuned                            # this page", "",
+    ]  # fmt: skip
     for arm, title, about in ARMS:
         chosen = sorted((r for r in records if r["arm"] == arm), key=_place)
         if chosen:

@@ -259,10 +259,15 @@ def _all(options: Options) -> int:
     for name, fault in FAULTS.items():
         if options.only in ("", name):
             wanted += [(name, size, 1) for size in (fault.size, *fault.smaller)]
+    from benchmarks.regression.command import REFERENCE
+
+    against = files.digest(REFERENCE)
     try:
         record = files.read_json(options.out)
     except FileNotFoundError:
-        record = {"runs": []}
+        record = {"reference_sha256": against, "runs": []}
+    if record.get("reference_sha256") != against:
+        raise UserError(f"{options.out}: its runs were held against another {REFERENCE}; move it away")
     done = {(r["fault"], r["size"], r["seed"]) for r in record["runs"]}
     console = Console(stderr=True, highlight=False)
     left = [w for w in wanted if w not in done]

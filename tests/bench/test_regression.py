@@ -175,6 +175,15 @@ def test_the_page_says_what_was_noticed() -> None:
     assert page.endswith(": 0.99\n")
 
 
+def test_runs_against_another_reference_are_refused(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write_json(tmp_path / "faults.json", {"reference_sha256": "another", "runs": []})
+    assert as_command(lambda: faults.main(["--clean", "0", "--out", str(tmp_path / "faults.json")])) == 2
+    said = capsys.readouterr().err
+    assert "its runs were held against another results/regression/reference.json; move it away" in said
+
+
 def test_no_fault_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert as_command(lambda: faults.main(["--only", "gravity"])) == 2
     assert "no fault is called 'gravity'; there are: target, discount" in capsys.readouterr().err
