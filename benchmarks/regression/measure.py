@@ -24,6 +24,9 @@ ROUNDS = 7
 PROBES = 32
 """Observations in which values are looked at."""
 
+LOST = -1e30
+"""What stands for a number of a seed that diverged: below all others, so that ranks have a place for it."""
+
 Readings = dict[str, np.ndarray]
 """By reading, a number for each seed, (seeds,)."""
 
@@ -62,25 +65,42 @@ class Prepared:
         e, found = self.ready(key), {}
         for arm in e.arms:
             programs, runs, known, sentence = self.begun(e, arm)
+            before = jax.tree.map(np.asarray, networks(runs.agent))  # training takes its arrays
             start = Progress(0, runs, np.zeros((programs.layout.padded(e.seeds), 0), np.float32))
             end = population.train(sentence, programs, start, known)
-            found[arm.name] = readings(programs.world, end, e.seeds)
+            found[arm.name] = readings(programs.world, before, end, e.seeds)
             done(arm.name)
         return found
 
 
-def readings(world: Any, end: Progress, seeds: int) -> Readings:
+def readings(world: Any, before: Any, end: Progress, seeds: int) -> Readings:
     """Of each seed: its mean return in the first, second and last third of what was evaluated online; what it
-    believes a few fixed observations to be worth; and SAC's temperature."""
+    believes a few fixed observations to be worth; how far its networks have moved from `before`, which counts
+    steps where returns no longer show them; and SAC's temperature."""
     curves, agents = end.records[:seeds], end.runs.agent
     thirds = np.array_split(curves, 3, axis=1)
     found = {
-        f"return, {which} third": np.nan_to_num(part.mean(axis=1), nan=-1e30)
+        f"return, {which} third": part.mean(axis=1)
         for which, part in zip(("first", "second", "last"), thirds, strict=True)
     }
     values, beside = believed(world)(agents)
     found["value"] = np.asarray(values)[:seeds]
-    return found | {name: np.asarray(x)[:seeds] for name, x in beside.items()}
+    found["log distance of weights"] = np.asarray(moved(before, networks(agents)))[:seeds]
+    found |= {name: np.asarray(x)[:seeds] for name, x in beside.items()}
+    return {name: np.nan_to_num(x, nan=LOST) for name, x in found.items()}
+
+
+def networks(agents: Any) -> Any:
+    """What a population's agents learn by gradients, but for SAC's temperature."""
+    return agents.params if hasattr(agents, "params") else (agents.actor, agents.critics)
+
+
+@jax.jit
+@jax.vmap
+def moved(before: Any, after: Any) -> jax.Array:
+    """Networks of a population twice -> log of the Euclidean distance between all their weights, (seeds,)."""
+    squares = jax.tree.map(lambda a, b: jnp.sum((b - a) ** 2), before, after)
+    return 0.5 * jnp.log(sum(jax.tree.leaves(squares)))
 
 
 def believed(world: Any) -> Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]]:

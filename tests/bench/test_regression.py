@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.regression import command, faults, verdict
+from benchmarks.regression import command, faults, measure, verdict
 from benchmarks.regression.cases import CASES, NAME, REFERENCE_KEYS, Case
 from loro_jax import files
 from loro_jax.agents import DDQN, SAC
@@ -67,6 +67,13 @@ def test_the_set_is_what_it_promises() -> None:
     assert all(case.protocol.name == NAME for case in CASES)
 
 
+def test_how_far_weights_moved_is_a_distance_of_each_seed() -> None:
+    """Two seeds: one moved by (3, 4) in two arrays, the other by 1 in one weight."""
+    before = {"a": np.zeros((2, 1)), "b": np.ones((2, 2))}
+    after = {"a": np.array([[3.0], [0.0]]), "b": np.array([[5.0, 1.0], [1.0, 0.0]])}
+    assert np.allclose(measure.moved(before, after), [np.log(5.0), 0.0])
+
+
 def tiny() -> tuple[Case, ...]:
     """The second case, small."""
     case = CASES[1]
@@ -90,9 +97,9 @@ def test_a_reference_is_written_and_a_run_is_held_against_it(
     asked = ["--no-speed", "--reference", str(reference)]
     found, junit = tmp_path / "rows.json", tmp_path / "rows.xml"
     assert command.main([*asked, "--json", str(found), "--junit", str(junit)]) == 0
-    assert "nothing moved in 8 rows" in capsys.readouterr().out
+    assert "nothing moved in 10 rows" in capsys.readouterr().out
     rows = json.loads(found.read_text())
-    assert rows["moved"] == 0 and rows["protocol"] == NAME and len(rows["rows"]) == 8
+    assert rows["moved"] == 0 and rows["protocol"] == NAME and len(rows["rows"]) == 10
     assert ElementTree.parse(junit).getroot().attrib["failures"] == "0"
     jax.clear_caches()
     with faults.FAULTS["discount"].plant(0.95 / 0.99):
