@@ -69,6 +69,8 @@ class PriorUse:
     """Adam's learning rate while pretraining; 0 for the agent's."""
     fit_target_network_frequency: int = 0
     """Gradient steps between copies into the target network while pretraining; 0 for the agent's."""
+    fit_polyak: float = 0.0
+    """Share that targets move to the networks a gradient step while pretraining; 0 for the agent's."""
     llm: Literal["episodes", "answers"] = "episodes"
     """Where LLM episodes come from when neither --episodes nor --answers names any: "episodes" are the task's
     own, the same for all seeds; with "answers" every seed plays some, by the task's table."""
@@ -82,6 +84,7 @@ class PriorUse:
         for name in ("fit_steps", "fit_target_network_frequency"):
             require(0 <= getattr(self, name) < 2**31, name, "must lie between 0 and 2**31 - 1")
         require(0 <= self.fit_learning_rate <= 1e30, "fit_learning_rate", "must lie between 0 and 1e30")
+        require(0 <= self.fit_polyak < 1, "fit_polyak", "must lie in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +129,11 @@ class Protocol:
                 )
         if all(asked.values()):
             raise UserError(f"{' and '.join(asked)} both say when targets are copied; name one")
+        if self.prior.fit_polyak and not getattr(agent, "polyak", 1) < 1:
+            raise UserError(
+                f"--fit-polyak is for agents that update their targets softly; this {agent.name} copies them:"
+                " --fit-target-network-frequency"
+            )
 
     def replace(self, **settings: Any) -> Protocol:
         """The protocol with some settings changed, whichever group they are in, or `agent` (an agent, or its

@@ -49,7 +49,8 @@ LORO: Space = {
     "fit_steps": (300, 1000, 3000, 10_000),
     "fit_learning_rate_factor": (0.1, 0.3, 1.0, 3.0),
 }
-LORO_DQN: Space = LORO | {"fit_target_network_frequency": (1, 10, 30, 100, 300)}
+LORO_COPIED: Space = LORO | {"fit_target_network_frequency": (3, 10, 30, 100, 300)}
+LORO_SOFT: Space = LORO | {"fit_polyak": (0.003, 0.01, 0.03, 0.1)}
 """Shares of a learning rate and of the budget are of the protocol's; `present` says how they are read."""
 
 
@@ -71,7 +72,7 @@ field commonly have on, in two sizes; the second did well on Pong by hand."""
 def space(protocol: Protocol, arm: str, inputs: int) -> Space:
     """What is tried of an arm, where observations have so many numbers."""
     if arm == "loro":
-        return LORO_DQN if protocol.agent.name == "ddqn" else LORO
+        return LORO_SOFT if getattr(protocol.agent, "polyak", 1.0) < 1 else LORO_COPIED
     return SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
 
 

@@ -3,10 +3,10 @@
 Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
 call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16 seeds,
 and dropped unless it is in the best quarter of those that were looked at as often. The best are then trained
-anew on other keys with more seeds. `<out>/<task>-<arm>.json` has every setting, the finalists and the winner:
-the highest cumulative return among those whose final return reaches the task's goal (`studies.goals`), the
-highest final return where none does. A task without a goal is tuned for its cumulative return. No benchmark
-run uses these keys.
+anew on other keys with more seeds; LORO's beside its settings in the protocol. `<out>/<task>-<arm>.json` has
+every setting, the finalists and the winner: the highest cumulative return among those whose final return
+reaches the task's goal (`studies.goals`), the highest final return where none does. A task without a goal is
+tuned for its cumulative return. No benchmark run uses these keys.
 """
 
 from __future__ import annotations
@@ -225,6 +225,9 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     trials = [t for t in study.trials if t.user_attrs.get("scores")]
     whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
     ranked = sorted(whole, key=lambda t: -t.user_attrs["scores"]["score"])[: options.finalists]
+    final = [t.user_attrs["settings"] for t in ranked]
+    if options.arm == "loro" and final:
+        final.append({})  # as the protocol has it, to be compared with
     kept = {json.dumps(r["settings"], sort_keys=True): r for r in _kept(path, options.seeds)}
     record: dict[str, Any] = {
         "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
@@ -236,8 +239,7 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
         "finalists": list(kept.values()),
         **machine.provenance(),
     }  # fmt: skip
-    for trial in progress.track(ranked, "finalists", console):
-        settings = trial.user_attrs["settings"]
+    for settings in progress.track(final, "finalists", console):
         if json.dumps(settings, sort_keys=True) in kept:
             continue
         protocol = began.replace(**settings)

@@ -35,7 +35,7 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
     other = {"schedule": {"budget": 4000, "eval_interval": 400, "eval_episodes": 7, "eval_limit": 9,
                           "reset_each_interval": False},
              "prior": {"tau": 3, "fit_steps": 17, "charge": "steps", "fit_learning_rate": 0.25,
-                       "llm": "answers"},
+                       "fit_polyak": 0.0625, "llm": "answers"},
              "departures": {"alignment": "released", "chained_repeats": 3, "pretrain_target_frequency": 5,
                             "limits_terminal": True, "shared_pretraining": True, "keep_baseline_data": True,
                             "drop_cut": True},
@@ -52,6 +52,8 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
     other["agent"] |= own[agent]
     if agent == "sac":  # which copies no target network
         del other["departures"]["pretrain_target_frequency"]
+    else:  # which copies it
+        del other["prior"]["fit_polyak"]
     seen = set()
     for group, name in ((g, n) for g, values in other.items() for n in values):
         changed = base.replace(**{name: other[group][name]})
@@ -60,7 +62,8 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
         assert type(changed.agent) is type(base.agent)
         seen.add(name)
     # Of agents that copy their target network; two ways of one thing.
-    assert base.flat().keys() - seen <= {"pretrain_target_frequency", "fit_target_network_frequency"}
+    others = {"pretrain_target_frequency", "fit_target_network_frequency", "fit_polyak"}
+    assert base.flat().keys() - seen <= others
     together = base.replace(**{k: v for values in other.values() for k, v in values.items()})
     for group in other.keys() - {"departures"}:
         assert together.group(group) | other[group] == together.group(group)
@@ -162,7 +165,7 @@ def test_untuned_never_changes() -> None:
         assert untuned.group("agent") == learner
         assert untuned.group("prior") == {
             "tau": 10, "fit_steps": 2000, "charge": "steps", "fit_learning_rate": 0.0,
-            "fit_target_network_frequency": 0, "llm": "episodes",
+            "fit_target_network_frequency": 0, "fit_polyak": 0.0, "llm": "episodes",
         }  # fmt: skip
         assert untuned.departures == Protocol("plain@1").departures and not untuned.game
 

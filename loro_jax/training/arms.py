@@ -73,6 +73,8 @@ class Plan:
         prior, agent = self.protocol.prior, self.protocol.agent
         if prior.fit_learning_rate:
             doors = {"learning_rate": prior.fit_learning_rate} | doors
+        if prior.fit_polyak:
+            doors = {"polyak": prior.fit_polyak} | doors
         fit = Fit(prior.fit_steps, **doors)
         if not prior.fit_target_network_frequency:
             return (fit,)

@@ -89,7 +89,7 @@ class Load:
 class Fit:
     """`steps` gradient steps on the replay as it is, with the doors of `training.guidance`.
 
-    `learning_rate` stands in the place of the agent's, if it is given. Traced.
+    `learning_rate`, traced, and `polyak` stand in the place of the agent's, if they are given.
     """
 
     steps: int
@@ -97,6 +97,7 @@ class Fit:
     penalty: Any = None
     batches: Any = None
     learning_rate: Any = None
+    polyak: float | None = None
 
     def __repr__(self) -> str:
         return _said(self)
@@ -107,6 +108,9 @@ class Fit:
     def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
         key, steps = run.fit_key, run.counters.gradient_steps + jnp.arange(self.steps)
         doors = opened(self, run, world, known)
+        if self.polyak is not None:
+            agent: Any = world.agent
+            world = dataclasses.replace(world, agent=dataclasses.replace(agent, polyak=self.polyak))
 
         def step(run: Run, t: jax.Array) -> tuple[Run, None]:
             return learn(run, world, fold(key, Purpose.FIT, t), jnp.bool_(True), known, doors), None

@@ -57,9 +57,11 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
         spaces.suggested(study.ask(), protocol, space)
 
 
-def test_agents_that_copy_no_target_are_not_asked_how_often() -> None:
-    assert "fit_target_network_frequency" not in spaces.space(SAC_PAPER, "loro", 3)
-    assert "fit_target_network_frequency" in spaces.space(PAPER, "loro", 3)
+def test_agents_that_copy_no_target_are_asked_for_a_share() -> None:
+    copied, soft = "fit_target_network_frequency", "fit_polyak"
+    assert soft in spaces.space(SAC_PAPER, "loro", 3) and copied not in spaces.space(SAC_PAPER, "loro", 3)
+    assert copied in spaces.space(PAPER, "loro", 3) and soft not in spaces.space(PAPER, "loro", 3)
+    assert soft in spaces.space(PAPER.replace(polyak=0.01), "loro", 3)
 
 
 def row(goal: float, cumulative: float) -> dict[str, Any]:
@@ -144,6 +146,9 @@ def test_a_search_is_kept_and_goes_on(
     assert [r["seeds"] for r in found["finalists"]] == [8, 8]
     best = max(found["finalists"], key=lambda r: r["scores"]["score"])
     assert found["winner"] == best and (tune.FINAL_KEY, 0) in trained
+    assert command(lambda: tune.main([*argv[:-1], str(tmp_path / "loro"), "--arm", "loro"])) == 0
+    loro = json.loads((tmp_path / "loro" / "cartpole-loro.json").read_text())
+    assert [r["settings"] for r in loro["finalists"]][-1] == {} and len(loro["finalists"]) == 3
     before = len(trained)
     assert command(lambda: tune.main(argv)) == 0  # all is there
     assert len(trained) == before

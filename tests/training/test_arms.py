@@ -105,6 +105,12 @@ def test_pretraining_has_settings_of_its_own() -> None:
         SAC_PAPER.replace(fit_target_network_frequency=10)
     with pytest.raises(UserError, match="both say when targets are copied; name one"):
         RELEASED.replace(fit_target_network_frequency=10)
+    soft = SAC_PAPER.replace(fit_polyak=0.02, fit_steps=50)
+    assert Fit(50, polyak=0.02) in sentences(soft)["loro"]
+    with pytest.raises(UserError, match=r"^--fit-polyak is for agents that update their targets softly"):
+        PAPER.replace(fit_polyak=0.1)
+    with pytest.raises(UserError, match=r"fit_polyak must lie in \[0, 1\)"):
+        SAC_PAPER.replace(fit_polyak=1.0)
     with pytest.raises(UserError, match="fit_learning_rate must lie between 0 and 1e30"):
         PAPER.replace(fit_learning_rate=-1.0)
 

@@ -97,6 +97,20 @@ def test_interact_stores_each_step_as_it_was() -> None:
     assert record.shape == (3,)
 
 
+def test_fit_moves_targets_by_a_share_of_its_own() -> None:
+    """As an agent of that share would, to the bit; the agent's own share is another."""
+
+    def world(share: float) -> World:
+        agent = dataclasses.replace(AGENT, polyak=share, target_network_frequency=1)
+        return World(WORLD.environment, agent, HOW)
+
+    run, _ = apply(Interact(INTERVAL), begin(world(0.25)), world(0.25))
+    asked, _ = apply(Fit(7, polyak=0.5), run, world(0.25))
+    assert_same(asked, apply(Fit(7), run, world(0.5))[0])
+    own = apply(Fit(7), run, world(0.25))[0]
+    assert not jax.tree.all(jax.tree.map(np.array_equal, asked.agent.target, own.agent.target))
+
+
 @pytest.mark.slow
 def test_interact_that_resets_each_interval_cuts_but_does_not_end_episodes() -> None:
     world = dataclasses.replace(WORLD, interaction=dataclasses.replace(HOW, reset_each_interval=True))
