@@ -16,9 +16,12 @@ from loro_jax.protocols import GROUPS, PAPER, RELEASED, SAC_PAPER, SAC_RELEASED,
 from loro_jax.spaces import Box, Discrete
 from loro_jax.tasks import NAMES, load
 
-GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "protocols_1.json").read_text())
+HERE = pathlib.Path(__file__).parent / "golden"
+GOLDEN = json.loads((HERE / "protocols_1.json").read_text())
 """Every setting of every protocol of version 1. They have published results: the file is never made anew. Its
 values were compared with those of commit 070b3ef, one by one, when settings got other names."""
+SECOND = json.loads((HERE / "protocols_2.json").read_text())
+"""And of `standard@2`."""
 BY_AGENT = {"ddqn": RELEASED, "sac": SAC_RELEASED}
 
 
@@ -128,11 +131,11 @@ def test_a_name_means_its_newest_version_and_an_exact_one_itself_for_ever() -> N
 
 
 def test_a_task_runs_its_first_protocol_in_its_newest_version() -> None:
-    better = load("cartpole").protocol("standard").replace(name="standard@2", tau=3)
+    better = load("cartpole").protocol("standard").replace(name="standard@3", tau=3)
     task = load("cartpole")
     task = dataclasses.replace(task, protocols=protocols.by_name([*task.protocols.values(), better]))
     assert task.protocol() is better and task.protocol("standard") is better
-    assert task.protocol("standard@1") == load("cartpole").protocol()
+    assert task.protocol("standard@2") == load("cartpole").protocol()
 
 
 @pytest.mark.parametrize(("actions", "agent"), [(Discrete(3), DDQN), (Box((-1.0,), (1.0,)), SAC)])
@@ -171,12 +174,12 @@ def test_untuned_never_changes() -> None:
 
 
 @pytest.mark.parametrize("task", NAMES)
-@pytest.mark.parametrize("name", ["standard@1", "paper@1", "released@1"])
+@pytest.mark.parametrize("name", ["standard@1", "standard@2", "paper@1", "released@1"])
 def test_published_protocols_never_change(task: str, name: str) -> None:
     protocol = load(task).protocol(name)
     here = {group: protocol.group(group) for group in GROUPS} | {"game": dict(protocol.game)}
     here["agent"]["name"] = protocol.agent.name
-    for group, values in GOLDEN[task][name].items():
+    for group, values in (GOLDEN[task] | SECOND[task])[name].items():
         # A setting that is added later does not change what it was, if its default changes nothing.
         kept = {k: v for k, v in json.loads(json.dumps(here[group])).items() if k in values}
         assert kept == values, group
@@ -189,9 +192,11 @@ def test_published_protocols_never_change(task: str, name: str) -> None:
 
 
 def test_the_golden_file_holds_them_all() -> None:
-    assert list(GOLDEN) == list(NAMES)
-    for task, frozen in GOLDEN.items():
-        assert list(frozen) == ["standard@1", "paper@1", "released@1"]
+    assert list(GOLDEN) == list(SECOND) == list(NAMES)
+    for task in NAMES:
+        assert list(GOLDEN[task]) == ["standard@1", "paper@1", "released@1"]
+        assert list(SECOND[task]) == ["standard@2"]
+        frozen = GOLDEN[task] | SECOND[task]
         assert frozen.keys() <= load(task).protocols.keys()
         for groups in frozen.values():
             assert list(groups) == [*GROUPS, "game"]

@@ -105,12 +105,30 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
+# The winner of x
+STANDARD_2 = STANDARD.replace(
+    name="standard@2",
+    fit_steps=1000,
+    llm="answers",
+    hidden=(64, 64),
+    learning_rate=0.000856,
+    batch_size=128,
+    discount=0.98,
+    epsilon=0.1,
+    epsilon_decay_steps=2000,
+    gradient_steps=2,
+    n_step=5,
+    target_network_frequency=50,
+    huber_delta=10.0,
+)
+
 TASK = Task(
     name="cartpole",
     game=cartpole,
-    protocols=by_name([STANDARD, PAPER, RELEASED]),
+    protocols=by_name([STANDARD, STANDARD_2, PAPER, RELEASED]),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-hint",
+    answers="qwen2.5-coder-0.5b-instruct-rate",
     reference=reference,
     restore=restore,
     gymnasium_id="CartPole-v1",

@@ -142,18 +142,35 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
+# The winner of x
+STANDARD_2 = STANDARD.replace(
+    name="standard@2",
+    fit_steps=2000,
+    llm="answers",
+    hidden=(64, 64),
+    learning_rate=0.00107,
+    discount=0.995,
+    epsilon=0.1,
+    epsilon_decay_steps=2000,
+    layer_norm=True,
+    target_network_frequency=1,
+    polyak=0.02,
+)
+
 TASK = Task(
     name="cliff_walking",
     game=cliff_walking,
     protocols=by_name(
         [
             STANDARD,
+            STANDARD_2,
             PAPER.replace(budget=40_000, eval_episodes=10),
             RELEASED.replace(budget=40_000, eval_episodes=10),
         ]
     ),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-cot",
+    answers="qwen2.5-coder-0.5b-instruct-map",
     reference=reference,
     reference_episodes=1,
     restore=restore,

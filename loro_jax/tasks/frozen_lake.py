@@ -197,12 +197,24 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
+# The winner of x
+STANDARD_2 = STANDARD.replace(
+    name="standard@2",
+    fit_steps=2000,
+    llm="answers",
+    n_step=3,
+    layer_norm=True,
+    learning_rate=0.001,
+    learning_rate_decay_steps=20_000,
+)
+
 TASK = Task(
     name="frozen_lake",
     game=frozen_lake,
-    protocols=by_name([STANDARD, PAPER.replace(budget=30_000), RELEASED.replace(budget=30_000)]),
+    protocols=by_name([STANDARD, STANDARD_2, PAPER.replace(budget=30_000), RELEASED.replace(budget=30_000)]),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-cot",
+    answers="qwen2.5-coder-0.5b-instruct-cell",
     reference=reference,
     reference_episodes=2000,
     restore=restore,

@@ -119,18 +119,37 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
+# The winner of x
+STANDARD_2 = STANDARD.replace(
+    name="standard@2",
+    fit_steps=6000,
+    llm="answers",
+    hidden=(64, 64),
+    learning_rate=0.00223,
+    epsilon=0.02,
+    learning_rate_end=0.000223,
+    learning_rate_decay_steps=60_000,
+    gradient_steps=2,
+    n_step=5,
+    layer_norm=True,
+    learning_starts=500,
+    target_network_frequency=25,
+)
+
 TASK = Task(
     name="mountain_car",
     game=mountain_car,
     protocols=by_name(
         [
             STANDARD,
+            STANDARD_2,
             PAPER.replace(budget=1_200_000),
             RELEASED.replace(budget=1_200_000),
         ]
     ),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-hint",
+    answers="qwen2.5-coder-0.5b-instruct-hint",
     reference=reference,
     restore=restore,
     gymnasium_id="MountainCar-v0",

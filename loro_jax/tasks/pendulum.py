@@ -124,18 +124,28 @@ STANDARD = SAC_PAPER.replace(
     reset_each_interval=False,
 )
 
+# The winner of x
+STANDARD_2 = STANDARD.replace(
+    name="standard@2",
+    fit_steps=2000,
+    llm="answers",
+    learning_rate=0.001,
+)
+
 TASK = Task(
     name="pendulum",
     game=pendulum,
     protocols=by_name(
         [
             STANDARD,
+            STANDARD_2,
             SAC_PAPER.replace(budget=120_000),
             SAC_RELEASED.replace(budget=120_000),
         ]
     ),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-cot-grammar",
+    answers="qwen2.5-coder-0.5b-instruct-cot-grammar",
     reference=reference,
     restore=restore,
     gymnasium_id="Pendulum-v1",

@@ -65,8 +65,8 @@ def test_quick_is_small_for_every_task(name: str) -> None:
 def test_quick_says_what_was_changed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main("frozen_lake", ["--quick", "--seeds", "2"]) == 0
-    out = tmp_path / "results" / "frozen_lake" / "standard@1-quick"
+    out = tmp_path / "results" / "frozen_lake" / "standard@2-quick"
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["protocol"].startswith("standard@1 with budget=")
+    assert summary["protocol"].startswith("standard@2 with budget=")
     assert set(summary["arms"]) == {"pure_rl", "loro", "llm_policy", "random_policy"}
     assert "tau=2" in (out / "summary.md").read_text().splitlines()[0]
