@@ -15,7 +15,7 @@ import tyro
 
 from loro_jax import files
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.tasks import NAMES
+from loro_jax.tasks import NAMES, load
 from studies.goals import GOALS
 
 
@@ -101,6 +101,12 @@ def _earned(scores: Mapping[str, float]) -> str:
     return f"{scores['cumulative']:,.{places}f} +- {scores['cumulative_standard_error']:,.{places}f}"
 
 
+def _grown(r: Mapping[str, Any]) -> str:
+    """That a search had another budget than the protocol that it began with."""
+    before = load(r["task"]).protocol(r["from"]).schedule.budget if r["task"] in NAMES else r["budget"]
+    return f", with {r['budget']:,} steps in the place of {before:,}" if r["budget"] != before else ""
+
+
 def _one(r: Mapping[str, Any]) -> list[str]:
     """A task's winner and finalists."""
     settings = {k: v for k, v in r["winner"]["settings"].items() if k != "budget"}
@@ -108,7 +114,7 @@ def _one(r: Mapping[str, Any]) -> list[str]:
     lines = [
         f"### {r['task']}",
         "",
-        f"Begun with {r['from']}, in which the winner changes: {said}.",
+        f"Begun with {r['from']}{_grown(r)}, in which the winner changes: {said}.",
         "",
         f"{r['final_seeds']} seeds of each finalist:",
         "",
