@@ -44,9 +44,10 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of searches that have winners."""
     lines = [
         "# The searches behind `standard@2`", "",
-        "    python -m studies.tune --protocol standard@1 --task cartpole --jobs 2          # goes on from its log",
-        "    python -m studies.tune --protocol standard@2 --arm loro --task cartpole --trials 20 --jobs 2",
-        "    python -m studies.tuned                                                    # this page", "",
+        "    python -m studies.tune --protocol standard@1 --task cartpole --jobs 2",
+        "    python -m studies.tune --protocol standard@2 --task cartpole --jobs 2 --arm loro --trials 20",
+        "    python -m studies.tuned", "",
+        "A search goes on from its log; `python -m studies.tuned` writes this page.", "",
     ]  # fmt: skip
     for arm, title, about in ARMS:
         chosen = sorted((r for r in records if r["arm"] == arm), key=_place)
