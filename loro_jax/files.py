@@ -188,6 +188,8 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
     try:
         with open(partial, "wb") as stream:
             yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # a full disk may say so only here; a power cut loses what is not there
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):  # not there, or on what has become read-only

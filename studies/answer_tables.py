@@ -76,7 +76,7 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     rows = met.rows(table)
     agreed = show.agreements(task, table, met, rows)
     unread = answers.unreadable(table.actions[table.asked], task.environment().action_space)
-    protocol = task.protocol("standard").replace(charge="episodes")
+    protocol = task.protocol("standard@1").replace(charge="episodes")
     env = task.under(protocol)
     played = prior.played(table, env, protocol, seed=1).returns
     single = []

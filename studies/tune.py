@@ -35,6 +35,8 @@ LOOKS = (4, 8, 16)
 """Seeds after which a setting is compared with the others."""
 KEPT = 25.0
 """Percent of the settings looked at as often that go on."""
+WHOLE = {"pure_rl": 8, "loro": 5}
+"""Settings at the start of a search that are looked at to the end, whatever they are."""
 SEARCH_KEY, FINAL_KEY = 201, 202
 
 
@@ -121,7 +123,7 @@ def study_of(options: Options, task: Task, worker: int = 0) -> Any:
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=worker, multivariate=True),
-        pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=8),
+        pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=WHOLE[options.arm]),
     )
 
 

@@ -15,7 +15,7 @@ import tyro
 
 from loro_jax import files
 from loro_jax.errors import UserError, arguments, run
-from loro_jax.tasks import NAMES
+from loro_jax.tasks import NAMES, load
 from studies.goals import GOALS
 
 
@@ -44,8 +44,10 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of searches that have winners."""
     lines = [
         "# The searches behind `standard@2`", "",
-        "    python -m studies.tune --task cartpole --jobs 2    # and so on; goes on from its log",
-        "    python -m studies.tuned                            # this page", "",
+        "    python -m studies.tune --protocol standard@1 --task cartpole --jobs 2",
+        "    python -m studies.tune --protocol standard@2 --task cartpole --jobs 2 --arm loro --trials 20",
+        "    python -m studies.tuned", "",
+        "A search goes on from its log; `python -m studies.tuned` writes this page.", "",
     ]  # fmt: skip
     for arm, title, about in ARMS:
         chosen = sorted((r for r in records if r["arm"] == arm), key=_place)
@@ -101,6 +103,12 @@ def _earned(scores: Mapping[str, float]) -> str:
     return f"{scores['cumulative']:,.{places}f} +- {scores['cumulative_standard_error']:,.{places}f}"
 
 
+def _grown(r: Mapping[str, Any]) -> str:
+    """That a search had another budget than the protocol that it began with."""
+    before = load(r["task"]).protocol(r["from"]).schedule.budget if r["task"] in NAMES else r["budget"]
+    return f", with {r['budget']:,} steps in the place of {before:,}" if r["budget"] != before else ""
+
+
 def _one(r: Mapping[str, Any]) -> list[str]:
     """A task's winner and finalists."""
     settings = {k: v for k, v in r["winner"]["settings"].items() if k != "budget"}
@@ -108,7 +116,7 @@ def _one(r: Mapping[str, Any]) -> list[str]:
     lines = [
         f"### {r['task']}",
         "",
-        f"Begun with {r['from']}, in which the winner changes: {said}.",
+        f"Begun with {r['from']}{_grown(r)}, in which the winner changes: {said}.",
         "",
         f"{r['final_seeds']} seeds of each finalist:",
         "",

@@ -50,8 +50,9 @@ class Options:
     devices: int = 0
     """Devices that share the seeds; 0 takes all, on a CPU its cores."""
     peers: str = ""
-    """Others to run the same work beside it, separated by commas: d3rlpy, rejax. Each is installed with pip
-    into an environment of its own in the user's cache (LORO_JAX_PEERS names another folder)."""
+    """Others to run the same work beside it, separated by commas: d3rlpy, rejax, at protocols whose settings
+    they have (paper, standard@1, small). Each is installed with pip into an environment of its own in the
+    user's cache (LORO_JAX_PEERS names another folder)."""
     profile: bool = False
     """Say where the time goes by stage as well, at each row's own number of seeds (minutes a row)."""
     quick: bool = False
@@ -74,7 +75,7 @@ programs, what `python -m benchmarks.run --arms pure_rl` runs, its replay half f
 
 examples:
   python -m benchmarks.throughput --dry-run
-  python -m benchmarks.throughput --tasks cartpole --seeds 16,256 --peers d3rlpy
+  python -m benchmarks.throughput --tasks cartpole --protocols paper --seeds 16,256 --peers d3rlpy
   python -m benchmarks.throughput --tasks cartpole --protocols small --peers rejax
   python -m benchmarks.throughput --tasks cartpole --protocols standard --seeds 16 --profile
   python -m benchmarks.throughput --quick
@@ -107,6 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         jax.config.update("jax_platforms", "cpu")  # the accelerator is left to the rows' own processes
     cases = chosen(asked.tasks, asked.protocols, asked.seeds)
+    for case in cases if names else []:
+        if other := peers.unlike(case.work()):
+            raise UserError(
+                f"--peers: no peer has {', '.join(other)}, as {case.task}'s {case.protocol} has; name"
+                " --protocols that all have, such as paper"
+            )
     about = inquired(asked.devices)
     out = asked.out or pathlib.Path("results") / "throughput" / slug(about)
     path = out / ROWS

@@ -16,7 +16,7 @@ from loro_jax.analysis.rendering import Cell, Column, Table
 
 GIGA, MEBI = 1e9, 2**20
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = {"paper@1": "o", "standard@1": "s", "small@1": "^"}
+MARKERS = {"paper@1": "o", "standard@1": "s", "standard@2": "v", "small@1": "^"}
 
 
 def machine(about: Mapping[str, Any]) -> str:

@@ -48,7 +48,8 @@ def needed(agent: OffPolicy, observation: int, actions: int, state_bytes: int, s
         state_bytes: bytes of the agent's state.
         states: where observations are one of n states, and the networks see each of these once for a batch,
             n; else 0. The first layer is then no product, and the target network is asked when it is copied:
-            forward and back through the online network takes 6 (W - W1) n.
+            forward and back through the online network takes 6 (W - W1) n, and a target that moves at each
+            step 2 (W - W1) n more.
 
     Double DQN: three forward passes (Q(s), and both networks on s') and one backward, 10 W B - 2 W1 B.
 
@@ -65,7 +66,8 @@ def needed(agent: OffPolicy, observation: int, actions: int, state_bytes: int, s
         w, w1 = weights((observation, *agent.hidden, actions))
         step, act, row = 10.0 * w - 2 * w1, 2.0 * w, 2 * observation + 4
         if states:
-            step, act, row = 6.0 * (w - w1) * states / b, 2.0 * (w - w1), 6
+            each = 6.0 if agent.polyak == 1 else 8.0
+            step, act, row = each * (w - w1) * states / b, 2.0 * (w - w1), 6
     elif isinstance(agent, SAC):
         a, a1 = weights((observation, *agent.hidden, 2 * actions))
         c, c1 = weights((observation + actions, *agent.hidden, 1))

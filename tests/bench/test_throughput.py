@@ -150,6 +150,12 @@ def test_a_peer_has_a_folder_of_its_own_and_its_games(
     assert peers.teams("rejax", Case("frozen_lake", "paper", 4).work(), 2) == {}
 
 
+def test_peers_are_not_set_beside_more_work_than_they_do() -> None:
+    work = Case("cartpole", "standard@1", 4).work()
+    assert peers.unlike(work) == [] == peers.unlike(Case("pendulum", "standard@1", 4).work())
+    assert peers.unlike(work | {"n_step": 3, "polyak": 0.5}) == ["n_step 3", "polyak 0.5"]
+
+
 def test_resuming_leaves_out_what_was_measured_with_as_much_or_more() -> None:
     case = Case("cartpole", "small", 4)
     asked = {"seconds": 5.0, "repeats": 3, "devices": 0, "peers": [], "profile": False}

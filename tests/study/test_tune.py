@@ -162,6 +162,9 @@ def test_a_search_is_kept_and_goes_on(
     assert f"| cartpole | 10,000 | 14 | {sum(t['state'] == 'pruned' for t in record['trials'])} |" in said
     assert f" {scores['goal']:.4g} | {'yes' if scores['goal'] >= 195 else '**no**'} |" in said
     assert said.count("(winner)") == 1 and "LORO's own settings" not in said
+    assert "Begun with standard@1, in which" in said
+    grown = tuned.page([record | {"budget": 20_000}])
+    assert "Begun with standard@1, with 20,000 steps in the place of 10,000, in which" in grown
     assert command(lambda: tuned.main(["--out", str(tmp_path / "none")])) == 2
     assert "no search with a winner" in capsys.readouterr().err
 

@@ -37,6 +37,16 @@ def named(words: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+DONE = {"gradient_steps": 1, "n_step": 1, "layer_norm": False}
+"""What peers are not told: the value of these that they have."""
+
+
+def unlike(work: dict[str, Any]) -> list[str]:
+    """Settings of a row that peers do not follow, so that theirs would be less work."""
+    done = DONE | ({"polyak": 1.0} if work["agent"] == "ddqn" else {})
+    return [f"{k} {work[k]}" for k, value in done.items() if work.get(k, value) != value]
+
+
 def folder(name: str) -> pathlib.Path:
     """The environment of a peer, in the user's cache."""
     base = os.environ.get("LORO_JAX_PEERS") or platformdirs.user_cache_path("loro_jax", False) / "peers"
