@@ -51,7 +51,7 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     assert spaces.read(present, protocol).agent.discount == present["discount"]
     tried = spaces.first(protocol, space)
     assert tried[0] == present and all(settings.keys() == space.keys() for settings in tried)
-    assert len(tried) == (2 if name == "mountain_car" else 3)
+    assert len(tried) == (2 if name == "mountain_car" else 4)
     for seed in range(20):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         spaces.suggested(study.ask(), protocol, space)
