@@ -69,7 +69,7 @@ LEADS: tuple[dict[str, Any], ...] = (
      "discount": 0.97, "hidden": "128-128"},
 )  # fmt: skip
 """Tried before what a search draws, as far as a space has it, all else as it is: what implementations of the
-field commonly have on, in two sizes; the second and, in a shorter budget, the third did well on Pong by hand."""
+field commonly have on, in two sizes; the second, and in fewer steps the third, did well on Pong by hand."""
 
 
 def space(protocol: Protocol, arm: str, inputs: int) -> Space:
