@@ -1,13 +1,13 @@
 """Tunes a task's protocol for pure RL, or LORO's own settings: `python -m studies.tune --help`.
 
 Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
-call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16 seeds,
-and dropped unless it is in the best quarter of those that were looked at as often, or was named before the
-search (`studies.spaces`). The best, by score and by the goal in turn, are then trained anew on other keys with
-more seeds; LORO's beside its settings in the protocol. `<out>/<task>-<arm>.json` has every setting, the
-finalists and the winner: the highest cumulative return among those whose final return reaches the task's goal
-(`studies.goals`), the highest final return where none does. A task without a goal is tuned for its cumulative
-return. No benchmark run uses these keys.
+call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16
+seeds, and dropped unless it is in the best quarter of those that were looked at as often, or was named
+before the search (`studies.spaces`). The best, by score and by the goal in turn, are then trained anew on
+other keys with more seeds; LORO's beside its settings in the protocol. `<out>/<task>-<arm>.json` has every
+setting, the finalists and the winner: the highest cumulative return among those whose final return reaches
+the task's goal (`studies.goals`), the highest final return where none does. A task without a goal is tuned
+for its cumulative return. No benchmark run uses these keys.
 """
 
 from __future__ import annotations
