@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
+from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 
 
@@ -93,6 +95,30 @@ def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
     wanted = LEADS + (LEADS_SAC if protocol.agent.name == "sac" else ())
     leads = [own | {k: v for k, v in lead.items() if k in space} for lead in wanted]
     return [own, *(lead for lead in leads if all(_within(lead[k], values) for k, values in space.items()))]
+
+
+def lead(text: str, protocol: Protocol, space: Space) -> dict[str, Any]:
+    """What a person wants tried, JSON in the space's words, all else as the protocol has it.
+
+    Raises:
+        UserError: it is no JSON object, or outside the space.
+    """
+    try:
+        wanted = json.loads(text)
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise UserError(f'--lead takes JSON such as {{"learning_rate": 0.001}}, got {text!r}')
+    for name, value in wanted.items():
+        if name not in space:
+            raise UserError(f"--lead: the space has no {name!r}; it has: {', '.join(space)}")
+        try:
+            inside = _within(value, space[name])
+        except TypeError:
+            inside = False
+        if not inside:
+            raise UserError(f"--lead: {name} {value!r} is outside {described(space)[name]}")
+    return present(protocol, space) | wanted
 
 
 def _within(value: Any, values: Log | Choice) -> bool:

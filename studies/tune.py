@@ -64,6 +64,9 @@ class Options:
     """Processes that search together, each on a core of its own."""
     seconds: float = 0.0
     """Begin no further setting after so long; 0 for no limit."""
+    lead: tuple[str, ...] = ()
+    """Settings of yours to try before others, each JSON in the space's words (`space` in <task>-<arm>.json),
+    such as '{"learning_rate": 0.001}'; they count among --trials."""
     out: pathlib.Path = pathlib.Path("results/tuning/standard@2")
     """Folder for <task>-<arm>.log and <task>-<arm>.json."""
 
@@ -89,9 +92,11 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax.running import machine
 
     machine.start()  # where JAX cannot, this says so, and not each process of the search
+    began = base(options, task)
+    for text in options.lead:
+        spaces.lead(text, began, spaces.space(began, options.arm, inputs(task)))
     with files.claimed(path):
         _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
-        began = base(options, task)
         console = Console(stderr=True, highlight=False)
         console.print(
             f"{task.name}, {options.arm}: {options.trials} settings of {began.name},"
@@ -177,7 +182,9 @@ def _search(options: Options, number: int, parent: int) -> None:
         return
     done = optuna.study.MaxTrialsCallback(options.trials, states=states)
     space = spaces.space(began, options.arm, inputs(task))
-    named = spaces.first(began, space) if options.arm == "pure_rl" else []
+    named = [spaces.lead(text, began, space) for text in options.lead]
+    if options.arm == "pure_rl":
+        named = [*spaces.first(began, space), *named]
     for settings in named:
         study.enqueue_trial(settings, skip_if_exists=True)
     leads = [spaces.read(settings, began) for settings in named]

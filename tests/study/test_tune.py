@@ -161,9 +161,11 @@ def test_a_search_is_kept_and_goes_on(
     assert command(lambda: tune.main(argv)) == 0  # all is there
     assert len(trained) == before
     argv[1] = "14"
-    assert command(lambda: tune.main(argv)) == 0
+    assert command(lambda: tune.main([*argv, "--lead", '{"learning_rate": 0.0001}'])) == 0
     record = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
     assert len(record["trials"]) == 14
+    led = [t for t in record["trials"] if t["settings"].get("learning_rate") == 1e-4]
+    assert [t["seeds"] for t in led] == [16]  # to the end, the worst of all though it is
     assert command(lambda: tuned.main(["--out", str(tmp_path)])) == 0
     said = (tmp_path / "README.md").read_text()
     scores = record["winner"]["scores"]
@@ -193,6 +195,11 @@ def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
+        (("--lead", "{"), "--lead takes JSON such as "),
+        (("--lead", "[1]"), "--lead takes JSON such as "),
+        (("--lead", '{"colour": 1}'), "--lead: the space has no 'colour'; it has: learning_rate, "),
+        (("--lead", '{"learning_rate": 1.0}'), "--lead: learning_rate 1.0 is outside [0.0001, 0.005, 'log']"),
+        (("--lead", '{"learning_rate": "x"}'), "--lead: learning_rate 'x' is outside"),
         (("--trials", "0"), "--trials must be at least 1, got 0"),
         (("--seeds", "1"), "--seeds must be at least 2, got 1"),
         (("--seeds", "99999999999"), "--seeds must be at most 1000000"),
