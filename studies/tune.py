@@ -1,23 +1,26 @@
 """Tunes a task's protocol for pure RL, or LORO's own settings: `python -m studies.tune --help`.
 
 Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
-call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16 seeds,
-and dropped unless it is in the best quarter of those that were looked at as often. The best are then trained
-anew on other keys with more seeds; LORO's beside its settings in the protocol. `<out>/<task>-<arm>.json` has
-every setting, the finalists and the winner: the highest cumulative return among those whose final return
-reaches the task's goal (`studies.goals`), the highest final return where none does. A task without a goal is
-tuned for its cumulative return. No benchmark run uses these keys.
+call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16
+seeds, and dropped unless it is in the best quarter of those that were looked at as often, or was named
+before the search (`studies.spaces`). The best, by score and by the goal in turn, are then trained anew on
+other keys with more seeds; LORO's beside its settings in the protocol. `<out>/<task>-<arm>.json` has every
+setting, the finalists and the winner: the highest cumulative return among those whose final return reaches
+the task's goal (`studies.goals`), the highest final return where none does. A task without a goal is tuned
+for its cumulative return. No benchmark run uses these keys.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +64,9 @@ class Options:
     """Processes that search together, each on a core of its own."""
     seconds: float = 0.0
     """Begin no further setting after so long; 0 for no limit."""
+    lead: tuple[str, ...] = ()
+    """Settings of yours to try before others, each JSON in the space's words (`space` in <task>-<arm>.json),
+    such as '{"learning_rate": 0.001}'; they count among --trials."""
     out: pathlib.Path = pathlib.Path("results/tuning/standard@2")
     """Folder for <task>-<arm>.log and <task>-<arm>.json."""
 
@@ -86,9 +92,11 @@ def main(argv: list[str] | None = None) -> int:
     from loro_jax.running import machine
 
     machine.start()  # where JAX cannot, this says so, and not each process of the search
+    began = base(options, task)
+    for text in options.lead:
+        spaces.lead(text, began, spaces.space(began, options.arm, inputs(task)))
     with files.claimed(path):
         _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
-        began = base(options, task)
         console = Console(stderr=True, highlight=False)
         console.print(
             f"{task.name}, {options.arm}: {options.trials} settings of {began.name},"
@@ -174,9 +182,12 @@ def _search(options: Options, number: int, parent: int) -> None:
         return
     done = optuna.study.MaxTrialsCallback(options.trials, states=states)
     space = spaces.space(began, options.arm, inputs(task))
+    named = [spaces.lead(text, began, space) for text in options.lead]
     if options.arm == "pure_rl":
-        for settings in spaces.first(began, space):
-            study.enqueue_trial(settings, skip_if_exists=True)
+        named = [*spaces.first(began, space), *named]
+    for settings in named:
+        study.enqueue_trial(settings, skip_if_exists=True)
+    leads = [spaces.read(settings, began) for settings in named]
 
     def objective(trial: Any) -> float:
         protocol = spaces.suggested(trial, began, space)
@@ -193,7 +204,7 @@ def _search(options: Options, number: int, parent: int) -> None:
             trial.set_user_attr("scores", scores)
             trial.set_user_attr("seeds", seeds)
             trial.report(scores["score"], seeds)
-            if seeds < LOOKS[-1] and trial.should_prune():
+            if seeds < LOOKS[-1] and protocol not in leads and trial.should_prune():
                 raise optuna.TrialPruned
         return scores["score"]
 
@@ -226,8 +237,7 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     space = spaces.space(began, options.arm, inputs(task))
     trials = [t for t in study.trials if t.user_attrs.get("scores")]
     whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
-    ranked = sorted(whole, key=lambda t: -t.user_attrs["scores"]["score"])[: options.finalists]
-    final = [t.user_attrs["settings"] for t in ranked]
+    final = finalists([t.user_attrs for t in whole], options.finalists)
     if options.arm == "loro" and final:
         final.append({})  # as the protocol has it, to be compared with
     kept = {json.dumps(r["settings"], sort_keys=True): r for r in _kept(path, options.seeds)}
@@ -262,6 +272,19 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
         print(json.dumps(row["scores"]), json.dumps(row["settings"]))
     print(f"{len(trials)} settings, winner and finalists: {path}")
     return 0
+
+
+def finalists(rows: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Settings for the last round: in turn the next by score, and the next by the goal's number, since the
+    winner earns most among those that reach the goal."""
+    by = ("score", "goal")
+    queues = [iter(sorted(rows, key=lambda row: -row["scores"][k])) for k in by]
+    chosen: list[dict[str, Any]] = []
+    for queue in itertools.islice(itertools.cycle(queues), 2 * len(rows)):
+        settings = next(queue)["settings"]
+        if settings not in chosen and len(chosen) < number:
+            chosen.append(settings)
+    return chosen
 
 
 def _kept(path: pathlib.Path, seeds: int) -> list[dict[str, Any]]:

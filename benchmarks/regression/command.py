@@ -99,6 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     moved = any(row.moved for row in rows)
     if moved:
         print(verdict.table([row for row in rows if row.moved]))
+    if missing := unread(before, found):
+        print(
+            f"not in the reference, so not compared: {', '.join(missing)}; write a new one: --update REASON"
+        )
     if not timed:
         print(f"speed was not compared: {untimed(options, before)}")
     print(verdict.summary(rows))
@@ -180,12 +184,13 @@ def untimed(options: Options, before: dict[str, Any]) -> str:
 def judged(
     before: dict[str, Any], found: dict[str, dict[str, Any]], timed: dict[str, dict[str, float]]
 ) -> list[verdict.Row]:
-    """Every row, the false alarms shared evenly among them."""
+    """Every row that the reference has a reading for, the false alarms shared evenly among them."""
     pairs = [
-        (case, arm, reading, before["cases"][case]["arms"][arm].get(reading, []), now)
+        (case, arm, reading, before["cases"][case]["arms"][arm][reading], now)
         for case, arms in found.items()
         for arm, readings in arms.items()
         for reading, now in readings.items()
+        if reading in before["cases"][case]["arms"][arm]
     ]
     share = verdict.FALSE_ALARM / (len(pairs) + sum(map(len, timed.values())))
     rows = [verdict.compared(*pair, share) for pair in pairs]
@@ -194,6 +199,12 @@ def judged(
         for case, arms in timed.items()
         for arm, now in arms.items()
     ]
+
+
+def unread(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str]:
+    """Readings that the reference does not have."""
+    here = {(case, arm, reading) for case, arms in found.items() for arm in arms for reading in arms[arm]}
+    return sorted({r for case, arm, r in here if r not in before["cases"][case]["arms"][arm]})
 
 
 def update(options: Options, cases: Sequence[Any], console: Console) -> int:

@@ -145,6 +145,12 @@ def test_a_reference_that_is_none_is_one_line(
     assert says in said and said.count("\n") == 1
 
 
+def test_a_reading_that_the_reference_does_not_have_is_left_out_and_named() -> None:
+    now = {"cartpole": {"loro": {"value": [0.0, 1.0], "newer": [1.0, 2.0]}}}
+    assert [row.reading for row in command.judged(sound(), now, {})] == ["value"]
+    assert command.unread(sound(), now) == ["newer"]
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

@@ -51,7 +51,7 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     assert spaces.read(present, protocol).agent.discount == present["discount"]
     tried = spaces.first(protocol, space)
     assert tried[0] == present and all(settings.keys() == space.keys() for settings in tried)
-    assert len(tried) == (2 if name == "mountain_car" else 3)
+    assert len(tried) == {"mountain_car": 2, "pendulum": 5}.get(name, 4)
     for seed in range(20):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         spaces.suggested(study.ask(), protocol, space)
@@ -62,6 +62,14 @@ def test_agents_that_copy_no_target_are_asked_for_a_share() -> None:
     assert soft in spaces.space(SAC_PAPER, "loro", 3) and copied not in spaces.space(SAC_PAPER, "loro", 3)
     assert copied in spaces.space(PAPER, "loro", 3) and soft not in spaces.space(PAPER, "loro", 3)
     assert soft in spaces.space(PAPER.replace(polyak=0.01), "loro", 3)
+
+
+def test_finalists_are_the_best_by_score_and_by_goal_in_turn() -> None:
+    rows = [{"settings": {"n": n}, "scores": {"score": s, "goal": g}}
+            for n, (s, g) in enumerate([(5, 0), (4, 3), (3, 2), (2, 9), (1, 8)])]  # fmt: skip
+    assert [s["n"] for s in tune.finalists(rows, 4)] == [0, 3, 1, 4]
+    assert [s["n"] for s in tune.finalists(rows, 9)] == [0, 3, 1, 4, 2]
+    assert tune.finalists([], 2) == [] == tune.finalists(rows, 0)
 
 
 def row(goal: float, cumulative: float) -> dict[str, Any]:
@@ -153,9 +161,11 @@ def test_a_search_is_kept_and_goes_on(
     assert command(lambda: tune.main(argv)) == 0  # all is there
     assert len(trained) == before
     argv[1] = "14"
-    assert command(lambda: tune.main(argv)) == 0
+    assert command(lambda: tune.main([*argv, "--lead", '{"learning_rate": 0.0001}'])) == 0
     record = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
     assert len(record["trials"]) == 14
+    led = [t for t in record["trials"] if t["settings"].get("learning_rate") == 1e-4]
+    assert [t["seeds"] for t in led] == [16]  # to the end, the worst of all though it is
     assert command(lambda: tuned.main(["--out", str(tmp_path)])) == 0
     said = (tmp_path / "README.md").read_text()
     scores = record["winner"]["scores"]
@@ -185,6 +195,11 @@ def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
+        (("--lead", "{"), "--lead takes JSON such as "),
+        (("--lead", "[1]"), "--lead takes JSON such as "),
+        (("--lead", '{"colour": 1}'), "--lead: the space has no 'colour'; it has: learning_rate, "),
+        (("--lead", '{"learning_rate": 1.0}'), "--lead: learning_rate 1.0 is outside [0.0001, 0.005, 'log']"),
+        (("--lead", '{"learning_rate": "x"}'), "--lead: learning_rate 'x' is outside"),
         (("--trials", "0"), "--trials must be at least 1, got 0"),
         (("--seeds", "1"), "--seeds must be at least 2, got 1"),
         (("--seeds", "99999999999"), "--seeds must be at most 1000000"),
