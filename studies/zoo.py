@@ -22,6 +22,7 @@ from rich.console import Console
 from loro_jax import files, progress
 from loro_jax.analysis import statistics
 from loro_jax.errors import UserError, arguments, run, within
+from studies.goals import last
 
 ZOO = "RL Zoo (github.com/DLR-RM/rl-baselines3-zoo), hyperparams/{file} at {commit}"
 RECOMMENDED: dict[str, dict[str, Any]] = {
@@ -160,8 +161,8 @@ def page(folder: pathlib.Path, results: pathlib.Path) -> str:
     lines = [
         "# Pure RL beside another library's learner", "",
         "    python -m studies.zoo --task cartpole    # mountain_car, pendulum", "",
-        "stable-baselines3 with the settings that its RL Zoo recommends, which are for other budgets than"
-        " these. Same game, limit, budget and evaluations; seeds of its own. IQM over seeds [95 %]; the"
+        "stable-baselines3 with the settings that its RL Zoo recommends, for budgets of its own."
+        " Same game, limit, budget and evaluations; seeds of its own. IQM over seeds [95 %]; the"
         " difference is of mean cumulative returns, pure RL's less the other's.", "",
         "| task | steps | learner | seeds | cumulative return | final return | difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -183,9 +184,8 @@ def page(folder: pathlib.Path, results: pathlib.Path) -> str:
 
 
 def _row(r: dict[str, Any], learner: str, curves: np.ndarray, told: str) -> str:
-    tail = curves[:, -max(1, curves.shape[1] // 10) :].mean(axis=1)
     cells = []
-    for values, places in ((curves.sum(axis=1), 0), (tail, 1)):
+    for values, places in ((curves.sum(axis=1), 0), (last(curves), 1)):
         low, high = statistics.interval(values, statistics.weighted_iqm, seed=statistics.SEED)
         cells.append(f"{statistics.iqm(values):,.{places}f} [{low:,.{places}f}, {high:,.{places}f}]")
     return f"| {r['task']} | {r['budget']:,} | {learner} | {len(curves)} | {' | '.join(cells)} | {told} |"
