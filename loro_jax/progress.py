@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -68,11 +68,11 @@ def bar(console: Console, *columns: ProgressColumn) -> Iterator[Bar]:
             yield shown
 
 
-def track(items: Sequence[T], description: str, console: Console) -> Iterator[T]:
-    """The items, with a bar, or lines that count them."""
-    at = 0
-    with lines(console, lambda: f"{description}: {at} of {len(items)} done"):
-        for item in rich_track(items, description, console=console, disable=not live(console)):
+def track(items: Iterable[T], description: str, console: Console, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar, or lines that count them; `total` says how many, where they have no length."""
+    at, total = 0, len(items) if isinstance(items, Sized) else total
+    with lines(console, lambda: f"{description}: {at} of {total} done"):
+        for item in rich_track(items, description, total, console=console, disable=not live(console)):
             yield item
             at += 1
 

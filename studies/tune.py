@@ -12,6 +12,7 @@ for its cumulative return. No benchmark run uses these keys.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import itertools
 import json
@@ -20,7 +21,7 @@ import multiprocessing
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -160,8 +161,7 @@ def _work(options: Options, number: int, parent: int) -> None:
 
     from loro_jax.running import compiled, machine
 
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[number % len(cores)]})
+    _pin(number)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The waves of a setting share their programs; nobody else will want them.
     with tempfile.TemporaryDirectory() as programs:
@@ -170,13 +170,22 @@ def _work(options: Options, number: int, parent: int) -> None:
         _search(options, number, parent)
 
 
+def _pin(number: int) -> None:
+    """Leaves this process one of its cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
 def _search(options: Options, number: int, parent: int) -> None:
     """Settings, until there are as many as asked."""
+    import jax
     import optuna
 
     task = load(options.task)
     study = study_of(options, task, number)
     began = base(options, task)
+    # On an accelerator the seeds of the last look take hardly longer than those of the first.
+    wave = LOOKS[0] if jax.default_backend() == "cpu" else LOOKS[-1]
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     if len(study.get_trials(deepcopy=False, states=states)) >= options.trials:
         return
@@ -192,15 +201,16 @@ def _search(options: Options, number: int, parent: int) -> None:
     def objective(trial: Any) -> float:
         protocol = spaces.suggested(trial, began, space)
         trial.set_user_attr("settings", _json(protocol.changes(began)))
+        trial.set_user_attr("backend", jax.default_backend())
         curves, values = np.zeros((0, began.schedule.evaluations)), list[float]()
         scores: dict[str, float] = {}
         for seeds in LOOKS:
             if os.getppid() != parent:
                 raise SystemExit
             while len(curves) < seeds:
-                more, exact = trained(task, protocol, options.arm, LOOKS[0], SEARCH_KEY, len(curves))
+                more, exact = trained(task, protocol, options.arm, wave, SEARCH_KEY, len(curves))
                 curves, values = np.concatenate([curves, more]), values + exact
-            scores = goals.scores(task, protocol, curves, values)
+            scores = goals.scores(task, protocol, curves[:seeds], values[:seeds])
             trial.set_user_attr("scores", scores)
             trial.set_user_attr("seeds", seeds)
             trial.report(scores["score"], seeds)
@@ -228,8 +238,6 @@ def trained(
 
 def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) -> int:
     """The last round, and the file that says all; -> the exit status."""
-    import jax
-
     from loro_jax import files
     from loro_jax.running import machine
 
@@ -251,19 +259,9 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
         "finalists": list(kept.values()),
         **machine.provenance(),
     }  # fmt: skip
-    for settings in progress.track(final, "finalists", console):
-        if json.dumps(settings, sort_keys=True) in kept:
-            continue
-        protocol = began.replace(**settings)
-        scores = goals.scores(task, protocol, *trained(task, protocol, options.arm, options.seeds, FINAL_KEY))
-        record["finalists"].append(
-            {
-                "settings": settings,
-                "seeds": options.seeds,
-                "backend": jax.default_backend(),
-                "scores": scores,
-            }
-        )
+    left = [settings for settings in final if json.dumps(settings, sort_keys=True) not in kept]
+    for row in progress.track(_finals(options, left), "finalists", console, total=len(left)):
+        record["finalists"].append(row)
         files.write_json(path, record)
     if record["finalists"]:
         record["winner"] = goals.winner(task, record["finalists"])
@@ -272,6 +270,45 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
         print(json.dumps(row["scores"]), json.dumps(row["settings"]))
     print(f"{len(trials)} settings, winner and finalists: {path}")
     return 0
+
+
+def _finals(options: Options, left: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row for each setting of the last round, as they end; as many processes as the search has."""
+    if options.jobs == 1 or len(left) < 2:
+        yield from (_final(options, settings) for settings in left)
+        return
+    spawned = multiprocessing.get_context("spawn")
+    numbers = spawned.SimpleQueue()
+    for number in range(options.jobs):
+        numbers.put(number)
+    with concurrent.futures.ProcessPoolExecutor(options.jobs, spawned, _claim, (numbers,)) as pool:
+        rows = [pool.submit(_final, options, settings) for settings in left]
+        try:
+            for row in concurrent.futures.as_completed(rows):
+                yield row.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _claim(numbers: Any) -> None:
+    """Starts a process of the last round."""
+    from loro_jax.running import machine
+
+    _pin(numbers.get())
+    machine.start(1, cache=False)
+
+
+def _final(options: Options, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings trained anew, on other keys, as a row of the file."""
+    import jax
+
+    task = load(options.task)
+    protocol = base(options, task).replace(**settings)
+    scores = goals.scores(task, protocol, *trained(task, protocol, options.arm, options.seeds, FINAL_KEY))
+    return {
+        "settings": settings, "seeds": options.seeds, "backend": jax.default_backend(), "scores": scores,
+    }  # fmt: skip
 
 
 def finalists(rows: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
