@@ -39,6 +39,8 @@ LOOKS = (4, 8, 16)
 """Seeds after which a setting is compared with the others."""
 KEPT = 25.0
 """Percent of the settings looked at as often that go on."""
+MOST_DRAWN = 10
+"""Draws for each setting that is asked for, at most: what was drawn before costs nothing."""
 WHOLE = {"pure_rl": 8, "loro": 5}
 """Settings at the start of a search that are looked at to the end, whatever they are."""
 SEARCH_KEY, FINAL_KEY = 201, 202
@@ -54,7 +56,7 @@ class Options:
     arm: Literal["pure_rl", "loro"] = "pure_rl"
     """Whose settings: the learner's, for pure RL; or what LORO alone has, everything else as it is."""
     trials: int = 60
-    """Settings that are tried, those of earlier calls among them."""
+    """Settings that are tried, those of earlier calls among them; one drawn twice counts once."""
     finalists: int = 6
     """Settings in the last round; 0 leaves it out."""
     seeds: int = 64
@@ -99,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     with files.claimed(path):
         _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
         console = Console(stderr=True, highlight=False)
+        _again(study_of(options, task))
         console.print(
             f"{task.name}, {options.arm}: {options.trials} settings of {began.name},"
             f" {began.schedule.budget:,} steps, {LOOKS} seeds; then {options.finalists} with {options.seeds}",
@@ -134,6 +137,31 @@ def study_of(options: Options, task: Task, worker: int = 0) -> Any:
         sampler=optuna.samplers.TPESampler(seed=worker, multivariate=True),
         pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=WHOLE[options.arm]),
     )
+
+
+def _again(study: Any) -> None:
+    """What a search that was killed left half done is queued anew; nobody else searches meanwhile."""
+    import optuna
+
+    running = optuna.trial.TrialState.RUNNING
+    for trial in study.get_trials(deepcopy=False, states=(running,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params, skip_if_exists=False)
+
+
+def _tried(study: Any) -> dict[str, Any]:
+    """The first trial that ended of each setting, by the setting."""
+    import optuna
+
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    found: dict[str, Any] = {}
+    for trial in study.get_trials(deepcopy=False, states=states):
+        found.setdefault(_name(trial.user_attrs["settings"]), trial)
+    return found
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def _together(options: Options, console: Console) -> None:
@@ -186,10 +214,13 @@ def _search(options: Options, number: int, parent: int) -> None:
     began = base(options, task)
     # On an accelerator the seeds of the last look take hardly longer than those of the first.
     wave = LOOKS[0] if jax.default_backend() == "cpu" else LOOKS[-1]
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    if len(study.get_trials(deepcopy=False, states=states)) >= options.trials:
+
+    def enough(study: Any, _: Any = None) -> bool:
+        # A small space may not have as many settings as asked.
+        return len(_tried(study)) >= options.trials or len(study.trials) >= MOST_DRAWN * options.trials
+
+    if enough(study):
         return
-    done = optuna.study.MaxTrialsCallback(options.trials, states=states)
     space = spaces.space(began, options.arm, inputs(task))
     named = [spaces.lead(text, began, space) for text in options.lead]
     if options.arm == "pure_rl":
@@ -201,6 +232,10 @@ def _search(options: Options, number: int, parent: int) -> None:
     def objective(trial: Any) -> float:
         protocol = spaces.suggested(trial, began, space)
         trial.set_user_attr("settings", _json(protocol.changes(began)))
+        if (before := _tried(study).get(_name(trial.user_attrs["settings"]))) is not None:
+            if before.state == optuna.trial.TrialState.PRUNED:
+                raise optuna.TrialPruned
+            return float(before.value)
         trial.set_user_attr("backend", jax.default_backend())
         curves, values = np.zeros((0, began.schedule.evaluations)), list[float]()
         scores: dict[str, float] = {}
@@ -218,7 +253,9 @@ def _search(options: Options, number: int, parent: int) -> None:
                 raise optuna.TrialPruned
         return scores["score"]
 
-    study.optimize(objective, timeout=options.seconds or None, callbacks=[done])
+    study.optimize(
+        objective, timeout=options.seconds or None, callbacks=[lambda s, t: s.stop() if enough(s) else None]
+    )
 
 
 def trained(
@@ -243,12 +280,12 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
 
     study, began = study_of(options, task), base(options, task)
     space = spaces.space(began, options.arm, inputs(task))
-    trials = [t for t in study.trials if t.user_attrs.get("scores")]
+    trials = list(_tried(study).values())
     whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
     final = finalists([t.user_attrs for t in whole], options.finalists)
     if options.arm == "loro" and final:
         final.append({})  # as the protocol has it, to be compared with
-    kept = {json.dumps(r["settings"], sort_keys=True): r for r in _kept(path, options.seeds)}
+    kept = {_name(r["settings"]): r for r in _kept(path, options.seeds)}
     record: dict[str, Any] = {
         "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
         "goal": goals.says(task), "space": spaces.described(space),
@@ -259,7 +296,7 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
         "finalists": list(kept.values()),
         **machine.provenance(),
     }  # fmt: skip
-    left = [settings for settings in final if json.dumps(settings, sort_keys=True) not in kept]
+    left = [settings for settings in final if _name(settings) not in kept]
     for row in progress.track(_finals(options, left), "finalists", console, total=len(left)):
         record["finalists"].append(row)
         files.write_json(path, record)
