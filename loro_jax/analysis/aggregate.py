@@ -44,7 +44,8 @@ class Task:
         curves: by learning arm, returns (seeds, evaluations), prior data charged; NaN where a seed has
             diverged.
         flat: by policy that does not learn, its episode returns, (episodes,).
-        run: what of its `run.json` the aggregate repeats: seed, and name of the LLM episodes.
+        run: what of its `run.json` the aggregate repeats: seed, and name of the LLM episodes, or of the
+            answers that each seed's own were played by.
         precision: what it was computed in; empty where an older run does not say.
     """
 
@@ -101,7 +102,7 @@ def load(
         identity = identities.upgraded(saved.run["identity"])
         kept: dict[str, Any] = {
             "seed": int(identity["seed"]),
-            "episodes": (identity["episodes"] or {}).get("name"),
+            "episodes": (identity["episodes"] or identity.get("answers") or {}).get("name"),
         }
         precision = str((saved.run.get("computed_on") or {}).get("precision", ""))
         if identity["task"] != name:

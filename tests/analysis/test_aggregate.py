@@ -269,6 +269,17 @@ def test_the_command_aggregates_what_is_saved(
     assert "| llm_policy |" in printed and "| random_policy | 0.00 | 0.00 |" in printed
 
 
+def test_it_names_the_episodes_or_the_answers_that_each_seeds_own_were_played_by(
+    tmp_path: pathlib.Path,
+) -> None:
+    save(tmp_path / "a", "cartpole", "standard@1")
+    assert load(tmp_path / "a").run == {"seed": 0, "episodes": "some"}
+    run = files.read_json(tmp_path / "a" / "run.json")
+    run["identity"] |= {"episodes": None, "answers": {"name": "a-table"}}
+    files.write_json(tmp_path / "a" / "run.json", run)
+    assert load(tmp_path / "a").run == {"seed": 0, "episodes": "a-table"}
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
