@@ -119,7 +119,7 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
-# The winner of 66 settings (results/tuning/standard@2). Pretraining takes a tenth of the budget's steps.
+# The winner of 61 settings (results/tuning/standard@2). Pretraining takes a tenth of the budget's steps.
 STANDARD_2 = STANDARD.replace(
     name="standard@2",
     fit_steps=6000,

@@ -231,4 +231,5 @@ def test_a_protocol_names_the_games_parameters() -> None:
     for name in NAMES:
         given = {p.name: dict(p.game) for p in load(name).settings().values()}
         dropped = {"drop_first_half": True} if name == "pong" else {}
-        assert given == {"standard@1": {}, "standard@2": {}, "paper@1": {}, "released@1": dropped}
+        assert given.pop("standard@2", {}) == {}
+        assert given == {"standard@1": {}, "paper@1": {}, "released@1": dropped}

@@ -81,27 +81,6 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
-# The winner of x
-STANDARD_2 = STANDARD.replace(
-    name="standard@2",
-    budget=80_000,
-    fit_steps=8000,
-    llm="answers",
-    hidden=(64, 64),
-    learning_rate=0.00465,
-    batch_size=128,
-    discount=0.98,
-    epsilon=0.01,
-    epsilon_decay_steps=16_000,
-    learning_rate_decay_steps=40_000,
-    n_step=3,
-    layer_norm=True,
-    learning_starts=1000,
-    target_network_frequency=1,
-    polyak=0.05,
-    huber_delta=10.0,
-)
-
 # The study's game has no limit: its evaluations go on to 21 points, and only its intervals and its LLM's
 # episodes are 200 steps. Some bound is needed, as a player who follows the ball can rally for ever; this is
 # Gymnasium's for Pong, 108,000 frames, in steps of 8. Whole games are far shorter: 382 steps of a paddle at
@@ -114,14 +93,12 @@ TASK = Task(
     protocols=by_name(
         [
             STANDARD,
-            STANDARD_2,
             PAPER.replace(budget=40_000, eval_limit=WHOLE_GAME),
             RELEASED.replace(budget=40_000, eval_limit=WHOLE_GAME, game={"drop_first_half": True}),
         ]
     ),
     words=DESCRIPTION,
     episodes="qwen2.5-coder-0.5b-instruct-hint",
-    answers="qwen2.5-coder-0.5b-instruct-hint",
     reference=reference,
     reference_episodes=1,
     replayed=True,
