@@ -208,7 +208,10 @@ def test_a_run_again_says_what_is_in_its_way(saved: pathlib.Path, capsys: pytest
         ([str(saved.parent / "none")], "no such file; name a run.json"),
         ([str(saved), "--out", str(saved)], "is the run itself"),
         ([str(saved), "--task", "pendulum"], "no answers are called 'qwen2.5-coder-0.5b-instruct-rate'"),
-        ([str(saved), "--episodes", "smollm2-135m-instruct-hint"], "what can be run here is not what ran"),
+        (
+            [str(saved), "--episodes", "smollm2-135m-instruct-hint"],
+            "played by each seed (--answers)",
+        ),
     ):
         assert command(lambda argv=argv: rerun.main(argv)) == 2  # type: ignore[misc]
         said = capsys.readouterr().err

@@ -145,6 +145,7 @@ def test_a_search_is_kept_and_goes_on(
         tune, "_together", lambda options, console: tune._search(options, 0, tune.os.getppid())
     )
     argv = ["--trials", "12", "--finalists", "2", "--seeds", "8", "--out", str(tmp_path)]
+    argv += ["--protocol", "standard@1"]
     assert command(lambda: tune.main(argv)) == 0
     found = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
     assert len(found["trials"]) == 12 and found["trials"][0]["settings"] == {}
@@ -154,7 +155,7 @@ def test_a_search_is_kept_and_goes_on(
     assert [r["seeds"] for r in found["finalists"]] == [8, 8]
     best = max(found["finalists"], key=lambda r: r["scores"]["score"])
     assert found["winner"] == best and (tune.FINAL_KEY, 0) in trained
-    assert command(lambda: tune.main([*argv[:-1], str(tmp_path / "loro"), "--arm", "loro"])) == 0
+    assert command(lambda: tune.main([*argv, "--out", str(tmp_path / "loro"), "--arm", "loro"])) == 0
     loro = json.loads((tmp_path / "loro" / "cartpole-loro.json").read_text())
     assert [r["settings"] for r in loro["finalists"]][-1] == {} and len(loro["finalists"]) == 3
     before = len(trained)
