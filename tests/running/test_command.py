@@ -419,7 +419,7 @@ def test_run_json_says_what_ran(finished: pathlib.Path, dataset: pathlib.Path) -
     assert (settings["agent"]["name"], settings["agent"]["hidden"]) == ("ddqn", [8])
     assert "task_sha256" not in identity and ran["source"] == "cartpole"
     assert list(identity["arms"]) == list(ARMS)
-    fit = ["Retarget(interval=25)", "Fit(steps=20)", "Retarget(interval=0)"]
+    fit = ["Retarget(interval=25)", "Fit(steps=20)", "Retarget(interval=200)"]
     assert identity["arms"]["loro"][1:] == [*fit, "Forget()", "Interact(steps=800)"]
     assert identity["episodes"]["arrays_sha256"] == card["arrays_sha256"]
     assert ran["packages"]["jax"] and ran["device"]["count"] == 2
