@@ -91,11 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{prepared.case.task} is not what {options.reference} is of ({'; '.join(changed[:2])}); the"
                 " set is frozen: undo the change, or --update REASON"
             )
-    began = time.monotonic()
+    began, compiling = time.monotonic(), _compiling()
     found = trained(cases, options.seed, console)
     timed = speeds(cases) if options.speed and comparable(before) else {}
     rows = judged(before, found, timed)
-    console.print(f"took {progress.words(time.monotonic() - began)}, with compiling")
+    took = time.monotonic() - began
+    console.print(f"took {progress.words(took)}, {progress.words(sum(compiling))} of it compiling or loading")
     moved = any(row.moved for row in rows)
     if moved:
         print(verdict.table([row for row in rows if row.moved]))
@@ -205,6 +206,21 @@ def unread(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str
     """Readings that the reference does not have."""
     here = {(case, arm, reading) for case, arms in found.items() for arm in arms for reading in arms[arm]}
     return sorted({r for case, arm, r in here if r not in before["cases"][case]["arms"][arm]})
+
+
+def _compiling() -> list[float]:
+    """Seconds of everything that JAX compiles, or loads, from now on, as it goes."""
+    import jax
+
+    seconds: list[float] = []
+    events = ("jaxpr_to_mlir_module_duration", "backend_compile_duration")
+
+    def heard(event: str, duration_secs: float, **_: Any) -> None:
+        if event.rsplit("/", 1)[-1] in events:
+            seconds.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    return seconds
 
 
 def update(options: Options, cases: Sequence[Any], console: Console) -> int:
