@@ -180,6 +180,63 @@ def test_a_search_is_kept_and_goes_on(
     assert "no search with a winner" in capsys.readouterr().err
 
 
+class Sooner(BaseException):
+    """What stops a search in the middle of a setting."""
+
+
+def test_what_was_interrupted_is_taken_up_again_and_counts_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in trains; a lead that a killed search left half done is tried by the next one."""
+    stopping = [True]
+
+    def stand_in(
+        task: Any, protocol: Any, arm: str, seeds: int, key: int, first: int = 0
+    ) -> tuple[np.ndarray, list[float]]:
+        if stopping[0] and protocol.agent.learning_rate == 1e-4 and first:
+            raise Sooner
+        return np.full((seeds, protocol.schedule.evaluations), 100.0), []
+
+    monkeypatch.setattr(tune, "trained", stand_in)
+    lead = ("--lead", '{"learning_rate": 0.0001}')
+    argv = ["--protocol", "standard@1", "--trials", "5", "--finalists", "0", "--out", str(tmp_path), *lead]
+    options = tune.Options(protocol="standard@1", trials=5, lead=lead[1:], out=tmp_path)
+    with pytest.raises(Sooner):
+        tune._search(options, 0, tune.os.getppid())
+    study = tune.study_of(options, load("cartpole"))
+    [half] = [t for t in study.trials if t.state == optuna.trial.TrialState.RUNNING]
+    stopping[0] = False
+    monkeypatch.setattr(tune, "_together", lambda options, _: tune._search(options, 0, tune.os.getppid()))
+    assert command(lambda: tune.main(argv)) == 0
+    found = files.read_json(tmp_path / "cartpole-pure_rl.json")["trials"]
+    [led] = [t for t in found if t["settings"].get("learning_rate") == 1e-4]
+    assert led["seeds"] == 16 and led["number"] > half.number and len(found) == 5
+
+
+def test_a_setting_that_is_drawn_again_costs_nothing_and_counts_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an accelerator, where the seeds of the last look are trained at once."""
+    import jax
+
+    trained: list[tuple[int, float]] = []
+
+    def stand_in(
+        task: Any, protocol: Any, arm: str, seeds: int, key: int, first: int = 0
+    ) -> tuple[np.ndarray, list[float]]:
+        trained.append((seeds, protocol.prior.fit_steps))
+        return np.full((seeds, protocol.schedule.evaluations), float(protocol.prior.fit_steps)), []
+
+    monkeypatch.setattr(tune, "trained", stand_in)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(spaces, "space", lambda *_: {"fit_steps": (300, 1000, 3000)})
+    options = tune.Options(protocol="standard@1", arm="loro", trials=5, out=tmp_path)
+    tune._search(options, 0, tune.os.getppid())
+    assert sorted(trained) == [(16, 300), (16, 1000), (16, 3000)]
+    study = tune.study_of(options, load("cartpole"))
+    assert len(study.trials) == tune.MOST_DRAWN * 5 and len(tune._tried(study)) == 3
+
+
 @pytest.mark.slow
 def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path) -> None:
     """Two processes, real training, LORO's own settings; FrozenLake's policies have exact values."""
