@@ -30,14 +30,11 @@ Planted = Callable[[float], AbstractContextManager[Any]]
 
 
 def _sampled(change: Callable[[Any, Any, Any], Any]) -> AbstractContextManager[Any]:
-    """Batches are changed: `change(replay, rows, batch)`."""
+    """Rows that are read, for one step or several, are changed: `change(replay, rows, batch)`."""
     from loro_jax.training import replay
 
-    def sample(ring: Any, key: Any, size: int) -> Any:
-        rows = replay.rows(ring, key, size)
-        return change(ring, rows, replay.at(ring, rows))
-
-    return mock.patch.object(replay, "sample", sample)
+    at = replay.at
+    return mock.patch.object(replay, "at", lambda ring, rows: change(ring, rows, at(ring, rows)))
 
 
 def _stored(change: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
@@ -159,8 +156,9 @@ def epsilon(factor: float) -> AbstractContextManager[Any]:
 
     explore = DDQN.explore
 
-    def often(self: Any, state: Any, obs: Any, key: Any, among: Any = None) -> Any:
-        return explore(self, state, obs, key, among, jnp.float32(factor * self.epsilon))
+    def often(self: Any, state: Any, obs: Any, key: Any, among: Any = None, epsilon: Any = None) -> Any:
+        share = self.epsilon if epsilon is None else epsilon
+        return explore(self, state, obs, key, among, jnp.float32(factor * share))
 
     return mock.patch.object(DDQN, "explore", often)
 

@@ -18,6 +18,7 @@ from benchmarks.regression.cases import CASES, NAME, REFERENCE_KEYS, Case
 from loro_jax import files
 from loro_jax.agents import DDQN, SAC
 from loro_jax.errors import command as as_command
+from loro_jax.training.phases import Interact
 
 
 def test_a_table_of_unchanged_rows_alarms_in_a_hundredth_of_runs_and_a_shift_is_noticed_as_stated() -> None:
@@ -109,6 +110,35 @@ def test_a_reference_is_written_and_a_run_is_held_against_it(
     assert "| cartpole | pure_rl | value |" in told and "MOVED" in told
     assert command.main(["--update", "again", "--no-speed", "--reference", str(reference)]) == 0
     assert [r["reason"] for r in files.read_json(reference)["reasons"]] == ["the first", "again"]
+
+
+@pytest.fixture(scope="module")
+def small() -> list[tuple[measure.Prepared, str]]:
+    """Every case with one seed of pure RL, and its program."""
+    cases = [measure.Prepared(dataclasses.replace(case, seeds=1, arms=("pure_rl",))) for case in CASES]
+    return [(prepared, program(prepared)) for prepared in cases]
+
+
+def program(prepared: measure.Prepared) -> str:
+    """What is trained in an evaluation interval, traced."""
+    e = prepared.ready(1)
+    programs, runs, known, _ = prepared.begun(e, e.arms[0])
+    one = jax.tree.map(lambda x: x[0], runs)
+    phase = Interact(prepared.case.protocol.schedule.eval_interval)
+    return str(jax.make_jaxpr(lambda run: phase(run, programs.world, known))(one))
+
+
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_a_planted_fault_is_in_the_program_that_is_trained(
+    name: str, small: list[tuple[measure.Prepared, str]]
+) -> None:
+    """In every case that it is about."""
+    of_one_agent = {"epsilon": "ddqn", "entropy": "sac"}
+    for prepared, clean in small:
+        with faults.FAULTS[name].plant(faults.FAULTS[name].size):
+            planted = program(prepared)
+        agent = prepared.case.protocol.agent.name
+        assert (planted != clean) is (agent == of_one_agent.get(name, agent)), prepared.case.task
 
 
 def sound() -> dict[str, Any]:
