@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # LLVM's optimisations and XLA's newer code generator take two thirds of the time that programs take to
@@ -68,6 +69,20 @@ def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]
 # optax raises a decay to the power of the integer step count: it alone is promoted as usual, beside gymnax's
 # games, for which `Environment.step` sees to it.
 optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
+
+
+MAPS = pathlib.Path("/proc/self/maps")
+MANY_MAPS = 20_000
+"""Linux allows a process 65,530 mapped regions, and compiled programs have a dozen or two each: the compiler
+ends with a segmentation fault where there is no more."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go() -> Iterator[None]:
+    """After a module, where this process holds many programs."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ FLAGS = [
     for k, v in SMALL.items()
     for word in (f"--{k.replace('_', '-')}", *map(str, v if k == "hidden" else [v]))
 ]
-ARMS = ("pure_rl", "loro", "random_policy")
+ARMS, PROTOCOL = ("pure_rl", "loro", "random_policy"), "standard@1"
 MINE = lj.load_task("cartpole").protocol("paper").replace(name="mine@1", **SMALL | {"budget": 400})
 """A protocol of one's own, with one rate of the tests' own, so that their programs are shared."""
 RATE = 0.5
@@ -38,13 +38,14 @@ RATE = 0.5
 def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A small run by the command, its policies kept."""
     out = tmp_path_factory.mktemp("api") / "run"
-    argv = ["--seeds", "2", "--arms", ",".join(ARMS), "--out", str(out), "--save-policies", *FLAGS]
+    argv = ["--protocol", PROTOCOL, "--seeds", "2", "--arms", ",".join(ARMS), "--out", str(out)]
+    argv += ["--save-policies", *FLAGS]
     assert main("cartpole", argv) == 0
     return out
 
 
 def test_a_call_and_a_command_give_the_same_numbers(saved: pathlib.Path) -> None:
-    ours = lj.run("cartpole", ARMS, seeds=2, progress=False, **SMALL)
+    ours = lj.run("cartpole", ARMS, protocol=PROTOCOL, seeds=2, progress=False, **SMALL)
     theirs = lj.read(saved)
     np.testing.assert_array_equal(ours.returns.values, theirs.returns.values)
     np.testing.assert_array_equal(ours.free.values, theirs.free.values)
@@ -207,11 +208,9 @@ def test_a_run_again_says_what_is_in_its_way(saved: pathlib.Path, capsys: pytest
     for argv, says in (
         ([str(saved.parent / "none")], "no such file; name a run.json"),
         ([str(saved), "--out", str(saved)], "is the run itself"),
-        ([str(saved), "--task", "pendulum"], "no answers are called 'qwen2.5-coder-0.5b-instruct-rate'"),
-        (
-            [str(saved), "--episodes", "smollm2-135m-instruct-hint"],
-            "played by each seed (--answers)",
-        ),
+        ([str(saved), "--task", "pendulum"], "no episodes at 'qwen2.5-coder-0.5b-instruct-hint'"),
+        ([str(saved), "--episodes", "smollm2-135m-instruct-hint"], "what can be run here is not what ran"),
+        ([str(saved), "--answers", "qwen2.5-coder-0.5b-instruct-rate"], "played by each seed (--answers)"),
     ):
         assert command(lambda argv=argv: rerun.main(argv)) == 2  # type: ignore[misc]
         said = capsys.readouterr().err

@@ -22,6 +22,7 @@ def prompts_in(path: pathlib.Path) -> int:
 
 
 # Only modules with examples are imported.
+TRAINS = (pytest.mark.slow, pytest.mark.long)
 PATHS = [path for path in sorted((ROOT / "loro_jax").rglob("*.py")) if prompts_in(path)]
 
 
@@ -31,7 +32,7 @@ def module_name(path: pathlib.Path) -> str:
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=pytest.mark.slow) if p.name == "api.py" else p for p in PATHS],  # which trains
+    [pytest.param(p, marks=TRAINS) if p.name == "api.py" else p for p in PATHS],
     ids=module_name,
 )
 def test_examples(path: pathlib.Path) -> None:

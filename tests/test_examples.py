@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = pathlib.Path(__file__).parent.parent
 NONE = pytest.param(None, marks=pytest.mark.skip(reason="examples/ holds no notebook"))

@@ -106,8 +106,13 @@ def trained(task: Task, seeds: int = 4) -> Act:
     """Agents that pure RL trained under the task's first protocol; each plays its share of the episodes."""
     from loro_jax import api
 
+    # Whatever is newest, a table grows by the same players.
+    first = next(iter(task.settings().values()))
     with tempfile.TemporaryDirectory(prefix="loro_jax-survey-") as folder:
-        api.run(task, ("pure_rl",), seeds=seeds, out=f"{folder}/run", save_policies=True, progress=False)
+        api.run(
+            task, ("pure_rl",), protocol=first, seeds=seeds, out=f"{folder}/run", save_policies=True,
+            progress=False,
+        )  # fmt: skip
         policies = [api.load_policy(f"{folder}/run", "pure_rl", seed, task) for seed in range(seeds)]
 
     def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:

@@ -250,6 +250,7 @@ def test_a_prompt_that_does_not_fit_is_refused(llama: LlamaCpp) -> None:
     assert llama.complete(queries(1)) == llama.complete(queries(1))
 
 
+@pytest.mark.long
 def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_path: pathlib.Path) -> None:
     def start(out: pathlib.Path) -> subprocess.Popen[str]:
         command = [
@@ -261,7 +262,8 @@ def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_pa
             "--out",
             str(out),
         ]
-        command += ["--episodes", "3", "--parallel", "2", "--max-tokens", "4", "--seed", "1"]
+        command += ["--task", "frozen_lake", "--episodes", "3", "--parallel", "2", "--max-tokens", "4"]
+        command += ["--seed", "1", "--threads", "1"]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
         return subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -288,19 +290,34 @@ def test_killed_and_resumed_equals_uninterrupted(model: models.ModelFile, tmp_pa
     process.communicate()
     assert record.exists() and not (killed / journal.TRANSCRIPT).exists()
     finish(killed)
-    one, other = (dataset.load(out, "cartpole", (4,), Discrete(2)) for out in (whole, killed))
+    one, other = (dataset.load(out, "frozen_lake", (16,), Discrete(4)) for out in (whole, killed))
     assert dataset.digest(one) == dataset.digest(other)
     assert one.card["complete"] and one.card["model"]["sha256"] == model.sha256
     assert "the model was not asked" in finish(killed)
 
 
+SMALL = """
+import dataclasses
+from loro_jax.protocols import by_name
+from loro_jax.tasks import load
+cartpole = load("cartpole")
+small = cartpole.protocol("standard").replace(budget=400, hidden=(8,), batch_size=8, learning_starts=20)
+TASK = dataclasses.replace(cartpole, protocols=by_name([small]), source="")
+"""
+"""CartPole, the agents that meet its texts trained for a moment."""
+
+
+@pytest.mark.long
 def test_a_killed_survey_ends_with_the_same_table(model: models.ModelFile, tmp_path: pathlib.Path) -> None:
     """Killed after its first round, on CartPole's texts: what was answered stands, and the rest is asked."""
+
+    (tmp_path / "small.py").write_text(SMALL)
 
     def start(out: pathlib.Path) -> subprocess.Popen[str]:
         command = [
             *(sys.executable, "-m", "loro_jax.language.survey", "--model", str(model.path)),
-            *("--out", str(out), "--prompt", "rate", "--samples", "2", "--episodes", "8", "--most", "40"),
+            *("--task", "small.py:TASK"),
+            *("--out", str(out), "--prompt", "rate", "--samples", "2", "--episodes", "8", "--most", "10"),
             *("--threads", "1", "--max-tokens", "4", "--allow-unreadable"),
         ]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -327,5 +344,5 @@ def test_a_killed_survey_ends_with_the_same_table(model: models.ModelFile, tmp_p
     kept = finish(out)
     _, steps = journal.read_transcript(out / journal.TRANSCRIPT)
     assert [step for step in steps if step["round"] == 0] == first
-    assert kept.asked.sum() == 40 and kept.samples == 2
+    assert kept.asked.sum() == 10 and kept.samples == 2
     assert answers.digest(kept) == answers.digest(finish(tmp_path / "whole"))

@@ -25,17 +25,17 @@ from loro_jax.records import results
 from loro_jax.running import experiment
 from loro_jax.running.command import main
 from loro_jax.spaces import Discrete
-from loro_jax.tasks import load
 from loro_jax.types import Transition
 
 SEEDS, BUDGET, INTERVAL, TAU, GAMES = 4, 1000, 200, 2, 4
 ARMS = ("pure_rl", "loro", "mix", "loro_keep", "random_data", "on_policy", "llm_policy", "random_policy")
-NEWEST = load("cartpole").protocol().name
-LABEL = f"{NEWEST} with budget=1000, hidden=8, batch_size=8, learning_starts=20 and 2 more"
-SMALL = (
+LABEL = "standard@1 with budget=1000, hidden=8, batch_size=8, learning_starts=20 and 2 more"
+PROTOCOL = ("--protocol", "standard@1")
+SETTINGS = (
     "--budget", str(BUDGET), "--seeds", str(SEEDS), "--tau", str(TAU), "--fit-steps", "20", "--hidden", "8",
     "--batch-size", "8", "--learning-starts", "20", "--devices", "2",
 )  # fmt: skip
+SMALL = (*PROTOCOL, *SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_a_card_that_would_spoil_the_results_is_refused_before_training(
 
 @pytest.fixture(scope="module")
 def finished(dataset: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The output of every arm, tiny, under the default protocol."""
+    """The output of every arm, tiny."""
     out = tmp_path_factory.mktemp("finished") / "out"
     assert run(*SMALL, "--arms", ",".join(ARMS), "--episodes", str(dataset), "--out", str(out)) == 0
     return out
@@ -412,15 +412,14 @@ def test_run_json_says_what_ran(finished: pathlib.Path, dataset: pathlib.Path) -
     ran = json.loads((finished / "run.json").read_text())
     identity, card = ran["identity"], json.loads((dataset / "card.json").read_text())
     assert (identity["task"], identity["seeds"], identity["seed"]) == ("cartpole", SEEDS, 0)
-    assert (identity["schema"], identity["protocol"]) == (2, NEWEST)
+    assert (identity["schema"], identity["protocol"]) == (2, "standard@1")
     settings = identity["settings"]
     assert list(settings) == ["schedule", "agent", "prior", "departures", "game"]
     assert settings["schedule"]["budget"] == BUDGET and settings["prior"]["fit_steps"] == 20
     assert (settings["agent"]["name"], settings["agent"]["hidden"]) == ("ddqn", [8])
     assert "task_sha256" not in identity and ran["source"] == "cartpole"
     assert list(identity["arms"]) == list(ARMS)
-    fit = ["Retarget(interval=25)", "Fit(steps=20)", "Retarget(interval=200)"]
-    assert identity["arms"]["loro"][1:] == [*fit, "Forget()", "Interact(steps=800)"]
+    assert identity["arms"]["loro"][1:] == ["Fit(steps=20)", "Forget()", "Interact(steps=800)"]
     assert identity["episodes"]["arrays_sha256"] == card["arrays_sha256"]
     assert ran["packages"]["jax"] and ran["device"]["count"] == 2
     assert len(ran["commit"].rstrip("+")) == 40
@@ -478,8 +477,8 @@ def test_interrupted_and_resumed_writes_the_same_files(
 @pytest.mark.slow
 def test_paper_plots_the_prior_episodes_first(dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Under `paper` an LLM episode takes the place of an evaluation, one for one."""
-    arms = "pure_rl,loro,random_data"
-    argv = (*SMALL, "--protocol", "paper", "--arms", arms, "--episodes", str(dataset), "--out", str(tmp_path))
+    given = ("--protocol", "paper", "--episodes", str(dataset), "--out", str(tmp_path))
+    argv = (*SETTINGS, *given, "--arms", "pure_rl,loro,random_data")
     assert run(*argv) == 0
     arrays, data = curves(tmp_path), episodes.load(dataset, "cartpole", (4,), Discrete(2))
     np.testing.assert_array_equal(arrays["loro"][:, :TAU], np.tile(data.returns[:TAU], (SEEDS, 1)))

@@ -145,10 +145,12 @@ print("counted", seen["cache_hits"], seen["cache_misses"], "gymnax" in sys.modul
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_second_start_compiles_nothing_and_gets_the_same_bits(tmp_path: pathlib.Path) -> None:
     """On two devices, as in any run: without a cache, with an empty one, and with what that one left."""
-    small = "--seeds 2 --devices 2 --budget 600 --tau 1 --fit-steps 10 --hidden 8 --arms pure_rl,loro"
+    small = "--protocol standard@1 --seeds 2 --devices 2 --budget 600 --tau 1 --fit-steps 10 --hidden 8"
+    small += " --arms pure_rl,loro"
     environment = {k: v for k, v in os.environ.items() if "CACHE" not in k}
     environment |= {compiled.VARIABLE: str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     found = {}

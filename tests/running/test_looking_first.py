@@ -61,6 +61,7 @@ def test_quick_is_small_for_every_task(name: str) -> None:
     assert (mine.seeds, mine.settings.prior.tau, mine.arms) == (3, 1, "mix")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_quick_says_what_was_changed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

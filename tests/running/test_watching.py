@@ -83,7 +83,8 @@ def test_what_a_resumed_run_writes_takes_the_place_of_what_it_wrote_before(tmp_p
 
 @pytest.mark.slow
 def test_the_command_writes_a_run_an_arm(tmp_path: pathlib.Path) -> None:
-    argv = ["--arms", "pure_rl,loro", "--seeds", "2", "--budget", "1200", "--tau", "2", "--fit-steps", "20"]
+    argv = ["--protocol", "standard@1", "--arms", "pure_rl,loro", "--seeds", "2", "--budget", "1200"]
+    argv += ["--tau", "2", "--fit-steps", "20"]
     argv += ["--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "tb")]
     assert main("cartpole", argv) == 0
     curves = api.read(tmp_path / "run").returns

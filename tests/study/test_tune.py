@@ -237,11 +237,12 @@ def test_a_setting_that_is_drawn_again_costs_nothing_and_counts_once(
     assert len(study.trials) == tune.MOST_DRAWN * 5 and len(tune._tried(study)) == 3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path) -> None:
     """Two processes, real training, LORO's own settings; FrozenLake's policies have exact values."""
     argv = ["--task", "frozen_lake", "--trials", "2", "--finalists", "1", "--seeds", "4", "--jobs", "2"]
-    argv += ["--budget", "2400", "--arm", "loro", "--out", str(tmp_path)]
+    argv += ["--protocol", "standard@1", "--budget", "2400", "--arm", "loro", "--out", str(tmp_path)]
     assert command(lambda: tune.main(argv)) == 0
     found = files.read_json(tmp_path / "frozen_lake-loro.json")
     assert len(found["trials"]) >= 2 and 0 <= found["winner"]["scores"]["goal"] <= 0.7442

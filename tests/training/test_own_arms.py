@@ -141,7 +141,7 @@ def test_every_world_gets_prior_data_in_its_own_form() -> None:
         return dataclasses.replace(loro(p), name="narrow", agent=agent)
 
     task = load("frozen_lake")
-    protocol = task.protocol("standard").replace(
+    protocol = task.protocol("standard@1").replace(
         budget=400, tau=2, fit_steps=6, hidden=(4,), batch_size=16, learning_starts=20, eval_episodes=1
     )
     ready = prepare_experiment(task, protocol, ("loro", narrow), SEEDS, 0)
