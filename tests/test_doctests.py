@@ -21,8 +21,9 @@ def prompts_in(path: pathlib.Path) -> int:
     return sum(line.lstrip().startswith(">>> ") for line in path.read_text().splitlines())
 
 
-# Only modules with examples are imported.
 TRAINS = (pytest.mark.slow, pytest.mark.long)
+
+# Only modules with examples are imported.
 PATHS = [path for path in sorted((ROOT / "loro_jax").rglob("*.py")) if prompts_in(path)]
 
 

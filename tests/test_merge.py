@@ -47,8 +47,8 @@ def test_parts_whose_seeds_play_llm_episodes_of_their_own(tmp_path: pathlib.Path
         "--learning-starts", "20", "--eval-episodes", "1",
     ]  # fmt: skip
     whole, out = tmp_path / "whole", tmp_path / "merged"
-    parts = {"0:4": tmp_path / "a", "4:8": tmp_path / "b"}  # which have the same programs
-    assert main("cartpole", ["--seeds", "8", "--out", str(whole), *argv]) == 0
+    parts = {"0:9": tmp_path / "a", "9:12": tmp_path / "b"}
+    assert main("cartpole", ["--seeds", "12", "--out", str(whole), *argv]) == 0
     for seeds, folder in parts.items():
         assert main("cartpole", ["--seed-range", seeds, "--out", str(folder), *argv]) == 0
     details = [files.read_npz(folder / "details.npz") for folder in parts.values()]

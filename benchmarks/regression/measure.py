@@ -151,14 +151,15 @@ def speeds(prepared: Prepared) -> Iterator[tuple[str, float]]:
         pieces = [p for p in sentence if isinstance(p, Interact)]
         for phase in sentence[: sentence.index(pieces[0]) + 3]:  # the replay has something in it
             runs, _ = programs(phase, runs, known)
-        ratios, before = [], kernel()
+        ratios = []
         for _ in range(ROUNDS):
+            units = [kernel(), 0.0, 0.0]
             began = time.perf_counter()
             for _ in range(3):
                 runs, _ = programs(pieces[0], runs, known)
-            took, after = time.perf_counter() - began, kernel()
-            ratios.append(np.log(took / ((before + after) / 2)))
-            before = after
+            units[1] = time.perf_counter() - began
+            units[2] = kernel()
+            ratios.append(np.log(units[1] / ((units[0] + units[2]) / 2)))
         yield arm.name, float(np.median(ratios))
 
 

@@ -78,9 +78,7 @@ def test_its_shipped_episodes_load_and_are_thirty(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if n != "cartpole"]
-)  # which test_command.py runs at length
+@pytest.mark.parametrize("name", NAMES)
 def test_a_small_run_of_every_arm(name: str, tmp_path: pathlib.Path) -> None:
     task = load(name)
     data = uniform(task, tmp_path / "episodes")

@@ -54,10 +54,10 @@ def test_played_episodes_are_the_tables(tmp_path: pathlib.Path) -> None:
 def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables.save(perfect(), LAKE, tmp_path / "perfect")
     argv = ["--answers", str(tmp_path / "perfect"), "--out", str(tmp_path)]
-    argv += ["--draws", "2", "--seeds", "2", "--own-seeds", "2", "--protocol", "standard@1"]
+    argv += ["--draws", "2", "--seeds", "2", "--own-seeds", "3", "--protocol", "standard@1"]
     assert draws.main(argv) == 0
     assert "of the variance of LORO's cumulative return" in capsys.readouterr().out
     found = json.loads((tmp_path / "frozen_lake.json").read_text())
     assert draws.main([*argv, "--recount"]) == 0
     assert json.loads((tmp_path / "frozen_lake.json").read_text()) == found
-    assert np.shape(found["shared"]) == (2, 2) and len(found["own"]) == 2
+    assert np.shape(found["shared"]) == (2, 2) and len(found["own"]) == 3

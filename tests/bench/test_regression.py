@@ -78,8 +78,8 @@ def test_how_far_weights_moved_is_a_distance_of_each_seed() -> None:
 def tiny() -> tuple[Case, ...]:
     """The second case, small."""
     case = CASES[1]
-    protocol = case.protocol.replace(budget=1600)
-    return (dataclasses.replace(case, protocol=protocol, seeds=16, arms=("pure_rl",)),)
+    protocol = case.protocol.replace(budget=1600, fit_steps=100)
+    return (dataclasses.replace(case, protocol=protocol, seeds=16, arms=("pure_rl", "loro")),)
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_a_reference_is_written_and_a_run_is_held_against_it(
     asked = ["--no-speed", "--reference", str(reference)]
     found, junit = tmp_path / "rows.json", tmp_path / "rows.xml"
     assert command.main([*asked, "--json", str(found), "--junit", str(junit)]) == 0
-    assert "nothing moved in 5 rows" in capsys.readouterr().out
+    assert "nothing moved in 10 rows" in capsys.readouterr().out
     rows = json.loads(found.read_text())
-    assert rows["moved"] == 0 and rows["protocol"] == NAME and len(rows["rows"]) == 5
+    assert rows["moved"] == 0 and rows["protocol"] == NAME and len(rows["rows"]) == 10
     assert ElementTree.parse(junit).getroot().attrib["failures"] == "0"
     jax.clear_caches()
     with faults.FAULTS["discount"].plant(0.95 / 0.99):

@@ -66,7 +66,7 @@ def prepared(
     folder: pathlib.Path, task: str = "cartpole", arms: Any = ("pure_rl", "loro"), **more: Any
 ) -> Experiment:
     settings = {"budget": 3000, "tau": TAU} | SMALL | more
-    protocol = load(task).protocol("standard@1").replace(**settings)
+    protocol = load(task).protocol("standard").replace(**settings)
     return prepare_experiment(load(task), protocol, arms, SEEDS, 0, answers=str(folder))
 
 
