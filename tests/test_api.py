@@ -196,6 +196,7 @@ def test_an_arm_of_ones_own_stands_beside_the_suites() -> None:
     np.testing.assert_array_equal(result.returns.sel(arm=["pure_rl"]).values, alone.returns.values)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_is_run_again_to_the_bit(saved: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = saved.with_name("again")

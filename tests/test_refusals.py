@@ -164,6 +164,7 @@ def test_a_file_that_was_changed_is_read_again(tmp_path: pathlib.Path) -> None:
         assert lj.load_task(path).seeds == seeds
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_words_of_every_game_are_seen_by_the_check() -> None:
     """Four words share no factor with what the check draws: none is missed."""

@@ -96,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     timed = speeds(cases) if options.speed and comparable(before) else {}
     rows = judged(before, found, timed)
     took = time.monotonic() - began
-    console.print(f"took {progress.words(took)}, {progress.words(sum(compiling))} of it compiling or loading")
+    compiled = progress.words(covered(compiling))
+    console.print(f"took {progress.words(took)}, {compiled} of it tracing, compiling or loading")
     moved = any(row.moved for row in rows)
     if moved:
         print(verdict.table([row for row in rows if row.moved]))
@@ -208,18 +209,28 @@ def unread(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str
     return sorted({r for case, arm, r in here if r not in before["cases"][case]["arms"][arm]})
 
 
-def _compiling() -> list[float]:
-    """Seconds of everything that JAX compiles, or loads, from now on, as it goes."""
+def _compiling() -> list[tuple[float, float]]:
+    """From when until when JAX traces, compiles or loads something from now on, as it goes."""
     import jax
 
-    seconds: list[float] = []
-    events = ("jaxpr_to_mlir_module_duration", "backend_compile_duration")
+    spans: list[tuple[float, float]] = []
+    events = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
 
     def heard(event: str, duration_secs: float, **_: Any) -> None:
         if event.rsplit("/", 1)[-1] in events:
-            seconds.append(duration_secs)
+            now = time.monotonic()
+            spans.append((now - duration_secs, now))
 
     jax.monitoring.register_event_duration_secs_listener(heard)
+    return spans
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds that spans cover together: what is traced within a trace counts once."""
+    seconds, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        seconds += max(0.0, end - max(begin, until))
+        until = max(until, end)
     return seconds
 
 

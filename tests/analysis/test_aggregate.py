@@ -414,6 +414,7 @@ def two(tmp_path: pathlib.Path) -> str:
     return ",".join(f"{tmp_path / name}.py:TASK" for name in ("one", "two"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_trains_each_task(
     tmp_path: pathlib.Path, two: str, capfd: pytest.CaptureFixture[str]

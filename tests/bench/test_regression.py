@@ -60,6 +60,11 @@ def test_rows_say_what_they_compare() -> None:
     assert "| c | a | value | 2 | 4 | +2.00 |" in verdict.table([row])
 
 
+def test_time_spent_compiling_counts_once() -> None:
+    assert command.covered([]) == 0
+    assert command.covered([(4.0, 5.0), (0.0, 3.0), (1.0, 2.0), (2.5, 3.5)]) == pytest.approx(4.5)
+
+
 def test_the_set_is_what_it_promises() -> None:
     agents = {type(case.protocol.agent) for case in CASES}
     assert agents == {DDQN, SAC} and {case.task for case in CASES} >= {"frozen_lake", "cartpole"}
@@ -90,6 +95,7 @@ def reference(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
     return path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_reference_is_written_and_a_run_is_held_against_it(
     reference: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]

@@ -511,6 +511,7 @@ def test_how_far_answers_are_apart() -> None:
     assert show.apart(one, one, Discrete(4)) == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_agents_that_the_suite_trains_play_too(
     gguf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

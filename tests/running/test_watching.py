@@ -81,6 +81,7 @@ def test_what_a_resumed_run_writes_takes_the_place_of_what_it_wrote_before(tmp_p
     assert found[MEAN] == dict.fromkeys([10, 20, 30, 40, 50], 5.0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_writes_a_run_an_arm(tmp_path: pathlib.Path) -> None:
     argv = ["--protocol", "standard@1", "--arms", "pure_rl,loro", "--seeds", "2", "--budget", "1200"]

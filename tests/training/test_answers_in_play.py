@@ -206,6 +206,7 @@ def test_arms_without_a_model_are_what_they_are_without_answers(lake: pathlib.Pa
     np.testing.assert_array_equal(trained(e).curves["pure_rl"], trained(plain).curves["pure_rl"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_others_charges(pole: pathlib.Path) -> None:
     """Two seeds alone train as long as they need, and groups in turn: curves, counters and policies."""
@@ -295,6 +296,7 @@ def test_killed_and_resumed_is_uninterrupted(
         np.testing.assert_array_equal(again.counters["loro"][name], values)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_continuous_actions_are_answered_too(tmp_path: pathlib.Path) -> None:
     folder = written("pendulum", "cot", tmp_path / "perfect", unread=0.1)

@@ -63,7 +63,8 @@ def evaluated(protocol: str, policy: Callable[[jax.Array], jax.Array]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("policy", "steps"), [(at_rest, 382), pytest.param(REFERENCE, 1536, marks=pytest.mark.slow)]
+    ("policy", "steps"),
+    [(at_rest, 382), pytest.param(REFERENCE, 1536, marks=[pytest.mark.slow, pytest.mark.long])],
 )
 def test_pong_is_evaluated_to_21_points_as_in_the_study(
     policy: Callable[[jax.Array], jax.Array], steps: int

@@ -132,6 +132,7 @@ def test_an_agent_of_its_own_has_programs_of_its_own(monkeypatch: pytest.MonkeyP
     assert len(ready.worlds) == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_world_gets_prior_data_in_its_own_form() -> None:
     """Of a lake's 16 cells, the protocol's agent takes the numbers, one with batches of 8 one-hot rows."""
