@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import pathlib
+import stat
 import sys
 import warnings
 import zipfile
@@ -34,10 +36,25 @@ def digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def size(path: pathlib.Path) -> int:
+    """Bytes of a file, before it is read.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it is a folder, or a pipe or a device, whose reading may never end.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no regular file, but a pipe or a device")
+    return found.st_size
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """A file's JSON object; a `UserError` if it is damaged, a `FileNotFoundError` if it is not there."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if size(path) > LARGEST_JSON:
             raise ValueError(f"larger than {LARGEST_JSON >> 20} MiB")
         value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -125,14 +142,14 @@ def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str
         FileNotFoundError: it is not there.
     """
     try:
-        size = path.stat().st_size
+        room = allowance(size(path))
         with warnings.catch_warnings(), open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             warnings.simplefilter("error")  # NumPy mends some headers, and says so
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             if len(entries) < len(archive.infolist()):
                 raise ValueError("two arrays have one name")
-            if sum(entry.file_size for entry in entries.values()) > allowance(size):
-                raise ValueError(f"it says that it unpacks to more than {allowance(size) >> 20} MiB")
+            if sum(entry.file_size for entry in entries.values()) > room:
+                raise ValueError(f"it says that it unpacks to more than {room >> 20} MiB")
             if missing := [name for name in names or () if name not in entries]:
                 raise UserError(f"{path}: lacks the arrays {', '.join(missing)}")
             return {name: _array(archive, entries[name]) for name in (entries if names is None else names)}
@@ -146,9 +163,9 @@ def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str
         raise UserError(f"{path}: damaged or not an .npz file ({type(error).__name__}: {why})") from None
 
 
-def allowance(size: int) -> int:
-    """Bytes that a compressed file of that size may unpack to: a few kilobytes can stand for gigabytes."""
-    return FREE + RATIO * size
+def allowance(packed: int) -> int:
+    """Bytes that a compressed file of so many may unpack to: a few kilobytes can stand for gigabytes."""
+    return FREE + RATIO * packed
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
@@ -253,18 +270,29 @@ def lock_folder(folder: pathlib.Path) -> int:
 def claimed(path: pathlib.Path) -> Iterator[None]:
     """Keeps other processes from `path`, a file that the block writes again and again; its folder is made."""
     lock = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(lock, "a")  # noqa: SIM115  (open, and locked, until the block ends)
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from None
-    with stream:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = open(lock, "a")  # noqa: SIM115  (open, and locked, until the block ends)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {path.parent}: {error.strerror}; choose another --out"
+            ) from None
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            stream.close()
             raise UserError(
                 f"another process is writing to {path}; wait for it, or choose another --out"
             ) from None
+        try:
+            current = os.path.samestat(os.fstat(stream.fileno()), os.stat(lock))
+        except FileNotFoundError:
+            current = False
+        if current:
+            break
+        stream.close()  # whoever had it locked has removed it
+    with stream:
         try:
             yield
         finally:

@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
 from benchmarks.regression import verdict
-from benchmarks.regression.cases import CASES, NAME, REFERENCE_KEYS
+from benchmarks.regression.cases import CASES, NAME, REFERENCE_KEYS, Case
 from loro_jax import files, progress
 from loro_jax.errors import UserError, arguments, within
 from loro_jax.running import machine
@@ -27,6 +28,8 @@ REFERENCE = pathlib.Path("results/regression/reference.json")
 TIMED_RUNS = 8
 """Processes whose speeds the reference has."""
 SCHEMA = 1
+LONGEST = 50.0
+"""Logarithms of times beyond this are no times."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Options:
     """File for every row, for machines."""
     junit: pathlib.Path | None = None
     """File for every row as a test case, for CI."""
-    update: str = ""
+    update: str | None = None
     """Write a new reference, for this REASON, which it keeps: one sentence that says why learning is meant to
     have changed."""
     reference: pathlib.Path = REFERENCE
@@ -71,19 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     within("--seed", options.seed, 0, 2**31 - 1)
     if options.seed in REFERENCE_KEYS:
         raise UserError(f"--seed {options.seed} is a key of the reference; take another")
-    if options.update and not options.update.strip():
-        raise UserError("--update needs a REASON: one sentence that says why learning is meant to differ")
-    before = None if options.update else read(options.reference)
-    for path in (options.json, options.junit):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path.parent}: no such folder")
+    before = None if options.update is not None else read(options.reference)
+    reasons = _outputs(options)
     machine.start()
     from benchmarks.regression.measure import Prepared
 
     console = Console(stderr=True, highlight=False)
     cases = [Prepared(case) for case in CASES]
-    if options.update:
-        return update(options, cases, console)
+    if options.update is not None:
+        return update(options, reasons, cases, console)
     assert before is not None
     for prepared in cases:
         if changed := prepared.changed(before["cases"][prepared.case.task]["identity"]):
@@ -93,6 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     began, compiling = time.monotonic(), _compiling()
     found = trained(cases, options.seed, console)
+    kept = {case: of["arms"] for case, of in before["cases"].items()}
+    if gone := unread(found, kept):
+        raise UserError(
+            f"{options.reference} has readings that are not taken any more: {', '.join(gone)}; write a new"
+            " one: --update REASON"
+        )
     timed = speeds(cases) if options.speed and comparable(before) else {}
     rows = judged(before, found, timed)
     took = time.monotonic() - began
@@ -101,14 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     moved = any(row.moved for row in rows)
     if moved:
         print(verdict.table([row for row in rows if row.moved]))
-    if missing := unread(before, found):
+    if missing := unread(kept, found):
         print(
             f"not in the reference, so not compared: {', '.join(missing)}; write a new one: --update REASON"
         )
     if not timed:
         print(f"speed was not compared: {untimed(options, before)}")
     print(verdict.summary(rows))
-    about = {"protocol": NAME, "seed": options.seed, **machine.provenance()}
+    about = {"protocol": NAME, "seed": options.seed, "not_compared": missing, **machine.provenance()}
     if options.json is not None:
         files.write_json(options.json, verdict.as_json(rows, about))
     if options.junit is not None:
@@ -124,23 +129,74 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: no such file; run from the repository, or write one: --update REASON"
         ) from None
-    if found.get("schema") != SCHEMA or found.get("protocol") != NAME:
-        raise UserError(f"{path}: is no reference of {NAME}; write one: --update REASON")
+    schema = found.get("schema")
+    if type(schema) is not int or schema != SCHEMA or found.get("protocol") != NAME:
+        raise UserError(f"{path}: is no reference of {NAME}; move it away and write one: --update REASON")
     cases = found.get("cases")
-    sound = isinstance(cases, dict) and all(
-        isinstance(cases.get(case.task), dict)
-        and isinstance(cases[case.task].get("identity"), dict)
-        and isinstance(cases[case.task].get("speeds"), dict)
-        and all(
-            isinstance(values, list) and len(values) > 1 and all(isinstance(x, float | int) for x in values)
-            for arm in case.arms
-            for values in (cases[case.task].get("arms", {}).get(arm) or {"": None}).values()
-        )
-        for case in CASES
-    )
-    if not sound:
-        raise UserError(f"{path}: damaged; restore it, or write one: --update REASON")
+    if (
+        not isinstance(cases, dict)
+        or cases.keys() != {case.task for case in CASES}
+        or not isinstance(found.get("timed_on"), dict)
+        or not all(_sound(case, cases[case.task]) for case in CASES)
+    ):
+        raise UserError(f"{path}: damaged; restore it, or move it away and write one: --update REASON")
     return found
+
+
+def _sound(case: Case, kept: Any) -> bool:
+    """Whether what a reference has of a case can be compared with."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("identity"), dict):
+        return False
+    arms, speeds, seeds = kept.get("arms"), kept.get("speeds"), case.seeds * len(REFERENCE_KEYS)
+    if not isinstance(arms, dict) or not isinstance(speeds, dict) or arms.keys() != set(case.arms):
+        return False
+    if speeds and speeds.keys() != set(case.arms):
+        return False
+    read = [values for arm in arms.values() if isinstance(arm, dict) and arm for values in arm.values()]
+    return (
+        all(isinstance(arm, dict) and arm for arm in arms.values())
+        and all(_numbers(values) and len(values) == seeds for values in read)
+        and all(
+            _numbers(values) and len(set(values)) > 1 and max(map(abs, values)) < LONGEST
+            for values in speeds.values()
+        )
+    )
+
+
+def _numbers(values: Any) -> bool:
+    """Whether it is a list of numbers."""
+    return isinstance(values, list) and all(type(x) in (int, float) for x in values)
+
+
+def _outputs(options: Options) -> list[Any]:
+    """Looks at where results will go, before hours are spent; -> the reasons of the reference so far."""
+    written = [path for path in (options.json, options.junit) if path is not None]
+    if options.update is not None:
+        if not options.update.strip():
+            raise UserError("--update needs a REASON: one sentence that says why learning is meant to differ")
+        if written:
+            raise UserError("--update compares nothing: leave out --json and --junit")
+        written = [options.reference]
+        if options.reference.parent == REFERENCE.parent:
+            options.reference.parent.mkdir(parents=True, exist_ok=True)
+    elif len({path.resolve() for path in (*written, options.reference)}) < len(written) + 1:
+        raise UserError("--json, --junit and --reference must be files of their own")
+    for path in written:
+        if path.is_dir() or not path.name:
+            raise UserError(f"{path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent}: no such folder")
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise UserError(f"cannot write to {path.parent}: {error.strerror}") from None
+    if options.update is None or not options.reference.exists():
+        return []
+    reasons = files.read_json(options.reference).get("reasons")
+    if not isinstance(reasons, list) or not all(isinstance(r, dict) for r in reasons):
+        raise UserError(f"{options.reference}: damaged, its reasons are none; restore it, or move it away")
+    return reasons
 
 
 def trained(cases: Sequence[Any], key: int, console: Console) -> dict[str, dict[str, Any]]:
@@ -188,7 +244,7 @@ def judged(
 ) -> list[verdict.Row]:
     """Every row that the reference has a reading for, the false alarms shared evenly among them."""
     pairs = [
-        (case, arm, reading, before["cases"][case]["arms"][arm][reading], now)
+        (case, arm, reading, before["cases"][case]["arms"][arm][reading], rounded(now))
         for case, arms in found.items()
         for arm, readings in arms.items()
         for reading, now in readings.items()
@@ -203,10 +259,15 @@ def judged(
     ]
 
 
-def unread(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str]:
-    """Readings that the reference does not have."""
-    here = {(case, arm, reading) for case, arms in found.items() for arm in arms for reading in arms[arm]}
-    return sorted({r for case, arm, r in here if r not in before["cases"][case]["arms"][arm]})
+def rounded(values: Any) -> list[float]:
+    """Readings as a reference keeps them, (n,): where both are rounded alike, equal ones are ties."""
+    return [float(f"{x:.6g}") for x in np.asarray(values, np.float64).tolist()]
+
+
+def unread(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Readings, by case and arm, that are here and not there."""
+    read = {(case, arm, reading) for case, arms in here.items() for arm in arms for reading in arms[arm]}
+    return sorted({reading for case, arm, reading in read if reading not in there[case][arm]})
 
 
 def _compiling() -> list[tuple[float, float]]:
@@ -234,17 +295,16 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
     return seconds
 
 
-def update(options: Options, cases: Sequence[Any], console: Console) -> int:
-    """Writes a reference; -> the exit status."""
-    reasons = files.read_json(options.reference).get("reasons", []) if options.reference.exists() else []
+def update(options: Options, reasons: Sequence[Any], cases: Sequence[Any], console: Console) -> int:
+    """Writes a reference, with its reason after those that it had; -> the exit status."""
+    assert options.update is not None
     arms: dict[str, dict[str, dict[str, list[float]]]] = {c.case.task: {} for c in cases}
     for i, key in enumerate(REFERENCE_KEYS):
         console.print(f"reference: key {i + 1} of {len(REFERENCE_KEYS)}")
         for case, found in trained(cases, key, console).items():
             for arm, readings in found.items():
                 for reading, values in readings.items():
-                    kept = arms[case].setdefault(arm, {}).setdefault(reading, [])
-                    kept += [float(f"{x:.6g}") for x in values.tolist()]
+                    arms[case].setdefault(arm, {}).setdefault(reading, []).extend(rounded(values))
     timed: dict[str, dict[str, list[float]]] = {c.case.task: {} for c in cases}
     for i in range(TIMED_RUNS if options.speed else 0):
         console.print(f"reference: timing, process {i + 1} of {TIMED_RUNS}")
@@ -266,7 +326,6 @@ def update(options: Options, cases: Sequence[Any], console: Console) -> int:
         },
         **machine.provenance(),
     }  # fmt: skip
-    options.reference.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(options.reference, record)
     processes = TIMED_RUNS if options.speed else 0
     print(f"{options.reference}: {len(REFERENCE_KEYS)} keys, {processes} timed processes: {options.update}")

@@ -89,6 +89,8 @@ class OffPolicy:
         for name in ("epsilon_decay_steps", "learning_rate_decay_steps"):
             require(0 <= getattr(self, name) < 2**31, name, "must lie between 0 and 2**31 - 1")
         require(self.learning_starts >= 0, "learning_starts", "must not be negative")
+        room = "must be less than replay_capacity, or nothing is ever learned"
+        require(self.learning_starts < self.replay_capacity, "learning_starts", room)
         require(self.batch_size <= MOST, "batch_size", f"must be at most {MOST:,}")
         for name in ("replay_capacity", "learning_starts"):
             require(getattr(self, name) < 2**31, name, "must be less than 2**31, as steps are counted")

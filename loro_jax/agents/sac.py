@@ -68,8 +68,9 @@ class SAC(OffPolicy):
         super().__post_init__()
         for name in ("polyak", "initial_temperature"):
             require(math.isfinite(getattr(self, name)), name, "must be a finite number")
-        require(0 < self.polyak <= 1, "polyak", "must lie in (0, 1]")
-        require(self.initial_temperature > 0, "initial_temperature", "must be positive")
+        require(1e-30 <= self.polyak <= 1, "polyak", "must lie in (0, 1], at least 1e-30")
+        temperature = 1e-30 <= self.initial_temperature <= 1e30
+        require(temperature, "initial_temperature", "must lie between 1e-30 and 1e30")
 
     @classmethod
     def accepts(cls, actions: Space) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from loro_jax import files
 from loro_jax.errors import EpisodeError
 
 LARGEST = 1 << 30  # bytes; the study's files have a third of a megabyte
@@ -118,8 +119,11 @@ def read_mdp_dataset(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The file's arrays as the study's `.npz` has them: `observations` (N, d), `actions` (N, k),
     `rewards` (N,), `episode_lengths` (E,), `terminated` (E,); an `EpisodeError` says why not.
     """
-    if path.stat().st_size > LARGEST:
-        raise EpisodeError(f"{path}: larger than {LARGEST >> 20} MiB; not a dataset of the study")
+    try:
+        if files.size(path) > LARGEST:
+            raise EpisodeError(f"{path}: larger than {LARGEST >> 20} MiB; not a dataset of the study")
+    except OSError as error:
+        raise EpisodeError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         data = path.read_bytes()
         _look_through(data)

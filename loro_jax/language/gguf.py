@@ -12,6 +12,7 @@ import pathlib
 import struct
 from typing import Any
 
+from loro_jax import files
 from loro_jax.errors import UserError
 
 VERSIONS = (2, 3)
@@ -34,6 +35,7 @@ BLOCKS = {
 def check(path: pathlib.Path) -> None:
     """A `UserError` where the file's header cannot be a model's, or the file is shorter than it says."""
     try:
+        files.size(path)  # a pipe's opening waits for whoever writes
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _check(_Header(data))
     except (ValueError, struct.error, UnicodeDecodeError) as error:

@@ -231,7 +231,7 @@ def digest(steps: Sequence[Step]) -> str:
 def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:
     """-> the identity and the steps in a transcript; a `UserError` if it is damaged."""
     try:
-        most = files.allowance(path.stat().st_size)
+        most = files.allowance(files.size(path))
         with gzip.open(path) as lines:
             data = lines.read(most + 1)
         if len(data) > most:
@@ -239,7 +239,9 @@ def read_transcript(path: pathlib.Path) -> tuple[dict[str, Any], list[Step]]:
         identity, *steps = [files.parse_json(line.decode()) for line in data.splitlines()]
         if not all(isinstance(line, dict) for line in (identity, *steps)):
             raise ValueError("not a line of JSON objects each")
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
+    except FileNotFoundError:
+        raise
+    except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
         raise UserError(f"{path}: damaged; restore it, or choose another --out ({error})") from None
     return identity, steps
 

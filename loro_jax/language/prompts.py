@@ -16,7 +16,7 @@ import re
 import string
 from collections.abc import Collection, Mapping
 
-from loro_jax import shipped
+from loro_jax import files, shipped
 from loro_jax.errors import UserError
 from loro_jax.tasks.base import Task
 
@@ -97,7 +97,7 @@ def load(task: Task, name: str) -> Prompt:
 def read(path: pathlib.Path) -> str:
     """A prompt file's text; a `UserError` where it cannot be read."""
     try:
-        if path.stat().st_size > LARGEST:
+        if files.size(path) > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 10} KiB; it is no prompt")
         return path.read_text(encoding="utf-8-sig").strip()  # with any line ends, and without a mark
     except UnicodeDecodeError as error:

@@ -34,13 +34,22 @@ def test_a_setting_that_cannot_be_is_refused_by_its_flag(agent: type, name: str,
     [
         (DDQN, "target_network_frequency", 0), (DDQN, "target_network_frequency", 2**31),
         (DDQN, "huber_delta", 0.0), (DDQN, "huber_delta", math.inf), (DDQN, "huber_delta", math.nan),
-        (SAC, "polyak", 0.0), (SAC, "polyak", 1.5), (SAC, "polyak", math.nan),
+        (DDQN, "huber_delta", 1e39), (DDQN, "huber_delta", 1e-46), (DDQN, "polyak", 1e-46),
+        (SAC, "polyak", 0.0), (SAC, "polyak", 1.5), (SAC, "polyak", math.nan), (SAC, "polyak", 1e-46),
         (SAC, "initial_temperature", 0.0), (SAC, "initial_temperature", math.inf),
+        (SAC, "initial_temperature", 1e39), (SAC, "initial_temperature", 1e-46),
     ],
 )  # fmt: skip
 def test_so_is_one_of_its_own(agent: type, name: str, value: object) -> None:
     with pytest.raises(UserError, match=rf"^{name} .* \(--{name.replace('_', '-')}\)$"):
         agent(**{name: value})
+
+
+@pytest.mark.parametrize("agent", [DDQN, SAC])
+def test_a_replay_that_never_holds_what_learning_starts_with_is_refused(agent: type) -> None:
+    with pytest.raises(UserError, match=r"^learning_starts must be less than replay_capacity"):
+        agent(replay_capacity=100, learning_starts=100)
+    assert agent(replay_capacity=100, learning_starts=99).learning_starts == 99
 
 
 def test_an_agent_is_fitted_to_a_games_actions_and_sizes() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from loro_jax.agents import DDQN, SAC
 from loro_jax.agents.base import schedules
+from loro_jax.agents.ddqn import huber
 from loro_jax.agents.networks import Mlp, of_every_state
 from loro_jax.errors import UserError
 from loro_jax.spaces import Box, Discrete
@@ -31,6 +32,16 @@ AGENTS: dict[str, Any] = {
     "sac": SAC(**COMMON, polyak=0.05).for_game(TORQUES),
 }
 ACTIONS: dict[str, Any] = {"ddqn": Discrete(4), "sac": TORQUES}
+
+
+@pytest.mark.parametrize("delta", [1e-3, 1.0, 100.0, 101.0, 1e4, 1e7, 1e20, 1e30])
+def test_a_loss_of_any_width_has_the_gradient_of_its_definition(delta: float) -> None:
+    """Huber's: the error, cut at the width. Of a wide one float32 must keep the error's digits."""
+    errors = jnp.array([-3.0, -0.003, 0.0, 1e-4, 0.01, 0.3, 1.5, 2e4])
+    value, gradient = jax.vmap(jax.value_and_grad(lambda e: huber(e, delta)))(errors)
+    cut = np.clip(np.asarray(errors, np.float64), -delta, delta)
+    np.testing.assert_allclose(gradient, cut, rtol=1e-6, atol=8e-6 if 1 < delta <= 100 else 1e-7 * delta)
+    np.testing.assert_allclose(value, cut * (errors - 0.5 * cut), rtol=1e-5, atol=1e-30)
 
 
 def arrays(prefix: str) -> dict[str, np.ndarray]:

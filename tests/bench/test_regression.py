@@ -149,10 +149,14 @@ def test_a_planted_fault_is_in_the_program_that_is_trained(
 
 def sound() -> dict[str, Any]:
     """A reference of no runs, which is read all the same."""
-    cases = {
-        case.task: {"identity": {}, "speeds": {}, "arms": {arm: {"value": [0.0, 1.0]} for arm in case.arms}}
-        for case in CASES
-    }
+    cases: dict[str, Any] = {}
+    for case in CASES:
+        values = [0.0, 1.0] * (case.seeds * len(REFERENCE_KEYS) // 2)
+        cases[case.task] = {
+            "identity": {},
+            "speeds": {arm: [1.0, 1.1] for arm in case.arms},
+            "arms": {arm: {"value": list(values)} for arm in case.arms},
+        }
     return {"schema": command.SCHEMA, "protocol": NAME, "cases": cases, "timed_on": {}}
 
 
@@ -165,6 +169,18 @@ def sound() -> dict[str, Any]:
         (lambda r: r["cases"]["pendulum"]["arms"].pop("loro"), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=["x", "y"]), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"].pop("speeds"), "damaged; restore it"),
+        (lambda r: r.update(schema=True), "is no reference of regression@1"),
+        (lambda r: r.update(timed_on=[]), "damaged; restore it"),
+        (lambda r: r["cases"].update(other={}), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"].update(arms=[]), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["arms"].update(mix="value"), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["arms"].update(mix={}), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=[0.0, 1.0]), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=[True] * 256), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["speeds"].pop("mix"), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[]), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[1.0, 1.0]), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[800.0, 801.0]), "damaged; restore it"),
     ],
 )
 def test_a_reference_that_is_none_is_one_line(
@@ -184,7 +200,19 @@ def test_a_reference_that_is_none_is_one_line(
 def test_a_reading_that_the_reference_does_not_have_is_left_out_and_named() -> None:
     now = {"cartpole": {"loro": {"value": [0.0, 1.0], "newer": [1.0, 2.0]}}}
     assert [row.reading for row in command.judged(sound(), now, {})] == ["value"]
-    assert command.unread(sound(), now) == ["newer"]
+    kept = {case: of["arms"] for case, of in sound()["cases"].items()}
+    assert command.unread(kept, now) == ["newer"]
+    nothing: dict[str, Any] = {"cartpole": {"loro": {}}}
+    assert command.unread(now, nothing) == [] and command.unread(nothing, now) == ["newer", "value"]
+
+
+def test_what_is_equal_is_a_tie_also_where_the_run_has_it_in_float32() -> None:
+    """0.1 as a reference has it, and as float32 has it: not one is greater."""
+    before = sound()
+    before["cases"]["cartpole"]["arms"]["loro"]["value"] = [0.1] * 128 + [0.3] * 128
+    now = {"cartpole": {"loro": {"value": np.float32([0.1] * 32 + [0.3] * 32)}}}
+    (row,) = command.judged(before, now, {})
+    assert row.p == 1.0 and row.shift == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +221,13 @@ def test_a_reading_that_the_reference_does_not_have_is_left_out_and_named() -> N
         (("--seed", str(REFERENCE_KEYS[0])), "is a key of the reference; take another"),
         (("--seed", "-1"), "--seed must be at least 0"),
         (("--update", " "), "--update needs a REASON"),
+        (("--update", ""), "--update needs a REASON"),
+        (("--update", "why", "--json", "x.json"), "--update compares nothing: leave out --json"),
+        (("--json", "x", "--junit", "x"), "--json, --junit and --reference must be files of their own"),
+        (("--json", "results/regression/reference.json"), "must be files of their own"),
+        (("--json", "results"), "results: is a folder; name a file"),
+        (("--json", ""), "is a folder; name a file"),
+        (("--junit", "/proc/rows.xml"), "cannot write to /proc"),
         (("--reference", "no/such.json"), "no/such.json: no such file; run from the repository"),
     ],
 )

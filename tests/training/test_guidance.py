@@ -616,7 +616,9 @@ def test_values_are_those_of_value_iteration(kind: str) -> None:
 
     support = Proposals(k=4) if kind == "hard" else Soft(temperature=temperature)
     env = load("frozen_lake").environment()
-    agent = DDQN((64,), 2e-3, 256, discount, replay_capacity=200, target_network_frequency=50)
+    agent = DDQN(
+        (64,), 2e-3, 256, discount, learning_starts=0, replay_capacity=200, target_network_frequency=50
+    )
     world = World(env, agent.for_game(env.action_space), Interaction(200, 1, False), coded("frozen_lake"))
     s, a, after, reward, done = (np.array(column) for column in zip(*rows, strict=True))
     data = Transition(

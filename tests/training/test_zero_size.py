@@ -90,7 +90,9 @@ ENTIRE = ("frozen_lake", "pendulum")
 )
 def test_nor_do_an_environments_state_and_its_agent(name: str, population: Population) -> None:
     env = load(name).environment()
-    small = dataclasses.replace(untuned(env.action_space), hidden=(4,), batch_size=8, replay_capacity=70)
+    small = dataclasses.replace(
+        untuned(env.action_space), hidden=(4,), batch_size=8, learning_starts=16, replay_capacity=70
+    )
     world = World(env, small.for_game(env.action_space), population.world.interaction)
     runs = jax.eval_shape(lambda: begin(world, population.layout, 0, MEMBERS, False))
     known = Knowledge(jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), world.example))
