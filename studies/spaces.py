@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
+from loro_jax import files
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 
@@ -103,25 +103,24 @@ def lead(text: str, protocol: Protocol, space: Space) -> dict[str, Any]:
         UserError: it is no JSON object, or outside the space.
     """
     try:
-        wanted = json.loads(text)
-    except ValueError:
+        wanted = files.parse_json(text)
+    except (ValueError, RecursionError):
         wanted = None
     if not isinstance(wanted, dict):
-        raise UserError(f'--lead takes JSON such as {{"learning_rate": 0.001}}, got {text!r}')
+        raise UserError(f'--lead takes JSON such as {{"learning_rate": 0.001}}, got {text[:200]!r}')
     for name, value in wanted.items():
         if name not in space:
             raise UserError(f"--lead: the space has no {name!r}; it has: {', '.join(space)}")
-        try:
-            inside = _within(value, space[name])
-        except TypeError:
-            inside = False
-        if not inside:
+        if not _within(value, space[name]):
             raise UserError(f"--lead: {name} {value!r} is outside {described(space)[name]}")
     return present(protocol, space) | wanted
 
 
 def _within(value: Any, values: Log | Choice) -> bool:
-    return values.low <= value <= values.high if isinstance(values, Log) else value in values
+    """Whether a space has a value, a choice in its own type."""
+    if isinstance(values, Log):
+        return type(value) in (int, float) and values.low <= value <= values.high
+    return any(type(value) is type(choice) and value == choice for choice in values)
 
 
 def described(space: Space) -> dict[str, Any]:
@@ -147,13 +146,14 @@ def read(drawn: dict[str, Any], protocol: Protocol) -> Protocol:
     budget = protocol.schedule.budget
     if "learning_rate" in settings:
         settings["learning_rate"] = float(f"{settings['learning_rate']:.3g}")
-    if decay := settings.pop("learning_rate_decay", 0.0):
+    left = settings.pop("learning_rate_left", 0.0)
+    if "learning_rate_decay" in settings:
+        decay = settings.pop("learning_rate_decay")
         settings["learning_rate_decay_steps"] = round(decay * budget)
-        left = settings["learning_rate"] * settings.get("learning_rate_left", 0.0)
-        settings["learning_rate_end"] = float(f"{left:.3g}")
-    settings.pop("learning_rate_left", None)
-    if decay := settings.pop("epsilon_decay", 0.0):
-        settings["epsilon_decay_steps"] = round(decay * budget)
+        rate = settings.get("learning_rate", protocol.agent.learning_rate)
+        settings["learning_rate_end"] = float(f"{rate * left:.3g}") if decay else 0.0
+    if "epsilon_decay" in settings:
+        settings["epsilon_decay_steps"] = round(settings.pop("epsilon_decay") * budget)
     if "hidden" in settings:
         settings["hidden"] = tuple(int(width) for width in settings["hidden"].split("-"))
     if "target" in settings:
@@ -168,6 +168,11 @@ def read(drawn: dict[str, Any], protocol: Protocol) -> Protocol:
 def present(protocol: Protocol, space: Space) -> dict[str, Any]:
     """A protocol's own settings as the space names them, the nearest choice where it has none of them."""
     agent: Any = protocol.agent
+    shares = {
+        "learning_rate_decay": agent.learning_rate_decay_steps / protocol.schedule.budget,
+        "learning_rate_left": agent.learning_rate_end / agent.learning_rate,
+        "epsilon_decay": agent.epsilon_decay_steps / protocol.schedule.budget,
+    }
     found: dict[str, Any] = {}
     for name, values in space.items():
         if name == "hidden":
@@ -175,8 +180,8 @@ def present(protocol: Protocol, space: Space) -> dict[str, Any]:
         elif name == "target":
             copied = agent.polyak == 1
             wanted = f"copy {agent.target_network_frequency}" if copied else f"share {agent.polyak}"
-        elif name in ("learning_rate_decay", "learning_rate_left", "epsilon_decay"):
-            wanted = 0.0
+        elif name in shares:
+            wanted = shares[name]
         else:
             wanted = getattr(agent, name)
         if isinstance(values, Log):

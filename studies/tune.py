@@ -28,7 +28,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from loro_jax import progress
+from loro_jax import files, progress
 from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.protocols import Protocol
 from loro_jax.running.command import MOST_SEEDS
@@ -67,9 +67,9 @@ class Options:
     """Processes that search together, each on a core of its own."""
     seconds: float = 0.0
     """Begin no further setting after so long; 0 for no limit."""
-    lead: tuple[str, ...] = ()
+    lead: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Settings of yours to try before others, each JSON in the space's words (`space` in <task>-<arm>.json),
-    such as '{"learning_rate": 0.001}'; they count among --trials."""
+    such as '{"learning_rate": 0.001}'; they count among --trials. May be given several times."""
     out: pathlib.Path = pathlib.Path("results/tuning/standard@2")
     """Folder for <task>-<arm>.log and <task>-<arm>.json."""
 
@@ -84,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     within("--finalists", options.finalists, 0, 100_000)
     within("--jobs", options.jobs, 1, 1024)
     within("--budget", options.budget, 0, 2**31 - 1)
+    if not 0 <= options.seconds < math.inf:
+        raise UserError(f"--seconds must be a number from 0 on, got {options.seconds}")
     try:
         import optuna
     except ImportError:
@@ -91,17 +93,21 @@ def main(argv: list[str] | None = None) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = load(options.task)
     path = options.out / f"{task.name}-{options.arm}.json"
-    from loro_jax import files
     from loro_jax.running import machine
 
     machine.start()  # where JAX cannot, this says so, and not each process of the search
     began = base(options, task)
+    if options.arm == "loro" and began.departures.pretrain_target_frequency:
+        raise UserError(
+            f"{began.name} says how often LORO copies its target, which a search of LORO's settings tries;"
+            " begin with another --protocol"
+        )
     for text in options.lead:
         spaces.lead(text, began, spaces.space(began, options.arm, inputs(task)))
     with files.claimed(path):
-        _kept(path, options.seeds)  # what cannot be read is refused before hours are spent
+        _kept(path, options, task)  # what cannot be read is refused before hours are spent
         console = Console(stderr=True, highlight=False)
-        _again(study_of(options, task))
+        _again(_opened(options, task, path))
         console.print(
             f"{task.name}, {options.arm}: {options.trials} settings of {began.name},"
             f" {began.schedule.budget:,} steps, {LOOKS} seeds; then {options.finalists} with {options.seeds}",
@@ -136,6 +142,78 @@ def study_of(options: Options, task: Task, worker: int = 0) -> Any:
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=worker, multivariate=True),
         pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=WHOLE[options.arm]),
+    )
+
+
+def about(options: Options, task: Task) -> dict[str, Any]:
+    """What a search is of: trials of another say nothing here."""
+    began = base(options, task)
+    return {
+        "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
+        "file_sha256": task.file_sha256,
+    }  # fmt: skip
+
+
+def _opened(options: Options, task: Task, path: pathlib.Path) -> Any:
+    """The study, looked through and marked with what it is of; nobody else searches meanwhile.
+
+    Raises:
+        UserError: it is damaged, or of another search.
+    """
+    log = path.with_suffix(".log")
+    try:
+        _mend(log)
+        study = study_of(options, task)
+        trials = study.get_trials(deepcopy=False)
+        known = study.user_attrs.get("about")
+        ended = [t.user_attrs for t in trials if t.state.is_finished() and t.user_attrs]
+        sound = all(_sound(row) and _of(base(options, task), row["settings"]) for row in ended)
+    except Exception as error:  # a log is lines of anything
+        why = " ".join(str(error).split())[:100]
+        raise UserError(f"{log}: damaged ({type(error).__name__}: {why}); move it away") from None
+    if not sound:
+        raise UserError(f"{log}: damaged, its settings or scores are none; move it away")
+    wanted = about(options, task)
+    if known is None:  # new, or from before searches were marked
+        study.set_user_attr("about", wanted)
+    elif known != wanted:
+        told = "; ".join(f"{k} {known.get(k)!r}, not {v!r}" for k, v in wanted.items() if known.get(k) != v)
+        raise UserError(f"{log}: is of another search ({told}); choose another --out")
+    return study
+
+
+def _mend(log: pathlib.Path) -> None:
+    """Cuts off what a kill, or a full disk, left of a last line."""
+    if not log.exists():
+        return
+    files.size(log)
+    with open(log, "rb+") as stream:
+        data = stream.read()
+        stream.truncate(data.rfind(b"\n") + 1)
+
+
+def _of(began: Protocol, settings: Mapping[str, Any]) -> bool:
+    """Whether settings are ones of a search that began so: the budget and what is evaluated stay."""
+    try:
+        return began.replace(**settings).schedule == began.schedule
+    except (UserError, TypeError):
+        return False
+
+
+SCORES = ("score", "goal", "cumulative", "cumulative_standard_error", "final_iqm", "final_mean")
+
+
+def _sound(row: Mapping[str, Any]) -> bool:
+    """Whether what is kept of a setting can be compared with others."""
+    if not isinstance(row.get("settings"), dict):
+        return False
+    if "scores" not in row:
+        return True  # it had not come so far
+    scores = row["scores"]
+    return (
+        type(row.get("seeds")) is int
+        and isinstance(scores, dict)
+        and all(type(scores.get(k)) in (int, float) and math.isfinite(scores[k]) for k in SCORES)
     )
 
 
@@ -275,7 +353,6 @@ def trained(
 
 def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) -> int:
     """The last round, and the file that says all; -> the exit status."""
-    from loro_jax import files
     from loro_jax.running import machine
 
     study, began = study_of(options, task), base(options, task)
@@ -285,9 +362,9 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     final = finalists([t.user_attrs for t in whole], options.finalists)
     if options.arm == "loro" and final:
         final.append({})  # as the protocol has it, to be compared with
-    kept = {_name(r["settings"]): r for r in _kept(path, options.seeds)}
+    kept = {_name(r["settings"]): r for r in _kept(path, options, task)}
     record: dict[str, Any] = {
-        "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
+        **about(options, task),
         "goal": goals.says(task), "space": spaces.described(space),
         "looks": LOOKS, "keys": [SEARCH_KEY, FINAL_KEY], "final_seeds": options.seeds,
         "trials": [
@@ -361,18 +438,25 @@ def finalists(rows: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, 
     return chosen
 
 
-def _kept(path: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
-    """Finalists that an earlier call trained with as many seeds; a `UserError` where it cannot be read."""
-    from loro_jax import files
+def _kept(path: pathlib.Path, options: Options, task: Task) -> list[dict[str, Any]]:
+    """Finalists that an earlier call trained with as many seeds.
 
+    Raises:
+        UserError: the file cannot be read, or is of another search.
+    """
     try:
-        rows = files.read_json(path).get("finalists")
+        record = files.read_json(path)
     except FileNotFoundError:
         return []
+    rows, wanted = record.get("finalists"), about(options, task)
     fields = {"settings", "seeds", "backend", "scores"}
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and fields <= row.keys() and _sound(row) for row in rows
+    ):
         raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
-    return [row for row in rows if row["seeds"] == seeds]
+    if any(record.get(k, v) != v for k, v in wanted.items()):
+        raise UserError(f"{path}: is of another search; move it away, or choose another --out")
+    return [row for row in rows if row["seeds"] == options.seeds]
 
 
 def _json(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -32,6 +33,9 @@ def test_settings_are_read_as_the_space_names_them() -> None:
     }  # fmt: skip
     copied = spaces.read({"target": "copy 50", "learning_rate_decay": 0.0}, PAPER)
     assert copied.changes(PAPER) == {"target_network_frequency": 50}
+    falling = {"learning_rate_decay_steps": 9000, "learning_rate_end": 1e-5, "epsilon_decay_steps": 9}
+    constant = {"learning_rate_decay": 0.0, "learning_rate_left": 0.1, "epsilon_decay": 0.0}
+    assert spaces.read(constant, PAPER.replace(**falling)) == PAPER
     fitted = spaces.read({"fit_steps": 300, "fit_learning_rate_factor": 3.0}, PAPER)
     assert fitted.prior.fit_learning_rate == pytest.approx(3 * PAPER.agent.learning_rate)
 
@@ -40,6 +44,15 @@ def test_settings_are_read_as_the_space_names_them() -> None:
 def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     """As near as the space comes to it; and whatever is drawn is a protocol."""
     task = load(name)
+    for protocol in task.settings().values():
+        if protocol.name.startswith("standard"):
+            space = spaces.space(protocol, "pure_rl", tune.inputs(task))
+            agent = spaces.read(spaces.present(protocol, space), protocol).agent
+            budget = protocol.schedule.budget
+            for field in ("learning_rate_decay_steps", "epsilon_decay_steps"):
+                nearest = {0: 0, 1: 0.1, 2: 0.2, 4: 0.4, 5: 0.5, 10: 1.0}
+                share = getattr(protocol.agent, field, 0) / budget
+                assert getattr(agent, field, 0) == round(nearest[round(10 * share)] * budget), field
     protocol = task.protocol("standard@1")
     space = spaces.space(protocol, "pure_rl", tune.inputs(task))
     present = spaces.present(protocol, space)
@@ -162,11 +175,22 @@ def test_a_search_is_kept_and_goes_on(
     assert command(lambda: tune.main(argv)) == 0  # all is there
     assert len(trained) == before
     argv[1] = "14"
-    assert command(lambda: tune.main([*argv, "--lead", '{"learning_rate": 0.0001}'])) == 0
+    leads = [w for rate in ("0.0001", "0.0002") for w in ("--lead", f'{{"learning_rate": {rate}}}')]
+    with open(tmp_path / "cartpole-pure_rl.log", "a") as log:
+        log.write('{"op_code": 4, "worker_')  # what a kill leaves of a line
+    assert command(lambda: tune.main([*argv, *leads])) == 0
     record = json.loads((tmp_path / "cartpole-pure_rl.json").read_text())
     assert len(record["trials"]) == 14
-    led = [t for t in record["trials"] if t["settings"].get("learning_rate") == 1e-4]
-    assert [t["seeds"] for t in led] == [16]  # to the end, the worst of all though it is
+    led = [t for t in record["trials"] if t["settings"].get("learning_rate") in (1e-4, 2e-4)]
+    assert [t["seeds"] for t in led] == [16, 16]  # to the end, the worst of all though they are
+    for other in (("--budget", "2000"), ("--protocol", "standard@2")):
+        capsys.readouterr()
+        assert command(lambda other=other: tune.main([*argv, *other])) == 2  # type: ignore[misc]
+        assert "is of another search" in capsys.readouterr().err
+    (tmp_path / "cartpole-pure_rl.json").rename(tmp_path / "aside.json")
+    assert command(lambda: tune.main([*argv, "--budget", "2000"])) == 2  # the log says so too
+    assert "is of another search (budget 10000, not 2000); choose another --out" in capsys.readouterr().err
+    (tmp_path / "aside.json").rename(tmp_path / "cartpole-pure_rl.json")
     assert command(lambda: tuned.main(["--out", str(tmp_path)])) == 0
     said = (tmp_path / "README.md").read_text()
     scores = record["winner"]["scores"]
@@ -259,6 +283,14 @@ def test_settings_are_trained_by_the_suites_own_programs(tmp_path: pathlib.Path)
         (("--lead", '{"colour": 1}'), "--lead: the space has no 'colour'; it has: learning_rate, "),
         (("--lead", '{"learning_rate": 1.0}'), "--lead: learning_rate 1.0 is outside [0.0001, 0.005, 'log']"),
         (("--lead", '{"learning_rate": "x"}'), "--lead: learning_rate 'x' is outside"),
+        (("--lead", '{"n_step": true}'), "--lead: n_step True is outside [1, 3, 5]"),
+        (("--lead", '{"n_step": 3.0}'), "--lead: n_step 3.0 is outside [1, 3, 5]"),
+        (("--lead", '{"layer_norm": 1}'), "--lead: layer_norm 1 is outside [False, True]"),
+        (("--lead", '{"n_step": 3, "n_step": 5}'), "--lead takes JSON such as "),
+        (("--lead", "[" * 100_000), "--lead takes JSON such as "),
+        (("--seconds", "-5"), "--seconds must be a number from 0 on, got -5.0"),
+        (("--seconds", "nan"), "--seconds must be a number from 0 on, got nan"),
+        (("--protocol", "released@1", "--arm", "loro"), "released@1 says how often LORO copies its target"),
         (("--trials", "0"), "--trials must be at least 1, got 0"),
         (("--seeds", "1"), "--seeds must be at least 2, got 1"),
         (("--seeds", "99999999999"), "--seeds must be at most 1000000"),
@@ -278,7 +310,14 @@ def test_what_cannot_be_tuned_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"finalists": [{"seeds": 2}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "{}", '{"finalists": [{"seeds": 2}]}', '{"finalists": [], "budget": 7}',
+        '{"finalists": [{"seeds": 2, "settings": {}, "backend": "cpu", "scores": 3}]}',
+        '{"finalists": [{"seeds": 2, "settings": "x", "backend": "cpu", "scores": {}}]}',
+    ],
+)  # fmt: skip
 def test_finalists_that_cannot_be_read_are_never_written_over(
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, text: str
 ) -> None:
@@ -286,3 +325,52 @@ def test_finalists_that_cannot_be_read_are_never_written_over(
     assert command(lambda: tune.main(["--out", str(tmp_path)])) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert (tmp_path / "cartpole-pure_rl.json").read_text() == text
+
+
+GOOD = {"settings": {}, "seeds": 4, "scores": dict.fromkeys(tune.SCORES, 1.0)}
+
+
+def logged(folder: pathlib.Path, row: dict[str, Any]) -> pathlib.Path:
+    """A log with one setting that was tried."""
+    study = tune.study_of(tune.Options(protocol="standard@1", out=folder), load("cartpole"))
+    study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=row))
+    return folder / "cartpole-pure_rl.log"
+
+
+def refused(folder: pathlib.Path, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(lambda: tune.main(["--protocol", "standard@1", "--out", str(folder)])) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", "\x00", "[1]", "[" * 100_000, '{"op_code": 99, "worker_id": "w"}']
+)
+def test_a_log_that_cannot_be_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, line: str
+) -> None:
+    log = logged(tmp_path, GOOD)
+    options = tune.Options(protocol="standard@1", out=tmp_path)
+    assert tune._opened(options, load("cartpole"), log.with_suffix(".json")).trials
+    with open(log, "a") as stream:
+        stream.write(line + "\n")
+    refused(tmp_path, f"{log}: damaged (", capsys)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        GOOD | {"scores": GOOD["scores"] | {"score": math.inf}},  # type: ignore[operator]
+        GOOD | {"scores": 3},
+        GOOD | {"seeds": "4"},
+        GOOD | {"settings": ["learning_rate"]},
+        GOOD | {"settings": {"budget": 200}},
+        GOOD | {"settings": {"colour": 1}},
+        {"seeds": 4},
+    ],
+)
+def test_a_log_of_other_things_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, row: dict[str, Any]
+) -> None:
+    logged(tmp_path, row)
+    refused(tmp_path, "damaged, its settings or scores are none; move it away", capsys)
