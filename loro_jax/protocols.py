@@ -70,7 +70,8 @@ class PriorUse:
     fit_target_network_frequency: int = 0
     """Gradient steps between copies into the target network while pretraining; 0 for the agent's."""
     fit_polyak: float = 0.0
-    """Share that targets move to the networks a gradient step while pretraining; 0 for the agent's."""
+    """Share that targets move to the networks while pretraining, each time that they are moved
+    (`fit_target_network_frequency`; SAC: each gradient step); 0 for the agent's."""
     llm: Literal["episodes", "answers"] = "episodes"
     """Where LLM episodes come from when neither --episodes nor --answers names any: "episodes" are the task's
     own, the same for all seeds; with "answers" every seed plays some, by the task's table."""

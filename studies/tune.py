@@ -167,11 +167,11 @@ def _opened(options: Options, task: Task, path: pathlib.Path) -> Any:
         trials = study.get_trials(deepcopy=False)
         known = study.user_attrs.get("about")
         ended = [t.user_attrs for t in trials if t.state.is_finished() and t.user_attrs]
-        sound = all(_sound(row) and _of(base(options, task), row["settings"]) for row in ended)
+        whole = all(sound(row) and _of(base(options, task), row["settings"]) for row in ended)
     except Exception as error:  # a log is lines of anything
         why = " ".join(str(error).split())[:100]
         raise UserError(f"{log}: damaged ({type(error).__name__}: {why}); move it away") from None
-    if not sound:
+    if not whole:
         raise UserError(f"{log}: damaged, its settings or scores are none; move it away")
     wanted = about(options, task)
     if known is None:  # new, or from before searches were marked
@@ -203,7 +203,7 @@ def _of(began: Protocol, settings: Mapping[str, Any]) -> bool:
 SCORES = ("score", "goal", "cumulative", "cumulative_standard_error", "final_iqm", "final_mean")
 
 
-def _sound(row: Mapping[str, Any]) -> bool:
+def sound(row: Mapping[str, Any]) -> bool:
     """Whether what is kept of a setting can be compared with others."""
     if not isinstance(row.get("settings"), dict):
         return False
@@ -451,7 +451,7 @@ def _kept(path: pathlib.Path, options: Options, task: Task) -> list[dict[str, An
     rows, wanted = record.get("finalists"), about(options, task)
     fields = {"settings", "seeds", "backend", "scores"}
     if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and fields <= row.keys() and _sound(row) for row in rows
+        isinstance(row, dict) and fields <= row.keys() and sound(row) for row in rows
     ):
         raise UserError(f"{path}: holds no rows of a tuning; move it away, or choose another --out")
     if any(record.get(k, v) != v for k, v in wanted.items()):

@@ -16,7 +16,9 @@ import tyro
 from loro_jax import files
 from loro_jax.errors import UserError, arguments, run
 from loro_jax.tasks import NAMES, load
+from loro_jax.tasks.base import NAME
 from studies.goals import GOALS
+from studies.tune import sound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +32,36 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(
         lambda: tyro.cli(Options, prog="python -m studies.tuned", description=__doc__, args=argv)
     )
-    records = [files.read_json(path) for path in sorted(options.out.glob("*-*.json"))]
-    records = [r for r in records if isinstance(r, dict) and r.get("winner")]
+    records = []
+    for path in sorted(options.out.glob("*-*.json")):
+        record = files.read_json(path)
+        if record.get("winner"):
+            if not _whole(record):
+                raise UserError(f"{path}: damaged, no search as studies.tune keeps it; move it away")
+            records.append(record)
     if not records:
         raise UserError(f"{options.out}: no search with a winner; run python -m studies.tune")
     path = options.out / "README.md"
     files.write_text(path, page(records))
     print(f"{len(records)} searches: {path}")
     return 0
+
+
+def _whole(r: Mapping[str, Any]) -> bool:
+    """Whether all that the page says of a search is there."""
+    texts, numbers = ("task", "from", "goal"), ("budget", "final_seeds")
+    rows, trials = r.get("finalists"), r.get("trials")
+    return (
+        all(isinstance(r.get(k), str) for k in texts)
+        and NAME.fullmatch(r["task"]) is not None
+        and "\n" not in r["from"] + r["goal"]
+        and all(type(r.get(k)) is int for k in numbers)
+        and r.get("arm") in [arm for arm, *_ in ARMS]
+        and isinstance(trials, list)
+        and all(isinstance(t, dict) and isinstance(t.get("state"), str) for t in trials)
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and "backend" in row and sound(row) for row in (*rows, r["winner"]))
+    )
 
 
 def page(records: Sequence[Mapping[str, Any]]) -> str:

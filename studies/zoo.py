@@ -170,7 +170,7 @@ def page(folder: pathlib.Path, results: pathlib.Path) -> str:
     sources = []
     for path in sorted(folder.glob("*.json")):
         r = files.read_json(path)
-        theirs = np.array([r["curves"][k] for k in sorted(r["curves"], key=int)])
+        theirs = _curves(path, r)
         saved = files.read_npz(results / r["task"] / r["protocol"] / "curves.npz")
         ours, _ = statistics.filled(saved["pure_rl"], None)
         c = statistics.unpaired(ours.sum(axis=1), theirs.sum(axis=1), seed=statistics.SEED)
@@ -181,6 +181,18 @@ def page(folder: pathlib.Path, results: pathlib.Path) -> str:
         said = ", ".join(f"{k} {v}" for k, v in r["settings"].items())
         sources.append(f"- {r['task']}: {r['source']}: {said}")
     return "\n".join([*lines, "", *sources]) + "\n"
+
+
+def _curves(path: pathlib.Path, r: dict[str, Any]) -> np.ndarray:
+    """The other library's curves, (seeds, evaluations); a `UserError` where the file has none."""
+    try:
+        found = np.array([r["curves"][k] for k in sorted(r["curves"], key=int)], np.float64)
+        whole = found.shape[1:] == (r["budget"] // r["eval_interval"],) and len(found) > 1
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        whole = False
+    if not whole or not np.isfinite(found).all():
+        raise UserError(f"{path}: damaged, or fewer than two seeds; train them, or move it away")
+    return found
 
 
 def _row(r: dict[str, Any], learner: str, curves: np.ndarray, told: str) -> str:

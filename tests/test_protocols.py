@@ -44,7 +44,7 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
                             "limits_terminal": True, "shared_pretraining": True, "keep_baseline_data": True,
                             "drop_cut": True},
              "agent": {"hidden": (7, 8), "learning_rate": 0.5, "batch_size": 3, "discount": 0.5,
-                       "epsilon": 0.7, "train_frequency": 2, "learning_starts": 11, "replay_capacity": 77,
+                       "epsilon": 0.7, "train_frequency": 2, "learning_starts": 11, "replay_capacity": 777,
                        "normalise_observations": True, "epsilon_start": 0.6, "epsilon_decay_steps": 8,
                        "learning_rate_end": 0.1, "learning_rate_decay_steps": 9, "gradient_steps": 2,
                        "n_step": 4, "reward_scale": 3.0, "layer_norm": True}}  # fmt: skip

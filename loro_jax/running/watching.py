@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 from typing import Protocol as Interface
@@ -23,6 +24,8 @@ RESAMPLES = 500
 """Of the bootstrap behind a band, drawn anew for every evaluation."""
 MEAN, IQM, LOW, HIGH = "eval/mean_reward", "eval/iqm_reward", "eval/iqm_reward_low", "eval/iqm_reward_high"
 FPS, LOST = "time/fps", "eval/diverged_seeds"
+MODES = ("offline", "online", "shared", "disabled")
+"""What WANDB_MODE can be; the first is ours where it is not set."""
 
 
 class Writer(Interface):
@@ -55,11 +58,21 @@ class Watch:
         if tensorboard is not None:
             _needed("tensorboardX", "tensorboard")
             try:
-                tensorboard.mkdir(parents=True, exist_ok=True)
+                self._runs(tensorboard).mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=self._runs(tensorboard)):
+                    pass
             except OSError as error:
                 raise UserError(f"cannot write to {tensorboard}: {error.strerror}; choose another") from None
         if wandb:
             _needed("wandb", "wandb")
+            if found := set(wandb) & set("/\\#?%:"):
+                raise UserError(f"--wandb: a project's name has no {min(found)!r}, got {wandb!r}")
+            if (mode := os.environ.get("WANDB_MODE", MODES[0])) not in MODES:
+                raise UserError(f"WANDB_MODE is {mode!r}; it can be: {', '.join(MODES)}")
+
+    def _runs(self, folder: pathlib.Path) -> pathlib.Path:
+        """Where an experiment's event files go."""
+        return folder / f"{self.about['task']}-{self.about['protocol']}"
 
     def __enter__(self) -> Watch:
         return self
@@ -83,8 +96,7 @@ class Watch:
     def _opened(self, name: str) -> list[Writer]:
         found: list[Writer] = []
         if self.folder is not None:
-            run = self.folder / f"{self.about['task']}-{self.about['protocol']}" / name
-            found.append(TensorBoard(run, self.about))
+            found.append(TensorBoard(self._runs(self.folder) / name, self.about))
         if self.project:
             found.append(Wandb(self.project, name, self.about, self.out))
         return found
@@ -130,11 +142,14 @@ class Wandb:
         import wandb
 
         out.mkdir(parents=True, exist_ok=True)
-        mode: Any = os.environ.get("WANDB_MODE", "offline")
-        self.run = wandb.init(
-            project=project, name=name, group=f"{about['task']} {about['protocol']}", config=dict(about),
-            dir=str(out), mode=mode, reinit="create_new",
-        )  # fmt: skip
+        mode: Any = os.environ.get("WANDB_MODE", MODES[0])
+        try:
+            self.run = wandb.init(
+                project=project, name=name, group=f"{about['task']} {about['protocol']}", config=dict(about),
+                dir=str(out), mode=mode, reinit="create_new",
+            )  # fmt: skip
+        except Exception as error:  # of many types, over several lines
+            raise UserError(f"Weights & Biases: {' '.join(str(error).split())[:200]}") from None
         self.run.define_metric("env_steps")
         self.run.define_metric("*", step_metric="env_steps")
 

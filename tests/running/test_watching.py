@@ -113,6 +113,21 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: pathlib.Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*file/tb: .*; choose another"):
         Watch(ABOUT, tmp_path / "file" / "tb", "", tmp_path)
+    (tmp_path / "cartpole-standard@1").write_text("")  # where the runs' folder would be
+    for folder in (tmp_path, pathlib.Path("/proc")):
+        with pytest.raises(UserError, match=rf"cannot write to {folder}: .*; choose another"):
+            Watch(ABOUT, folder, "", tmp_path)
+
+
+def test_what_weights_and_biases_would_refuse_later_is_refused_at_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
+    with pytest.raises(UserError, match=r"--wandb: a project's name has no '/', got 'a/b:c'"):
+        Watch(ABOUT, None, "a/b:c", tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    with pytest.raises(UserError, match="WANDB_MODE is 'nonsense'; it can be: offline, online"):
+        Watch(ABOUT, None, "project", tmp_path)
 
 
 @pytest.mark.slow

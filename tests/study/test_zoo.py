@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loro_jax.errors import command
+from loro_jax.errors import UserError, command
 from studies import zoo
 
 
@@ -30,6 +30,13 @@ def test_the_page_sets_both_beside_each_other(tmp_path: pathlib.Path) -> None:
     assert "| cartpole | 2,000 | pure RL, `standard@2` | 4 | 25 [" in page and "| +15 [" in page
     assert "| cartpole | 2,000 | stable-baselines3 2.0.0, DQN | 2 | 10 [10, 10] | 1.0 [1.0, 1.0] |  |" in page
     assert "RL Zoo (github.com/DLR-RM/rl-baselines3-zoo), hyperparams/dqn.yml at ce95481" in page
+    whole = [1.0] * 10
+    for curves in (
+        {"0": whole}, {"0": whole, "1": [1.0] * 3}, {"0": whole, "1": "x"}, {"0": whole, "x": whole}, [], None
+    ):  # fmt: skip
+        (tmp_path / "zoo" / "cartpole.json").write_text(json.dumps(asked | {"curves": curves}))
+        with pytest.raises(UserError, match=r"cartpole.json: damaged, or fewer than two seeds"):
+            zoo.page(tmp_path / "zoo", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_a_member_depends_on_its_own_key_alone(scheduled: Population) -> None:
 @pytest.mark.slow
 def test_epsilon_falls_from_uniform_play_to_none() -> None:
     """Of the steps stored, as many leave the greedy action as epsilon says: all but chance at first, none
-    after. The network does not change (nothing is learned before 10,000 rows)."""
+    after. The network does not change (nothing is learned from so few rows)."""
     steps = 4 * INTERVAL
     played = with_settings(
-        epsilon_start=1.0, epsilon=0.0, epsilon_decay_steps=2 * INTERVAL, learning_starts=10_000,
+        epsilon_start=1.0, epsilon=0.0, epsilon_decay_steps=2 * INTERVAL, learning_starts=steps,
         replay_capacity=200,
     )  # fmt: skip
     runs, _ = played.play(*[Interact(INTERVAL)] * 4)
