@@ -150,7 +150,7 @@ def _sound(case: Case, kept: Any) -> bool:
     arms, speeds, seeds = kept.get("arms"), kept.get("speeds"), case.seeds * len(REFERENCE_KEYS)
     if not isinstance(arms, dict) or not isinstance(speeds, dict) or arms.keys() != set(case.arms):
         return False
-    if speeds and speeds.keys() != set(case.arms):
+    if not speeds.keys() <= set(case.arms):
         return False
     read = [values for arm in arms.values() if isinstance(arm, dict) and arm for values in arm.values()]
     return (
@@ -250,13 +250,15 @@ def judged(
         for reading, now in readings.items()
         if reading in before["cases"][case]["arms"][arm]
     ]
-    share = verdict.FALSE_ALARM / (len(pairs) + sum(map(len, timed.values())))
-    rows = [verdict.compared(*pair, share) for pair in pairs]
-    return rows + [
-        verdict.timed(case, arm, before["cases"][case]["speeds"][arm], now, share)
+    speeds = [
+        (case, arm, before["cases"][case]["speeds"][arm], now)
         for case, arms in timed.items()
         for arm, now in arms.items()
+        if arm in before["cases"][case]["speeds"]
     ]
+    share = verdict.FALSE_ALARM / (len(pairs) + len(speeds))
+    rows = [verdict.compared(*pair, share) for pair in pairs]
+    return rows + [verdict.timed(*pair, share) for pair in speeds]
 
 
 def rounded(values: Any) -> list[float]:

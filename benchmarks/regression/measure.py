@@ -144,11 +144,17 @@ def probes(world: Any) -> jax.Array:
 
 
 def speeds(prepared: Prepared) -> Iterator[tuple[str, float]]:
-    """Of each arm: the logarithm of how long a piece of it takes, in units of the kernel's time."""
-    e, kernel = prepared.ready(0), calibration()
+    """Of each arm: the logarithm of how long a piece of it takes, in units of the kernel's time.
+
+    An arm that learns online by another's program is left out: once is enough.
+    """
+    e, kernel, seen = prepared.ready(0), calibration(), list[Any]()
     for arm in e.arms:
         programs, runs, known, sentence = prepared.begun(e, arm)
         pieces = [p for p in sentence if isinstance(p, Interact)]
+        if (programs, pieces[0]) in seen:
+            continue
+        seen.append((programs, pieces[0]))
         for phase in sentence[: sentence.index(pieces[0]) + 3]:  # the replay has something in it
             runs, _ = programs(phase, runs, known)
         ratios = []

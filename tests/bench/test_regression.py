@@ -177,7 +177,7 @@ def sound() -> dict[str, Any]:
         (lambda r: r["cases"]["cartpole"]["arms"].update(mix={}), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=[0.0, 1.0]), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["arms"]["mix"].update(value=[True] * 256), "damaged; restore it"),
-        (lambda r: r["cases"]["cartpole"]["speeds"].pop("mix"), "damaged; restore it"),
+        (lambda r: r["cases"]["cartpole"]["speeds"].update(other=[1.0, 2.0]), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[]), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[1.0, 1.0]), "damaged; restore it"),
         (lambda r: r["cases"]["cartpole"]["speeds"].update(mix=[800.0, 801.0]), "damaged; restore it"),
