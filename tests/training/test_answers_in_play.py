@@ -359,7 +359,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
                 task, protocol.replace(**{departure: True}), ("loro",), SEEDS, 0, answers=str(lake)
             )
     with pytest.raises(UserError, match="half_batches samples all prior rows: --replay-capacity must be"):
-        few = protocol.replace(replay_capacity=500)
+        few = protocol.replace(replay_capacity=501)
         prepare_experiment(task, few, ("half_batches",), SEEDS, 0, answers=str(lake))
     protocol = task.protocol("standard@1")  # which names none
     with pytest.raises(UserError, match="dqn_prior looks a model's answers up: name --answers"):
