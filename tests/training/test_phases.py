@@ -129,7 +129,7 @@ def test_interact_can_leave_out_the_last_row_of_cut_episodes() -> None:
 
     def played(drop_cut: bool) -> Transition:
         how = dataclasses.replace(HOW, reset_each_interval=True, drop_cut=drop_cut)
-        world = World(WORLD.environment, dataclasses.replace(AGENT, learning_starts=1000), how)
+        world = World(WORLD.environment, dataclasses.replace(AGENT, learning_starts=199), how)
         return held(apply(Interact(3 * INTERVAL), begin(world), world)[0])
 
     every = played(drop_cut=False)
