@@ -12,6 +12,7 @@ import os
 import pathlib
 import stat
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -264,6 +265,15 @@ def lock_folder(folder: pathlib.Path) -> int:
         if current:
             return lock
         os.close(lock)  # whoever had it locked has removed it
+
+
+def check_writable(folder: pathlib.Path) -> None:
+    """A `UserError` where no file can be made in a folder that is there, whoever asks."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another") from None
 
 
 @contextmanager

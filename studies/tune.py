@@ -167,7 +167,9 @@ def _opened(options: Options, task: Task, path: pathlib.Path) -> Any:
         trials = study.get_trials(deepcopy=False)
         known = study.user_attrs.get("about")
         ended = [t.user_attrs for t in trials if t.state.is_finished() and t.user_attrs]
-        whole = all(sound(row) and _of(base(options, task), row["settings"]) for row in ended)
+        began = base(options, task)
+        # What had not come so far as to have scores, or was tried before, has settings alone.
+        whole = all(_of(began, row.get("settings")) and ("scores" not in row or sound(row)) for row in ended)
     except Exception as error:  # a log is lines of anything
         why = " ".join(str(error).split())[:100]
         raise UserError(f"{log}: damaged ({type(error).__name__}: {why}); move it away") from None
@@ -192,8 +194,10 @@ def _mend(log: pathlib.Path) -> None:
         stream.truncate(data.rfind(b"\n") + 1)
 
 
-def _of(began: Protocol, settings: Mapping[str, Any]) -> bool:
+def _of(began: Protocol, settings: Any) -> bool:
     """Whether settings are ones of a search that began so: the budget and what is evaluated stay."""
+    if not isinstance(settings, dict):
+        return False
     try:
         return began.replace(**settings).schedule == began.schedule
     except (UserError, TypeError):
@@ -205,13 +209,10 @@ SCORES = ("score", "goal", "cumulative", "cumulative_standard_error", "final_iqm
 
 def sound(row: Mapping[str, Any]) -> bool:
     """Whether what is kept of a setting can be compared with others."""
-    if not isinstance(row.get("settings"), dict):
-        return False
-    if "scores" not in row:
-        return True  # it had not come so far
-    scores = row["scores"]
+    scores = row.get("scores")
     return (
-        type(row.get("seeds")) is int
+        isinstance(row.get("settings"), dict)
+        and type(row.get("seeds")) is int
         and isinstance(scores, dict)
         and all(type(scores.get(k)) in (int, float) and math.isfinite(scores[k]) for k in SCORES)
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
 
+from loro_jax import files
 from loro_jax.analysis import statistics
 from loro_jax.errors import UserError
 
@@ -59,10 +59,9 @@ class Watch:
             _needed("tensorboardX", "tensorboard")
             try:
                 self._runs(tensorboard).mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=self._runs(tensorboard)):
-                    pass
             except OSError as error:
                 raise UserError(f"cannot write to {tensorboard}: {error.strerror}; choose another") from None
+            files.check_writable(self._runs(tensorboard))
         if wandb:
             _needed("wandb", "wandb")
             if found := set(wandb) & set("/\\#?%:"):

@@ -202,7 +202,8 @@ def test_a_search_is_kept_and_goes_on(
     assert "Begun with standard@1, with 20,000 steps in the place of 10,000, in which" in grown
     assert command(lambda: tuned.main(["--out", str(tmp_path / "none")])) == 2
     assert "no search with a winner" in capsys.readouterr().err
-    for damage in ({"winner": 1}, {"trials": None}, {"arm": "x"}, {"task": "a|b\n# h"}, {"finalists": [{}]}):
+    for damage in ({"winner": 1}, {"trials": None}, {"arm": "x"}, {"task": "a|b\n# h"}, {"finalists": [{}]},
+                   {"winner": {"settings": {}, "backend": "cpu"}}):  # fmt: skip
         files.write_json(tmp_path / "cartpole-pure_rl.json", record | damage)
         assert command(lambda: tuned.main(["--out", str(tmp_path)])) == 2
         assert "damaged, no search as studies.tune keeps it; move it away" in capsys.readouterr().err
