@@ -46,8 +46,7 @@ def uniform(task: Task, folder: pathlib.Path, games: int = 3) -> pathlib.Path:
 def test_the_task_is_whole(name: str) -> None:
     task = load(name)
     assert task.environment().name == name and task.environment().threshold is not None
-    second = [] if name == "pong" else ["standard@2"]  # its finalists are not trained
-    assert list(task.settings()) == ["standard@1", *second, "paper@1", "released@1"]
+    assert list(task.settings()) == ["standard@1", "standard@2", "paper@1", "released@1"]
     paper, released = task.protocol("paper"), task.protocol("released")
     for protocol in (paper, released):
         assert (protocol.schedule.budget, protocol.schedule.eval_interval) == (200 * STUDY[name], 200)
