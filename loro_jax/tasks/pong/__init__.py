@@ -81,8 +81,8 @@ STANDARD = PAPER.replace(
     reset_each_interval=False,
 )
 
-# The winner of 61 settings (results/tuning/standard@2), with 50,000 steps: within 40,000 none that was tried
-# reached the goal, a final return above 0. Pretraining takes a tenth of the budget's steps.
+# The winner of 61 settings (results/tuning/standard@2), with 50,000 steps, of which results/README.md
+# says why. Pretraining takes a tenth of the budget's steps.
 STANDARD_2 = STANDARD.replace(
     name="standard@2",
     budget=50_000,
