@@ -166,7 +166,7 @@ class Task:
     >>> load("frozen_lake").environment(slippery=False, limit=20).limit
     20
     >>> load("pong").protocol("standard").name
-    'standard@1'
+    'standard@2'
     """
 
     name: str
