@@ -63,7 +63,9 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
-        raise UserError(f"{path}: damaged, not readable as JSON ({why})") from None
+        raise UserError(
+            f"{path}: damaged, not readable as JSON ({why}); restore it, or make it anew"
+        ) from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: damaged, holds {type(value).__name__}, not a JSON object")
     return value
@@ -232,21 +234,25 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+TRIES = 100
+"""Times that a folder is made anew which is removed as soon as it is made."""
+
+
 def lock_folder(folder: pathlib.Path) -> int:
     """A file descriptor of the folder, which is made and locked until it is closed.
 
     Raises:
         UserError: it cannot be made or written to, or another process has locked it.
     """
-    while True:
+    for left in reversed(range(TRIES)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(0, "permission denied, or a read-only file system")
             lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # removed in between
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:  # removed in between
+                continue
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,6 +271,7 @@ def lock_folder(folder: pathlib.Path) -> int:
         if current:
             return lock
         os.close(lock)  # whoever had it locked has removed it
+    raise UserError(f"cannot write to {folder}: it is removed all the time; choose another --out")
 
 
 def check_writable(folder: pathlib.Path) -> None:

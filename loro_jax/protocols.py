@@ -47,9 +47,9 @@ class Schedule:
         require(0 <= self.eval_limit < 2**31, "eval_limit", "must lie between 0 and 2**31 - 1")
         require(self.eval_episodes <= 1_000_000, "eval_episodes", "must be at most 1,000,000")
         require(self.budget < 2**31, "budget", "must be less than 2**31, as steps are counted")
-        require(
-            self.budget % self.eval_interval == 0, "budget", f"must be a multiple of {self.eval_interval}"
-        )
+        near = max(1, round(self.budget / self.eval_interval)) * self.eval_interval
+        whole = f"must be a multiple of {self.eval_interval}, such as {near}"
+        require(self.budget % self.eval_interval == 0, "budget", whole)
 
     @property
     def evaluations(self) -> int:

@@ -168,7 +168,7 @@ def _sound(identity: Mapping[str, Any]) -> dict[str, Any]:
         "agents": not isinstance(identity.get("agents", {}), Mapping),
     }
     if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
-        raise UserError(f"its identity is damaged ({', '.join(wrong)})")
+        raise UserError(f"its identity is damaged ({', '.join(wrong)}); restore it, or run it again")
     return dict(identity)
 
 

@@ -148,6 +148,8 @@ def _train(
                 " delete the file to train the arm anew"
             )
         bar.advance(task, sum(cost))
+        if e.watch is not None:  # who watched may have been killed before the last of it was written
+            _tell(e, arm, store.where(arm.name).stem, done["records"], float(done["seconds"]))
         return done
     runs = population.begin(
         world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first, of(known), arm.phases
@@ -162,7 +164,7 @@ def _train(
         nonlocal saved
         bar.advance(task, cost[progress.done - 1] if progress.done <= len(cost) else 0)
         if e.watch is not None:
-            _tell(e, arm, store.where(arm.name).stem, progress, time.monotonic() - began)
+            _tell(e, arm, store.where(arm.name).stem, progress.records, time.monotonic() - began)
         stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
         if stop or due:
             store.checkpoint(arm.name, progress, before + time.monotonic() - began)
@@ -185,9 +187,9 @@ def _train(
     return record
 
 
-def _tell(e: Experiment, arm: Arm, name: str, progress: Progress, seconds: float) -> None:
+def _tell(e: Experiment, arm: Arm, name: str, records: np.ndarray, seconds: float) -> None:
     """Shows what an arm has evaluated so far, by the budget that it had used, to who watches."""
-    interval, records = e.protocol.schedule.eval_interval, progress.records[: e.seeds]
+    interval, records = e.protocol.schedule.eval_interval, records[: e.seeds]
     loaded = sum(p.cost(interval).prior for p in arm.phases if isinstance(p, Load))
     steps = loaded + interval * np.arange(1, records.shape[1] + 1)
     frames = e.seeds * interval * records.shape[1] / max(seconds, 1e-9)

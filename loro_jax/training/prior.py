@@ -99,5 +99,6 @@ def _check(intervals: int, protocol: Protocol) -> None:
     if intervals >= schedule.evaluations:
         raise UserError(
             f"a budget of {schedule.evaluations} intervals of {schedule.eval_interval} steps leaves nothing"
-            f" after tau = {tau} prior episodes, which use {intervals}; raise --budget or lower --tau"
+            f" after tau = {tau} prior episodes, which use {intervals} intervals; raise --budget or lower"
+            " --tau"
         )

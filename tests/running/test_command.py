@@ -101,7 +101,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         (("--learning-rate", "nan"), "learning_rate must be"),
         (("--epsilon", "2"), "epsilon must lie in [0, 1]"),
         (("--tau", "5"), "uniform-plain: holds 4 episodes, but tau asks for 5; collect more or lower --tau"),
-        (("--budget", "200"), "leaves nothing after tau = 2 prior episodes, which use 1; raise --budget"),
+        (("--budget", "200"), "leaves nothing after tau = 2 prior episodes, which use 1 intervals"),
         (("--episodes", "no-such-dataset"), "no episodes at 'no-such-dataset'; shipped are:"),
     ],
 )  # fmt: skip
@@ -496,6 +496,16 @@ def test_a_finished_run_of_another_configuration_is_not_resumed(
     error = capsys.readouterr().err
     assert "holds another configuration" in error and error.count("\n") == 1
     assert contents(finished) == before
+
+
+def test_a_finished_run_of_another_task_is_not_replaced(
+    finished: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "run.json").read_bytes()
+    assert main("frozen_lake", [*PROTOCOL, "--seeds", "2", "--arms", "pure_rl", "--out", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert "holds a finished run of cartpole; choose another --out, or remove it" in error
+    assert error.count("\n") == 1 and (finished / "run.json").read_bytes() == before
 
 
 def test_the_help_text_names_arms_protocols_and_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -582,3 +582,16 @@ def test_whoever_locks_a_folder_that_is_removed_meanwhile_locks_the_new_one(
     with pytest.raises(UserError, match="another run is writing"):
         files.lock_folder(out)
     os.close(lock)
+
+
+def test_a_folder_that_can_never_be_made_is_one_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where making it says that there is no such folder, as /proc does and a working folder that is gone."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for folder in (pathlib.Path("run"), pathlib.Path("/proc/loro-jax-run")):
+        with pytest.raises(UserError, match=rf"cannot write to {folder}: .*; choose another --out"):
+            files.lock_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import shutil
 import struct
 from typing import Any
 
@@ -97,6 +98,35 @@ def test_the_command_writes_a_run_an_arm(tmp_path: pathlib.Path) -> None:
         for step, value in found.items():  # loaded episodes have no evaluations of their own
             np.testing.assert_allclose(value, means[step], rtol=1e-5)
     assert len(scalars(name / "pure_rl")[MEAN]) == 6 > len(found)
+
+
+@pytest.mark.slow
+def test_what_was_lost_of_a_finished_arm_is_written_by_the_run_that_goes_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between an arm's checkpoint and the next arm: its events are gone, and come back."""
+    argv = ["--protocol", "standard@1", "--arms", "pure_rl,random_data", "--seeds", "2", "--budget", "1200"]
+    argv += ["--tau", "2", "--fit-steps", "20", "--out", str(tmp_path / "run")]
+    argv += ["--tensorboard", str(tmp_path / "tb")]
+
+    class Killed(Exception):
+        pass
+
+    saw = Watch.saw
+
+    def until_the_second(self: Watch, name: str, *given: Any) -> None:
+        if name == "random_data":
+            raise Killed
+        saw(self, name, *given)
+
+    monkeypatch.setattr(Watch, "saw", until_the_second)
+    with pytest.raises(Killed):
+        main("cartpole", argv)
+    monkeypatch.undo()
+    [folder] = (tmp_path / "tb").iterdir()
+    shutil.rmtree(folder / "pure_rl")
+    assert main("cartpole", [*argv, "--resume"]) == 0
+    assert len(scalars(folder / "pure_rl")[MEAN]) == 6
 
 
 @pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
