@@ -87,7 +87,7 @@ ARMS = (
         "pure_rl",
         "Pure RL",
         "The winner earned most over the whole budget among the finalists that reach the goal; where none"
-        " does, it is the one nearest to it. Goals were set before the searches. Scores are of the finalists'"
+        " does, it is the one nearest to it. Goals are `studies/goals.py`'s. Scores are of the finalists'"
         " seeds, on a key that the search did not use; +- is a standard error. Settings come from Optuna's"
         " TPE sampler and are dropped early by what 4, 8 and 16 seeds earn; finalists are in turn the next by"
         " that score and the next by the goal's number. Each search's JSON has its space and every setting"

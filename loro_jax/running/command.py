@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from loro_jax import files
 from loro_jax.errors import INTERRUPTED, UserError, command, run, within
 from loro_jax.protocols import Protocol
 from loro_jax.running.options import (
@@ -184,15 +183,6 @@ def train(
     return 0
 
 
-def _task_of(path: pathlib.Path) -> str:
-    """The task that a `run.json` says it is of; empty where it cannot be read."""
-    try:
-        identity = files.read_json(path)["identity"]
-        return str(identity.get("task", ""))
-    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-
-
 def _complete(ready: Experiment, store: Store | Shared, out: pathlib.Path, console: Console) -> bool:
     """Whether nothing is left to do in `out`; says so, or that a finished run will be replaced."""
     from loro_jax.records import results
@@ -202,8 +192,6 @@ def _complete(ready: Experiment, store: Store | Shared, out: pathlib.Path, conso
     if store.complete:
         print(f"{out} holds this run already, complete; without --resume it runs anew")
     elif (out / results.RUN).exists():
-        if (other := _task_of(out / results.RUN)) not in ("", ready.task.name):
-            raise UserError(f"{out} holds a finished run of {other}; choose another --out, or remove it")
         console.print(
             f"{out} holds a finished run, which this one will replace", soft_wrap=True, markup=False
         )

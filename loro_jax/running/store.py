@@ -84,7 +84,8 @@ class Store:
 
     Raises:
         UserError: the folder cannot be written, is in use, holds an interrupted run that is not to be
-            resumed, one of another configuration or machine that is, or state that cannot be read.
+            resumed, one of another configuration or machine that is, a finished run of another task, or state
+            that cannot be read.
 
     Attributes:
         complete: the folder holds this very run, finished, and it is to be resumed: nothing is left.
@@ -115,6 +116,8 @@ class Store:
                 self._check()
             elif resume:
                 self.complete = self._finished_run()
+            else:
+                self._replaceable()
         except BaseException:
             self.close()
             raise
@@ -286,6 +289,16 @@ class Store:
             )
         results.verify(self.out, run)
         return True
+
+    def _replaceable(self) -> None:
+        """A `UserError` where the folder holds a finished run of another task, which no run replaces."""
+        try:
+            there = results.record(self.out / results.RUN).get("identity")
+        except (FileNotFoundError, UserError):
+            return
+        other = there.get("task") if isinstance(there, dict) else None
+        if isinstance(other, str) and other != self._record["identity"].get("task"):
+            raise UserError(f"{self.out} holds a finished run of {other}; choose another --out, or remove it")
 
     def _refuse(self, different: list[str], otherwise: str = "") -> None:
         named = "; ".join(different[:2]) + ("; ..." if len(different) > 2 else "")
