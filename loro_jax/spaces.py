@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -31,9 +32,14 @@ class Discrete:
     def dtype(self) -> type[np.generic]:
         return np.int32
 
-    def sample(self, key: chex.PRNGKey) -> jax.Array:
-        """A uniform action, ()."""
-        return jax.random.randint(key, (), 0, self.n)
+    def sample(self, key: chex.PRNGKey, legal: jax.Array | None = None) -> jax.Array:
+        """A uniform action, (), of those that are `legal`, bool (n,), if that is given."""
+        if legal is None:
+            return jax.random.randint(key, (), 0, self.n)
+        upto = jnp.cumsum(legal.astype(jnp.int32))
+        return jnp.searchsorted(upto, jax.random.randint(key, (), 0, upto[-1]), side="right").astype(
+            jnp.int32
+        )
 
     def refuses(self, actions: np.ndarray) -> str:
         """Why `actions` (N,) cannot be actions of this space; empty if they can."""
@@ -70,8 +76,9 @@ class Box:
     def dtype(self) -> type[np.generic]:
         return np.float32
 
-    def sample(self, key: chex.PRNGKey) -> jax.Array:
+    def sample(self, key: chex.PRNGKey, legal: Any = None) -> jax.Array:
         """A uniform action, (k,)."""
+        del legal  # which moves are legal is said of discrete actions
         low, high = jnp.asarray(self.low, jnp.float32), jnp.asarray(self.high, jnp.float32)
         return jax.random.uniform(key, self.shape, jnp.float32, low, high)
 

@@ -145,6 +145,16 @@ class Among(NamedTuple):
         """Whether each action is one of them, bool (..., A)."""
         return self.counts > 0 if self.counts is not None else self.logs > -jnp.inf
 
+    def within(self, legal: jax.Array) -> Among:
+        """Those of them that are `legal`, bool (..., A); where none is, the legal ones, each as readily."""
+        left = (self.allowed & legal).any(axis=-1, keepdims=True)
+        if self.counts is not None:
+            counts = jnp.where(legal, self.counts, 0)
+            return self._replace(counts=jnp.where(left, counts, legal.astype(self.counts.dtype)))
+        out = jnp.float32(-jnp.inf)
+        logs = jnp.where(legal & left, self.logs, jnp.where(legal & ~left, 0.0, out))
+        return self._replace(log_weights=logs)
+
 
 class Guided(NamedTuple):
     """What a gradient step on a batch of B transitions is told beside them.

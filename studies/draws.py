@@ -110,17 +110,17 @@ def cumulative(result: lj.Result) -> np.ndarray:
 
 def played(table: Answers, task: Task, env: Environment, tau: int, draw: int) -> Episodes:
     """`tau` episodes that the answers play, as a dataset."""
-    looked_up, space = table.table(), env.action_space
+    looked_up = table.table()
 
     def act(obs: jax.Array, key: jax.Array) -> jax.Array:
-        return drawn(looked_up, find(looked_up, table.coding, table.coding.digits(obs)), space, key).action
+        return drawn(looked_up, find(looked_up, table.coding, table.coding.digits(obs)), env, obs, key).action
 
     key = keys.fold(keys.of_seed(2**31, draw), Purpose.COLLECT)
     each = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(tau))
     rows = jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda k: recorded(env, act, k, env.limit)))(each))
     kept = rows.played
     steps = Transition(
-        rows.obs[:, :-1][kept], rows.actions[kept].astype(space.dtype), rows.rewards[kept],
+        rows.obs[:, :-1][kept], rows.actions[kept].astype(env.action_space.dtype), rows.rewards[kept],
         rows.obs[:, 1:][kept], rows.terminated[kept], rows.truncated[kept],
     )  # fmt: skip
     card = {"environment": task.name, "name": f"draw-{draw}", "model": table.card["model"], "prompt": "table"}

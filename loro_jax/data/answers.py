@@ -86,6 +86,11 @@ class Coding:
             ]
         )
 
+    def legal(self, digits: Sequence[int]) -> tuple[int, ...] | None:
+        """The actions that a text lists as those that there are; None where it lists none."""
+        told = [f.legal[d] for f, d in zip(self.fields, digits, strict=True) if f.legal]
+        return told[0] if told else None
+
     def texts(self, digits: Sequence[int]) -> dict[str, str]:
         """What stands in a prompt, by field."""
         return {f.name: f.values[d] for f, d in zip(self.fields, digits, strict=True)}
@@ -157,6 +162,7 @@ class Table(NamedTuple):
         digits: those texts' digits, int32 (T, F); None where codes are dense.
         asked: bool (T,).
         nearest: the row of the nearest text that was asked about, int32 (T,).
+        legal: which actions the texts list as those that there are, bool (T, A); None where they list none.
     """
 
     actions: jax.Array
@@ -167,6 +173,7 @@ class Table(NamedTuple):
     digits: jax.Array | None
     asked: jax.Array
     nearest: jax.Array
+    legal: jax.Array | None = None
 
 
 class Found(NamedTuple):
@@ -234,6 +241,18 @@ class Answers:
         return rows.astype(np.int32)
 
     @property
+    def legal(self) -> np.ndarray | None:
+        """Which actions the texts list as those that there are, bool (T, A); None where they list none."""
+        fields = [(place, field.legal) for place, field in enumerate(self.coding.fields) if field.legal]
+        if not fields:
+            return None
+        place, told = fields[0]
+        masks = np.zeros((len(told), 1 + max(map(max, told))), bool)
+        for mask, actions in zip(masks, told, strict=True):
+            mask[list(actions)] = True
+        return masks[self.digits[:, place]]
+
+    @property
     def length(self) -> int:
         """Texts, with those added that make tables share programs."""
         return -(-len(self.digits) // PADDED) * PADDED
@@ -247,7 +266,11 @@ class Answers:
 
         scores = None if self.log_probs is None else padded(self.log_probs)
         near_rows = padded(self.nearest(self.digits))
-        found = Table(padded(self.actions), scores, None, None, None, None, padded(self.asked), near_rows)
+        listed = self.legal
+        found = Table(
+            padded(self.actions), scores, None, None, None, None, padded(self.asked), near_rows,
+            None if listed is None else padded(listed),
+        )  # fmt: skip
         if self.coding.dense:
             every = np.indices(self.coding.sizes, np.int32).reshape(len(self.coding.sizes), -1).T
             near = self.nearest(every)

@@ -67,6 +67,12 @@ class Simulator:
         episode.rows.append(row)
         episode.observations.append(after)
 
+    def legal(self, obs: np.ndarray) -> tuple[int, ...] | None:
+        """The actions that there are in an observation (*obs,); None for all."""
+        if self.environment.legal is None:
+            return None
+        return tuple(np.flatnonzero(np.asarray(self.environment.allowed(jnp.asarray(obs)))).tolist())
+
     def _episode_key(self, index: int, draw: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self._key, index), draw)
 

@@ -85,10 +85,27 @@ def _step(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any
 def uniform(env: Environment) -> Act:
     """Draws every action uniformly."""
     space = env.action_space
+    if env.legal is not None:
+
+        def act(obs: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+            mask = legal_of(env, obs)
+            return np.asarray((mask * chance.random(mask.shape)).argmax(axis=1))
+
+        return act
     if isinstance(space, Discrete):
         return lambda obs, chance: chance.integers(space.n, size=len(obs))
     low, high = np.asarray(space.low), np.asarray(space.high)
     return lambda obs, chance: chance.uniform(low, high, (len(obs), len(low)))
+
+
+def legal_of(env: Environment, obs: np.ndarray) -> np.ndarray:
+    """Which actions there are in observations (N, *obs), of a game that says so: bool (N, actions)."""
+    return np.asarray(_masks(env, obs))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _masks(env: Environment, obs: jax.Array) -> Any:
+    return jax.vmap(env.allowed)(obs)
 
 
 def reference(task: Task) -> Act:
@@ -124,7 +141,7 @@ def trained(task: Task, seeds: int = 4) -> Act:
 
 def answering(env: Environment, coding: Coding, answers: Mapping[tuple[int, ...], np.ndarray]) -> Act:
     """The answers so far, (n, *action) by text, one drawn at each step: of the nearest text where a text was
-    not asked about, and uniformly where an answer could not be read."""
+    not asked about, and uniformly where an answer could not be read or names what there is not."""
     if not answers:
         return uniform(env)
     known, of, draw = np.array(list(answers)), digits_of(coding), uniform(env)
@@ -135,6 +152,9 @@ def answering(env: Environment, coding: Coding, answers: Mapping[tuple[int, ...]
         rows = abs(digits[:, None] - known[None]).sum(axis=2).argmin(axis=1)
         taken = said[rows, chance.integers(said.shape[1], size=len(rows))]
         read = ~unreadable(taken, env.action_space)
+        if env.legal is not None:
+            there = legal_of(env, obs)
+            read &= there[np.arange(len(obs)), np.where(read, taken, 0).astype(int)]
         instead = draw(obs, chance)
         return np.where(read.reshape(-1, *(1,) * (taken.ndim - 1)), taken, instead)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from loro_jax.language.backend import Backend, Completion, Query
 from loro_jax.language.prompts import Prompt
-from loro_jax.tasks.actions import Action, Reader, Words
+from loro_jax.tasks.actions import Action, Reader, Words, among
 from loro_jax.tasks.words import Fields
 
 ModeName = Literal["direct", "cot", "vote", "best"]
@@ -27,11 +27,21 @@ read in an answer of five about once in ninety."""
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Step `step` of episode `episode`, with its state in words."""
+    """Step `step` of episode `episode`, with its state in words, and the actions that there are; None for
+    all."""
 
     episode: int
     step: int
     fields: Fields
+    legal: tuple[int, ...] | None = None
+
+
+class Question(NamedTuple):
+    """A state in words, the numbers that its seeds are made of, and which actions there are."""
+
+    fields: Fields
+    numbers: tuple[int, int]
+    legal: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +141,8 @@ class LanguagePolicy:
         answers: list[Completion] = []
         while (asked := len(answers)) < most:
             numbers = range(asked, min(2 * asked + 1, most))
-            queries = [self._query(states[k % len(states)], (number_of("trial"), 0), k) for k in numbers]
+            asked_about = [Question(states[k % len(states)], (number_of("trial"), 0)) for k in numbers]
+            queries = [self._query(q, k) for q, k in zip(asked_about, numbers, strict=True)]
             answers += self._backend.complete(queries)
             if any(self._reader.read(c.text) is not None for c in answers[asked:]):
                 return None
@@ -147,10 +158,12 @@ class LanguagePolicy:
     def decide(self, requests: Sequence[Request]) -> list[Decision]:
         """A decision per request; a request that repeats another's question shares its answer."""
         if not self._samples:
-            return self._ask([(r.fields, (r.episode, r.step)) for r in requests])
+            return self._ask([Question(r.fields, (r.episode, r.step), r.legal) for r in requests])
         keys = [self._key(r) for r in requests]
-        new = {key: r.fields for key, r in zip(keys, requests, strict=True) if key not in self._known}
-        asked = self._ask([(fields, (number_of(key[0]), key[1])) for key, fields in new.items()])
+        new = {key: r for key, r in zip(keys, requests, strict=True) if key not in self._known}
+        asked = self._ask(
+            [Question(r.fields, (number_of(key[0]), key[1]), r.legal) for key, r in new.items()]
+        )
         fresh = {
             key: dataclasses.replace(decision, sample=key[1])
             for key, decision in zip(new, asked, strict=True)
@@ -164,8 +177,8 @@ class LanguagePolicy:
         sample = number_of("sample", self._seed, request.episode, request.step) % self._samples
         return self._prompt.tail(request.fields), sample
 
-    def _ask(self, questions: Sequence[tuple[Fields, tuple[int, int]]]) -> list[Decision]:
-        """Questions with the numbers that their seeds are made of; retries are asked side by side too."""
+    def _ask(self, questions: Sequence[Question]) -> list[Decision]:
+        """Retries are asked side by side too."""
         attempts: list[list[Attempt]] = [[] for _ in questions]
         for attempt in range(1 + self._retries):
             unread = [i for i, tried in enumerate(attempts) if all(a.action is None for a in tried)]
@@ -174,24 +187,23 @@ class LanguagePolicy:
             places = [
                 (i, self._mode.answers * attempt + k) for i in unread for k in range(self._mode.answers)
             ]
-            queries = [self._query(*questions[i], number) for i, number in places]
+            queries = [self._query(questions[i], number) for i, number in places]
             for (i, _), c in zip(places, self._backend.complete(queries), strict=True):
-                action = self._reader.read(c.text)
+                action = among(self._reader, questions[i].legal).read(c.text)
                 attempts[i].append(Attempt(c.text, action, c.asked, c.prompt_tokens, c.answer_tokens))
         judged = self._judge(questions, attempts) if self._mode.name == "best" else {}
         return [
-            self._decision(tried, numbers, judged.get(i))
-            for i, (tried, (_, numbers)) in enumerate(zip(attempts, questions, strict=True))
+            self._decision(tried, question, judged.get(i))
+            for i, (tried, question) in enumerate(zip(attempts, questions, strict=True))
         ]
 
-    def _query(self, fields: Fields, numbers: tuple[int, int], attempt: int) -> Query:
-        seed = number_of("answer", self._seed, *numbers, attempt)
-        reader = self._reader if self._mode.constrained else None
-        return Query(self._prompt.head, self._prompt.tail(fields), self._prompt.start, seed, reader=reader)
+    def _query(self, asked: Question, attempt: int) -> Query:
+        seed = number_of("answer", self._seed, *asked.numbers, attempt)
+        reader = among(self._reader, asked.legal) if self._mode.constrained else None
+        tail = self._prompt.tail(asked.fields)
+        return Query(self._prompt.head, tail, self._prompt.start, seed, reader=reader)
 
-    def _judge(
-        self, questions: Sequence[tuple[Fields, tuple[int, int]]], attempts: list[list[Attempt]]
-    ) -> dict[int, Attempt]:
+    def _judge(self, questions: Sequence[Question], attempts: list[list[Attempt]]) -> dict[int, Attempt]:
         """By question, the model's own choice among readable answers that differ; one look at each."""
         assert self._mode.judge is not None
         judge = self._mode.judge
@@ -200,7 +212,7 @@ class LanguagePolicy:
         queries: list[Query] = []
         readers: list[Words] = []
         for i, shown in open_.items():
-            fields, numbers = questions[i]
+            fields, numbers, _ = questions[i]
             answers = "\n".join(f"{k}. {' '.join(a.answer.split())}" for k, a in enumerate(shown, start=1))
             asked = {"question": self._prompt.head + self._prompt.tail(fields), "answers": answers}
             reader = Words(tuple(str(k + 1) for k in range(len(shown))), mark=BEST)
@@ -214,13 +226,12 @@ class LanguagePolicy:
             for i, reader, c in zip(open_, readers, found, strict=True)
         }
 
-    def _decision(
-        self, tried: Sequence[Attempt], numbers: tuple[int, int], judged: Attempt | None
-    ) -> Decision:
+    def _decision(self, tried: Sequence[Attempt], asked: Question, judged: Attempt | None) -> Decision:
         shown = readable(tried)
         every = (*tried, *([judged] if judged else ()))
         if not shown:
-            return Decision(self._reader.random(number_of("unreadable", self._seed, *numbers)), True, every)
+            reader = among(self._reader, asked.legal)
+            return Decision(reader.random(number_of("unreadable", self._seed, *asked.numbers)), True, every)
         if judged is not None and judged.action is not None:
             action = shown[int(judged.action)].action
             assert action is not None

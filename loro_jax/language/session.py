@@ -151,7 +151,10 @@ class Collection:
         self, policy: Policy, games: Sequence[play.Episode], active: Sequence[play.Episode]
     ) -> list[Step]:
         began = time.monotonic()
-        requests = [Request(g.index, g.step, self._fields(games, g)) for g in active]
+        legal = self.simulator.legal
+        requests = [
+            Request(g.index, g.step, self._fields(games, g), legal(g.observations[-1])) for g in active
+        ]
         decisions = policy.decide(requests)
         seconds = round((time.monotonic() - began) / len(active), 4)
         for game, decision in zip(active, decisions, strict=True):

@@ -38,7 +38,7 @@ from loro_jax.language.policy import Mode, number_of
 from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import MARK, Reader, Words, to_mark
+from loro_jax.tasks.actions import MARK, Reader, Words, among, to_mark
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
@@ -418,7 +418,7 @@ class Survey:
                 action = np.asarray(attempt["action"])
                 if action.dtype.kind not in "if" or space.refuses(action.reshape(1, *space.shape)):
                     raise ValueError
-            if self.reader.read(attempt["answer"]) != attempt["action"]:
+            if self.reads(digits).read(attempt["answer"]) != attempt["action"]:
                 raise ValueError
 
     def readable(self) -> bool:
@@ -485,10 +485,14 @@ class Survey:
         """The changing part of the prompt."""
         return self.prompt.tail(self.coding.texts(digits))
 
+    def reads(self, digits: Sequence[int]) -> Reader:
+        """Who reads the answers about a text: of the actions that it lists, if it lists them."""
+        return among(self.reader, self.coding.legal(digits))
+
     def query(self, digits: Digits, sample: int) -> Query:
         code = answers.code_of(self.coding, digits)
         seed = number_of("answer", self.settings.seed, code, sample)
-        reader = self.reader if self.settings.grammar else None
+        reader = self.reads(digits) if self.settings.grammar else None
         return Query(self.prompt.head, self.tail(digits), self.prompt.start, seed, reader=reader)
 
     def ask(self, backend: Backend, known: Known, texts: Sequence[Digits]) -> list[journal.Step]:
@@ -503,7 +507,7 @@ class Survey:
             attempts[digits].append(
                 {
                     "answer": c.text,
-                    "action": self.reader.read(c.text),
+                    "action": self.reads(digits).read(c.text),
                     "asked": c.asked,
                     "prompt_tokens": c.prompt_tokens,
                     **({} if c.read_tokens is None else {k: getattr(c, k) for k in READ_COUNTS}),
@@ -556,7 +560,8 @@ class Survey:
             return
         queries = [self.query(texts[k % len(texts)], k // len(texts)) for k in range(TRIAL)]
         said = backend.complete(queries)
-        if all(self.reader.read(c.text) is None for c in said):
+        about = [texts[k % len(texts)] for k in range(TRIAL)]
+        if all(self.reads(d).read(c.text) is None for d, c in zip(about, said, strict=True)):
             raise UserError(
                 f"none of the first {TRIAL} answers names an action; {collect.looks(said[0])};"
                 " or go on with --allow-unreadable"

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
+from loro_jax.errors import UserError
+
 Action = int | float
 
 MARK = "Action:"
@@ -38,6 +40,19 @@ class Reader(Protocol):
         """The action that a number from 0 to 2**31 - 1 stands for, uniformly."""
 
 
+def among(reader: Reader, legal: Sequence[int] | None) -> Reader:
+    """The reader, of these actions alone; of all where `legal` is None.
+
+    Raises:
+        UserError: a reader of one's own that has no `among(legal)`, in a game whose actions differ by state.
+    """
+    if legal is None:
+        return reader
+    if not hasattr(reader, "among"):
+        raise UserError(f"{type(reader).__name__} reads a game whose actions differ: it needs among(legal)")
+    return reader.among(legal)  # type: ignore[no-any-return]
+
+
 @dataclasses.dataclass(frozen=True)
 class Words:
     """Discrete actions, each with a word.
@@ -59,6 +74,11 @@ class Words:
 
     def action(self, word: int) -> int:
         return self.actions[word] if self.actions else word
+
+    def among(self, legal: Sequence[int]) -> Words:
+        """The same, with the words of these actions alone."""
+        kept = [i for i in range(len(self.words)) if self.action(i) in legal]
+        return Words(tuple(self.words[i] for i in kept), tuple(map(self.action, kept)), self.mark)
 
     def read(self, answer: str) -> int | None:
         """The action that the last `Action: WORD` of an answer names, or None.
@@ -87,6 +107,81 @@ class Words:
 
     def random(self, number: int) -> int:
         return self.action(number % len(self.words))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mentions:
+    """Discrete actions, each with a phrase; the action whose phrase an answer mentions most often is meant.
+
+    The projection of free-form answers of arXiv 2410.07927 (p_map). Case does not matter.
+
+    Attributes:
+        phrases: all different.
+        actions: the action of each phrase; the phrases' own places when empty.
+        as_released: what equals and silence mean. As the study's scripts have it, of phrases that are
+            mentioned equally often the last is meant, an answer that mentions none of them among those. Else
+            an answer is read after its last `Action:` if it has one, a phrase within a longer one that is
+            mentioned there does not count, equals go to what is mentioned first, and silence is unreadable.
+
+    >>> reader = Mentions(("take the bowl", "serve the dish"))
+    >>> reader.read("First take the bowl. Then take the bowl and serve the dish.")
+    0
+    >>> reader.read("I would wait.") is None
+    True
+    >>> dataclasses.replace(reader, as_released=True).read("I would wait.")
+    1
+    """
+
+    phrases: tuple[str, ...]
+    actions: tuple[int, ...] = ()
+    as_released: bool = False
+
+    def action(self, phrase: int) -> int:
+        return self.actions[phrase] if self.actions else phrase
+
+    def among(self, legal: Sequence[int]) -> Mentions:
+        """The same, with the phrases of these actions alone."""
+        kept = [i for i in range(len(self.phrases)) if self.action(i) in legal]
+        phrases, actions = tuple(self.phrases[i] for i in kept), tuple(map(self.action, kept))
+        return Mentions(phrases, actions, self.as_released)
+
+    def read(self, answer: str) -> int | None:
+        """The action that an answer mentions most often, or None."""
+        said = answer[-_LONGEST:].lower()
+        lowered = [phrase.lower() for phrase in self.phrases]
+        if self.as_released:
+            counts = [said.count(phrase) for phrase in lowered]
+            most = max(counts)
+            return self.action(max(i for i, count in enumerate(counts) if count == most))
+        said = after_mark(said) or said
+        spans: list[list[int]] = []
+        taken: set[int] = set()
+        # The longest first, so that "go to shelf 1" is not found within "go to shelf 12".
+        for place in sorted(range(len(lowered)), key=lambda i: -len(lowered[i])):
+            for found in re.finditer(rf"(?<!\w){re.escape(lowered[place])}(?!\w)", said):
+                if not taken & set(range(*found.span())):
+                    taken |= set(range(*found.span()))
+                    spans.append([place, found.start()])
+        if not spans:
+            return None
+        times = Counter(place for place, _ in spans)
+        best = [place for place, count in times.items() if count == max(times.values())]
+        return self.action(min(best, key=lambda i: min(start for place, start in spans if place == i)))
+
+    def grammar(self, begun: str) -> str:
+        begun = begun.lstrip().lower()
+        rests = [p[len(begun) :] for p in self.phrases if p.lower().startswith(begun)]
+        if not rests or "" in rests:
+            return ""
+        choice = " | ".join(f'"{rest}"' for rest in rests)
+        return f'root ::= " "? ({choice})' if not begun else f"root ::= {choice}"
+
+    def settle(self, actions: Sequence[Action]) -> int:
+        """The action named most often; among equals the one named first."""
+        return int(Counter(actions).most_common(1)[0][0])
+
+    def random(self, number: int) -> int:
+        return self.action(number % len(self.phrases))
 
 
 @dataclasses.dataclass(frozen=True)

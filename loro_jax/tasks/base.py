@@ -7,6 +7,7 @@ is one object for everything else too: words, prompts, a reference policy, proto
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import pathlib
 import re
@@ -46,6 +47,8 @@ class Environment:
             empty where they are.
         states: number of observations where they are whole numbers, given one-hot, (states,); else 0.
         indexed: whether such observations are given as the numbers that they are, int32 ().
+        legal: of discrete actions, which there are: observation (*obs,) -> a mask, bool (actions,), at least
+            one of them true; None for all. A function of JAX, of what the observation tells.
     """
 
     game: Any
@@ -57,6 +60,7 @@ class Environment:
     magnitudes: tuple[float, ...] = ()
     best_unlimited: float | None = None
     indexed: bool = False
+    legal: Callable[[jax.Array], jax.Array] | None = None
 
     @property
     def limit(self) -> int:
@@ -109,6 +113,18 @@ class Environment:
         reward = jnp.asarray(reward, jnp.float32)
         return _rounded((self._observed(obs), state, reward, terminated, truncated))
 
+    def allowed(self, obs: jax.Array) -> jax.Array | None:
+        """Which actions there are in an observation as agents see it: bool (actions,); None for all."""
+        if self.legal is None:
+            return None
+        if self.indexed:
+            return jnp.asarray(_of_every_state(self.legal, self.states))[obs]
+        return jnp.asarray(self.legal(obs), bool)
+
+    def sample(self, key: chex.PRNGKey, obs: jax.Array) -> jax.Array:
+        """A uniform action of those that there are in `obs`, (*action,)."""
+        return self.action_space.sample(key, self.allowed(obs))
+
     @property
     def blank(self) -> jax.Array:
         """An observation of zeros, shaped as `step` gives them."""
@@ -121,6 +137,13 @@ class Environment:
         if self.states:
             return jax.nn.one_hot(obs, self.states, dtype=jnp.float32)
         return jnp.asarray(obs, jnp.float32)
+
+
+@functools.cache
+def _of_every_state(legal: Callable[[jax.Array], jax.Array], states: int) -> np.ndarray:
+    """The masks of all states, bool (states, actions)."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.vmap(legal)(jnp.eye(states, dtype=jnp.float32)), bool)
 
 
 def of_gymnax(game: Any, params: Any = None) -> Environment:

@@ -75,7 +75,12 @@ def check_task(task: Task) -> list[Finding]:
     if any(f.kind == "problem" for f in findings):
         return findings
     played = play(env)
-    findings += [*_episodes(env, played), *_levels(env, played), *_words(task, env, played)]
+    findings += [
+        *_legal(env, played),
+        *_episodes(env, played),
+        *_levels(env, played),
+        *_words(task, env, played),
+    ]
     findings += [*_reference(task, env, played), *_restore(task, env, played), *_protocols(task, env)]
     return findings
 
@@ -191,6 +196,33 @@ def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
         )
     elif env.magnitudes and min(env.magnitudes) <= 0:
         yield problem("magnitudes must be positive")
+
+
+def _legal(env: Environment, p: Played) -> Iterator[Finding]:
+    """Whether there is always an action, and whether the mask is one."""
+    if env.legal is None:
+        return
+    space = env.action_space
+    if not isinstance(space, Discrete):
+        yield problem("legal masks discrete actions, which this game does not have")
+        return
+    seen = jnp.asarray(p.visited[:STEPS])
+    try:
+        masks = np.asarray(jax.jit(jax.vmap(env.legal))(seen))
+    except Exception as error:
+        yield problem(f"legal cannot be compiled: {_why(error)}")
+        return
+    if masks.dtype != bool or masks.shape[1:] != (space.n,):
+        yield problem(f"legal gives {masks.dtype}{masks.shape[1:]}; a mask is needed, bool ({space.n},)")
+    elif not masks.any(axis=1).all():
+        yield problem(
+            f"no action is legal in the observation {seen[int(masks.any(axis=1).argmin())].tolist()}"
+        )
+    else:
+        never = np.flatnonzero(~masks.any(axis=0)).tolist()
+        yield ok(f"{masks.sum(axis=1).mean():.3g} of {space.n} actions are legal, on average")
+        if never:
+            yield note(f"uniform play never met a state in which the actions {never} are legal")
 
 
 def _levels(env: Environment, p: Played) -> Iterator[Finding]:

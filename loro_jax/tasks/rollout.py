@@ -95,7 +95,7 @@ def uniform(env: Environment) -> PolicyFunction:
     """The policy that draws every action uniformly."""
 
     def act(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
-        return env.action_space.sample(key)
+        return env.sample(key, obs)
 
     return act
 

@@ -81,6 +81,7 @@ def environment(
     threshold: float | None = None,
     best: float | None = None,
     magnitudes: tuple[float, ...] = (),
+    legal: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Environment:
     """A game from its two functions; both are traced by JAX.
 
@@ -95,6 +96,7 @@ def environment(
         threshold: the return at which the game counts as solved; None where nobody has said.
         best: the best known return; None where none is known.
         magnitudes: typical sizes of an observation's entries, (obs,), for `normalise_observations`.
+        legal: observation (*obs,) -> which actions there are, bool (actions,); None for all of them.
 
     Raises:
         UserError: neither `observation_shape` nor `states` is given, or both, or `limit` is below 1.
@@ -124,4 +126,6 @@ def environment(
     if limit < 1:
         raise UserError(f"limit is {limit}, but an episode needs at least one step")
     rules = Rules(reset, step, shape, actions)
-    return Environment(rules, Limit(limit), "", threshold, best, states, sizes)
+    if legal is not None and not (callable(legal) and isinstance(actions, Discrete)):
+        raise UserError(f"legal is a function that masks Discrete actions, got {legal!r}")
+    return Environment(rules, Limit(limit), "", threshold, best, states, sizes, legal=legal)

@@ -33,11 +33,14 @@ class Field:
         values: what may stand there, (n,).
         index: an observation (*obs,), of NumPy or JAX -> the place of its value, a whole number () from 0 to
             n - 1.
+        legal: of a field that lists the actions that there are, the actions of each value, (n,); else empty.
+            Answers to a prompt that names such a field are read as one of these.
     """
 
     name: str
     values: tuple[str, ...]
     index: Callable[[Any], Any]
+    legal: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -46,6 +49,8 @@ class Field:
             or not all(isinstance(v, str) for v in self.values)
         ):
             raise UserError(f"the field {self.name!r} needs a name that a prompt can hold, and texts")
+        if self.legal and (len(self.legal) != len(self.values) or not all(self.legal)):
+            raise UserError(f"the field {self.name!r}: legal has the actions of each value, at least one")
 
     def text(self, obs: np.ndarray) -> str:
         """What stands in a prompt for this observation."""

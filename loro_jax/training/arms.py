@@ -293,8 +293,9 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
     return found
 
 
-def check_agent(arm: Arm, agent: Agent) -> None:
-    """A `UserError` where an arm opens doors that its agent does not know."""
+def check_agent(arm: Arm, agent: Agent, masked: bool = False) -> None:
+    """A `UserError` where an arm opens doors that its agent does not know; `masked`: not all actions of the
+    game are legal everywhere, which an agent is told as a support is."""
     name = getattr(agent, "name", type(agent).__name__)
     told = "guided" in inspect.signature(agent.learn).parameters
     takes = getattr(agent, "takes", ()) if told else ()
@@ -304,6 +305,8 @@ def check_agent(arm: Arm, agent: Agent) -> None:
         raise UserError(
             f"{setting}: the agent {name} has a `learn` that takes no `guided`, by which it is told"
         )
+    if masked and arm.phases and "support" not in takes:
+        raise UserError(f"not all actions are legal everywhere, which the agent {name} cannot be told")
     for rule in opened(arm, "batches"):
         if several and not hasattr(rule, "rows"):
             raise UserError(

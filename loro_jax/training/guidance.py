@@ -24,11 +24,12 @@ from loro_jax.agents.base import schedules
 from loro_jax.data.answers import Answers, Found, Table
 from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
-from loro_jax.spaces import Discrete, Space
+from loro_jax.spaces import Discrete
 from loro_jax.training import replay
 from loro_jax.types import Among, Guided, Knowledge, Run, Transition
 
 if TYPE_CHECKING:
+    from loro_jax.tasks.base import Environment
     from loro_jax.training.world import World
 
 
@@ -135,12 +136,15 @@ class Answer(NamedTuple):
     readable: jax.Array
 
 
-def drawn(answers: Table, found: Found, space: Space, key: chex.PRNGKey) -> Answer:
-    """One of the n answers about a text, each as likely; a uniform action if it could not be read."""
+def drawn(answers: Table, found: Found, env: Environment, obs: jax.Array, key: chex.PRNGKey) -> Answer:
+    """One of the n answers about a text, each as likely; a uniform action if it could not be read, or names
+    one that there is not in `obs`, (*obs,)."""
     which = jax.random.randint(jax.random.fold_in(key, 0), (), 0, answers.actions.shape[1])
-    said = answers.actions[found.row, which]
+    said, space, legal = answers.actions[found.row, which], env.action_space, env.allowed(obs)
     readable = said >= 0 if isinstance(space, Discrete) else ~jnp.isnan(said).any()
-    uniform = space.sample(jax.random.fold_in(key, 1))
+    if legal is not None:
+        readable &= legal[said]
+    uniform = env.sample(jax.random.fold_in(key, 1), obs)
     return Answer(jnp.where(readable, said, uniform).astype(space.dtype), found, readable)
 
 
@@ -178,7 +182,7 @@ class Uniform:
         key: chex.PRNGKey,
         kept: jax.Array,
     ) -> tuple[jax.Array, Any]:
-        return world.environment.action_space.sample(key), guidance
+        return world.environment.sample(key, obs), guidance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +199,7 @@ class Answering:
         kept: jax.Array,
     ) -> tuple[jax.Array, Any]:
         found = world.find(known, obs)
-        said = drawn(known.answers, found, world.environment.action_space, key)
+        said = drawn(known.answers, found, world.environment, obs, key)
         after = consulted(guidance.consulted, found, said.readable, kept)
         return said.action, guidance._replace(consulted=after)
 
@@ -250,16 +254,21 @@ class Proposals:
         texts, samples = said.shape
         key = fold(run.key, Purpose.PROPOSE)
 
-        def one(said: jax.Array, row: jax.Array) -> jax.Array:
+        legal = jnp.ones((texts, n), bool) if known.answers.legal is None else known.answers.legal
+
+        def one(said: jax.Array, legal: jax.Array, row: jax.Array) -> jax.Array:
             mine = jax.random.fold_in(key, row)
             place = jnp.arange(samples)
             if self.own:
                 place = jax.random.permutation(jax.random.fold_in(mine, 0), samples)
-            uniform = jax.random.randint(jax.random.fold_in(mine, 1), (samples,), 0, n)
+            own = jax.random.fold_in(mine, 1)
+            uniform = jax.random.randint(own, (samples,), 0, n)
+            if known.answers.legal is not None:
+                uniform = jax.vmap(lambda key: Discrete(n).sample(key, legal))(jax.random.split(own, samples))
             taken = (place < self.k).astype(jnp.int32)
             return jnp.zeros(n, jnp.int32).at[jnp.where(said < 0, uniform, said)].add(taken)
 
-        return jax.vmap(one)(said, jnp.arange(texts))
+        return jax.vmap(one)(said, legal, jnp.arange(texts))
 
     def among(self, rows: jax.Array) -> Among:
         return Among(counts=rows, temperature=self.temperature)
@@ -305,6 +314,8 @@ class Soft:
             return known.answers.log_probs
         said, n = known.answers.actions, actions(world)
         given = (said[..., None] == jnp.arange(n)).sum(axis=1).astype(jnp.float32) + self.smoothing
+        if known.answers.legal is not None:
+            given = jnp.where(known.answers.legal, given, 0.0)
         return jnp.log(given / given.sum(axis=1, keepdims=True))
 
     def among(self, rows: jax.Array) -> Among:
@@ -414,7 +425,7 @@ class Tutor:
         before: Advised = run.guidance.memory
         asks = jax.random.uniform(jax.random.fold_in(key, 0)) < self.probability(run.counters.env_steps)
         found = world.find(known, run.obs)
-        said = drawn(known.answers, found, world.environment.action_space, jax.random.fold_in(key, 1))
+        said = drawn(known.answers, found, world.environment, run.obs, jax.random.fold_in(key, 1))
         again = before.left[found.row] > 0
         advice = jnp.where(again, before.advice[found.row], said.action)
         left = jnp.where(again, before.left[found.row] - 1, jnp.int32(self.reuses))
@@ -495,7 +506,7 @@ class JumpStart:
         before: Started = run.guidance.memory
         guides = before.step < before.guided
         found = world.find(known, run.obs)
-        said = drawn(known.answers, found, world.environment.action_space, key)
+        said = drawn(known.answers, found, world.environment, run.obs, key)
         looked_up = consulted(run.guidance.consulted, found, said.readable, guides)
         memory = before._replace(guide_steps=before.guide_steps + guides.astype(jnp.int32))
         return Chosen(jnp.where(guides, said.action, action), Guidance(looked_up, memory))
@@ -521,7 +532,7 @@ class JumpStart:
 
 def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array, greedy: Greedy) -> jax.Array:
     """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, ()."""
-    env, space = world.evaluation, world.environment.action_space
+    env = world.evaluation
     key = fold(run.key, Purpose.EVALUATE_GUIDED, run.counters.env_steps)
 
     def episode(key: chex.PRNGKey) -> jax.Array:
@@ -530,7 +541,7 @@ def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array, gr
         def step(carry: Any) -> Any:
             obs, state, total, _, t = carry
             at = jax.random.fold_in(key, t)
-            said = drawn(known.answers, world.find(known, obs), space, jax.random.fold_in(at, 1)).action
+            said = drawn(known.answers, world.find(known, obs), env, obs, jax.random.fold_in(at, 1)).action
             action = jnp.where(t <= guided, said, greedy(obs).astype(said.dtype))
             obs, state, reward, terminated, truncated = env.step(jax.random.fold_in(at, 2), state, action)
             return obs, state, total + reward, terminated | truncated, t + 1
@@ -643,13 +654,18 @@ class Doors:
     rows: Any = ()
 
     def among(self, world: World, known: Any, obs: jax.Array) -> Among | None:
-        """The actions that there are in `obs`, (*obs,)."""
+        """The actions that there are in `obs`, (*obs,): the legal ones, and of them those that the support
+        has, if it has one."""
+        legal = world.environment.allowed(obs)
         if self.support is None:
-            return None
-        if world.environment.indexed:
-            return self.support.among(jax.tree.map(lambda x: x[obs], self.rows))  # type: ignore[no-any-return]
-        row = world.find(known, obs).row
-        return self.support.among(jax.tree.map(lambda x: x[row], self.rows))  # type: ignore[no-any-return]
+            return None if legal is None else Among(counts=legal.astype(jnp.int32))
+        row = obs if world.environment.indexed else world.find(known, obs).row
+        found: Among = self.support.among(jax.tree.map(lambda x: x[row], self.rows))
+        return found if legal is None else found.within(legal)
+
+    def chooses(self, world: World) -> bool:
+        """Whether there are not all actions in all states."""
+        return self.support is not None or world.environment.legal is not None
 
     def looked_up(self, world: World, known: Any, run: Run) -> Any:
         """The seed's guidance after it was told which actions there are in `run.obs`."""
@@ -664,12 +680,13 @@ class Doors:
         """What a gradient step on `batch` is told after so many environment steps of learning online, ();
         `discounts` (B,) if its rows stand for several."""
         rate = schedules(world.agent, env_steps, self.learning_rate).get("learning_rate", self.learning_rate)
-        if all(told is None for told in (self.support, self.penalty, rate, discounts)):
+        chooses = self.chooses(world)
+        if not chooses and all(told is None for told in (self.penalty, rate, discounts)):
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
         return Guided(
-            each(batch.obs) if self.penalty is not None and self.support is not None else None,
-            each(batch.next_obs) if self.support is not None else None,
+            each(batch.obs) if self.penalty is not None and chooses else None,
+            each(batch.next_obs) if chooses else None,
             self.penalty,
             rate,
             discounts,

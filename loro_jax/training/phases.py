@@ -363,7 +363,7 @@ def step_environment(
     told = () if among is None else (among,)
     now = {k: v for k, v in schedules(world.agent, t).items() if k == "epsilon"}
     action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t), *told, **now)
-    if among is not None:
+    if doors.support is not None:
         run = run._replace(guidance=doors.looked_up(world, known, run))
     if override is not None:
         action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))

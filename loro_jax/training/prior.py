@@ -88,7 +88,7 @@ def _episodes(
     """Returns and lengths of the answers' episodes, (episodes,) each."""
 
     def act(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
-        return drawn(table, find(table, coding, coding.digits(obs)), env.action_space, key).action
+        return drawn(table, find(table, coding, coding.digits(obs)), env, obs, key).action
 
     return jax.lax.map(lambda key: rollout(env, act, key), keys, batch_size=SIDE_BY_SIDE)
 
