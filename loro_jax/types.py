@@ -57,10 +57,13 @@ class Replay(NamedTuple):
     Attributes:
         storage: transitions, (capacity, ...) each.
         insertions: transitions ever written since the last `Forget`, ().
+        durations: of a game whose steps differ in length (`Environment.timed`), each transition's, int32
+            (capacity,); else ().
     """
 
     storage: Transition
     insertions: jax.Array
+    durations: Any = ()
 
 
 class Counters(NamedTuple):

@@ -182,7 +182,7 @@ def prepare_experiment(
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
         check_doors(arm, table)
-        check_agent(arm, own.agent, env.legal is not None)
+        check_agent(arm, own.agent, env.legal is not None, env.timed)
         most = _most(protocol, plan)
         if opened(arm, "batches") and own.agent.replay_capacity < most:
             raise UserError(f"{arm.name} samples all prior rows: --replay-capacity must be at least {most}")

@@ -49,6 +49,8 @@ class Environment:
         indexed: whether such observations are given as the numbers that they are, int32 ().
         legal: of discrete actions, which there are: observation (*obs,) -> a mask, bool (actions,), at least
             one of them true; None for all. A function of JAX, of what the observation tells.
+        timed: values are discounted by the clock of the game's state, `time`, which a step may set forward by
+            more than one.
     """
 
     game: Any
@@ -61,10 +63,11 @@ class Environment:
     best_unlimited: float | None = None
     indexed: bool = False
     legal: Callable[[jax.Array], jax.Array] | None = None
+    timed: bool = False
 
     @property
     def limit(self) -> int:
-        """Steps after which an episode is truncated."""
+        """Steps after which an episode is truncated, as the game's clock counts them."""
         return int(self.params.max_steps_in_episode)
 
     def limited(self, steps: int) -> Environment:
@@ -124,6 +127,10 @@ class Environment:
     def sample(self, key: chex.PRNGKey, obs: jax.Array) -> jax.Array:
         """A uniform action of those that there are in `obs`, (*action,)."""
         return self.action_space.sample(key, self.allowed(obs))
+
+    def duration(self, before: Any, after: Any) -> Any:
+        """How long the step between two states took, int32 (); () where all steps are alike."""
+        return jnp.asarray(after.time - before.time, jnp.int32) if self.timed else ()
 
     @property
     def blank(self) -> jax.Array:

@@ -40,6 +40,7 @@ class Kitchen:
     """A map and a dish. Cells are (row, column), from the top left.
 
     Attributes:
+        name: for messages.
         foods: what there is to be chopped.
         homes: where each food begins, (foods,) cells.
         plate: where the plate begins.
@@ -50,6 +51,7 @@ class Kitchen:
         cook: where the cook begins.
     """
 
+    name: str
     foods: tuple[str, ...]
     homes: tuple[Cell, ...]
     plate: Cell
@@ -72,8 +74,9 @@ class Kitchen:
         return 3 * len(self.foods) + 2 + 2 * len(self.boards) + 4 + TASKS
 
 
-TOMATO = Kitchen(("tomato",), ((0, 5),), (6, 5), ((1, 0),), (3, 0), dish=(0,), task=0)
+TOMATO = Kitchen("overcooked_tomato", ("tomato",), ((0, 5),), (6, 5), ((1, 0),), (3, 0), dish=(0,), task=0)
 SALAD = Kitchen(
+    "overcooked_salad",
     ("tomato", "lettuce", "onion"),
     ((0, 5), (1, 6), (2, 6)),
     (6, 5),

@@ -16,7 +16,10 @@ from typing import Any
 from loro_jax.errors import UserError
 from loro_jax.tasks.base import Task
 
-NAMES = ("cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong")
+NAMES = (
+    "cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong", "overcooked_tomato",
+    "overcooked_salad",
+)  # fmt: skip
 """The suite's own, in the order in which tables show them."""
 USAGE = (
     "a task is named by the suite's own name, as FILE.py:NAME (a module-level `NAME = Task(...)`), as"

@@ -293,9 +293,13 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
     return found
 
 
-def check_agent(arm: Arm, agent: Agent, masked: bool = False) -> None:
-    """A `UserError` where an arm opens doors that its agent does not know; `masked`: not all actions of the
-    game are legal everywhere, which an agent is told as a support is."""
+def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = False) -> None:
+    """A `UserError` where an arm opens doors that its agent does not know.
+
+    Args:
+        masked: not all actions of the game are legal everywhere, which an agent is told as a support is.
+        timed: steps are of different lengths, which it is told by discounts.
+    """
     name = getattr(agent, "name", type(agent).__name__)
     told = "guided" in inspect.signature(agent.learn).parameters
     takes = getattr(agent, "takes", ()) if told else ()
@@ -307,7 +311,11 @@ def check_agent(arm: Arm, agent: Agent, masked: bool = False) -> None:
         )
     if masked and arm.phases and "support" not in takes:
         raise UserError(f"not all actions are legal everywhere, which the agent {name} cannot be told")
+    if timed and arm.phases and not told:
+        raise UserError(f"steps are of different lengths, which the agent {name} cannot be told")
     for rule in opened(arm, "batches"):
+        if timed and not hasattr(rule, "rows"):
+            raise UserError(f"{arm.name}'s {type(rule).__name__} does not say `rows`, places in the replay")
         if several and not hasattr(rule, "rows"):
             raise UserError(
                 f"n_step: {arm.name}'s {type(rule).__name__} does not say `rows`, places in the replay"

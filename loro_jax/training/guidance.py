@@ -696,7 +696,7 @@ class Doors:
         """A batch of an agent, (batch_size, ...); if its rows stand for several steps, what they discount the
         value of their next states by, (batch_size,)."""
         size, steps = agent.batch_size, getattr(agent, "n_step", 1)
-        if steps > 1:
+        if steps > 1 or isinstance(run.replay.durations, jax.Array):
             if self.batches is None:
                 rows = replay.rows(run.replay, key, size)
             else:

@@ -76,6 +76,8 @@ class Load:
         return Cost(prior=self.charged)
 
     def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        if world.environment.timed:
+            raise UserError("played episodes do not say how long each step took; give answers in their place")
         batch = jax.tree.map(lambda x: jnp.asarray(x)[: self.rows], known.rows)
         run = run._replace(replay=replay.add(run.replay, batch, jnp.ones(self.rows, bool)))
         asked = run.counters.llm_queries
@@ -186,18 +188,21 @@ class Collect:
             key = fold(run.key, Purpose.COLLECT, used + t + 1)
             wanted = ended < self.episodes if self.episodes else jnp.bool_(True)
             action, guidance = self.player(world, known, guidance, obs, jax.random.fold_in(key, 0), wanted)
+            before = game
             next_obs, game, reward, terminated, truncated = env.step(jax.random.fold_in(key, 1), game, action)
+            duration = env.duration(before, game)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
             done = terminated | truncated
             fresh = env.reset(jax.random.fold_in(key, 2))
             obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (next_obs, game))
-            return (obs, game, guidance, ended + done.astype(jnp.int32)), (transition, ended)
+            return (obs, game, guidance, ended + done.astype(jnp.int32)), (transition, duration, ended)
 
         start = (obs, jax.tree.map(jnp.asarray, game), run.guidance, jnp.int32(0))
-        (_, _, guidance, _), (rows, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
+        (_, _, guidance, _), (rows, durations, episode) = jax.lax.scan(step, start, jnp.arange(self.steps))
         wanted = episode < self.episodes if self.episodes else jnp.ones(self.steps, bool)
         stored, kept = self.stored(rows)
-        run = run._replace(replay=replay.add(run.replay, stored, wanted & kept), guidance=guidance)
+        added = replay.add(run.replay, stored, wanted & kept, durations)
+        run = run._replace(replay=added, guidance=guidance)
         each = self.episodes == self.evaluations and not self.own_charge
         bins = max(self.episodes, 1) if each else self.steps
         returns = jnp.zeros(bins).at[episode].add(jnp.where(wanted, rows.reward, 0), mode="drop")
@@ -375,13 +380,14 @@ def step_environment(
             )
         run = run._replace(guidance=guidance)
     obs, game, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), run.game, action)
+    duration = env.duration(run.game, game)
     truncated |= interval_ends & how.reset_each_interval & ~terminated
     stored = ~truncated if how.drop_cut else jnp.bool_(True)
     transition = Transition(run.obs, action, reward, obs, terminated, truncated)
     done = terminated | truncated
     fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
     obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (obs, game))
-    run = run._replace(replay=replay.push(run.replay, transition, stored), obs=obs, game=game)
+    run = run._replace(replay=replay.push(run.replay, transition, stored, duration), obs=obs, game=game)
     if override is not None:
         memory = override.stepped(run.guidance.memory, done)
         run = run._replace(guidance=run.guidance._replace(memory=memory))

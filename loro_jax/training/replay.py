@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,10 @@ import jax.numpy as jnp
 from loro_jax.types import Replay, Transition
 
 
-def create(capacity: int, example: Transition) -> Replay:
-    """An empty ring for transitions shaped like `example` (unbatched)."""
+def create(capacity: int, example: Transition, timed: bool = False) -> Replay:
+    """An empty ring for transitions shaped like `example` (unbatched); `timed`: with their durations."""
     storage = jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), jnp.result_type(x)), example)
-    return Replay(storage, jnp.int32(0))
+    return Replay(storage, jnp.int32(0), jnp.zeros(capacity, jnp.int32) if timed else ())
 
 
 def capacity(replay: Replay) -> int:
@@ -24,8 +26,9 @@ def size(replay: Replay) -> jax.Array:
     return jnp.minimum(replay.insertions, capacity(replay))
 
 
-def add(replay: Replay, batch: Transition, valid: jax.Array) -> Replay:
-    """Writes the rows of `batch` (B, ...) where `valid` (B,); the others leave no gap.
+def add(replay: Replay, batch: Transition, valid: jax.Array, durations: Any = ()) -> Replay:
+    """Writes the rows of `batch` (B, ...), with their durations (B,) if the ring has them, where `valid`
+    (B,); the others leave no gap.
 
     B must not exceed the capacity, since two writes to one place have no order.
     """
@@ -34,19 +37,23 @@ def add(replay: Replay, batch: Transition, valid: jax.Array) -> Replay:
         raise ValueError(f"{valid.shape[0]} rows do not fit a replay of {capacity(replay)}")
     place = (replay.insertions + jnp.cumsum(valid) - 1) % capacity(replay)
     place = jnp.where(valid, place, capacity(replay))  # out of range: dropped
-    storage = jax.tree.map(
-        lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"), replay.storage, batch
+    storage, kept = jax.tree.map(
+        lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"),
+        (replay.storage, replay.durations),
+        (batch, durations),
     )
-    return Replay(storage, replay.insertions + valid.sum(dtype=jnp.int32))
+    return Replay(storage, replay.insertions + valid.sum(dtype=jnp.int32), kept)
 
 
-def push(replay: Replay, transition: Transition, valid: jax.Array) -> Replay:
-    """Writes one transition if `valid`, ()."""
+def push(replay: Replay, transition: Transition, valid: jax.Array, duration: Any = ()) -> Replay:
+    """Writes one transition if `valid`, (), and its duration, (), if the ring has them."""
     place = jnp.where(valid, replay.insertions % capacity(replay), capacity(replay))
-    storage = jax.tree.map(
-        lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"), replay.storage, transition
+    storage, kept = jax.tree.map(
+        lambda s, x: s.at[place].set(x.astype(s.dtype), mode="drop"),
+        (replay.storage, replay.durations),
+        (transition, duration),
     )
-    return Replay(storage, replay.insertions + valid.astype(jnp.int32))
+    return Replay(storage, replay.insertions + valid.astype(jnp.int32), kept)
 
 
 def rows(replay: Replay, key: chex.PRNGKey, batch_size: int) -> jax.Array:
@@ -68,24 +75,28 @@ def several(replay: Replay, rows: jax.Array, steps: int, discount: float) -> tup
     """Transitions (B, ...) that stand for up to `steps` from places (B,) on, and what each discounts the
     value of its next state by, (B,) (Sutton and Barto, 2018, equation 7.1).
 
-    Their rewards are discounted sums. Fewer steps are taken where the episode ends, where the newest row is
-    reached, and where a row does not begin in the state that the one before led to: what was stored in a row
-    may come from several phases, and a cut episode's last row may be missing.
+    Their rewards are discounted sums; a step with a duration is discounted so often. Fewer steps are taken
+    where the episode ends, where the newest row is reached, and where a row does not begin in the state that
+    the one before led to: what was stored in a row may come from several phases, and a cut episode's last row
+    may be missing.
     """
     newest = (replay.insertions - 1) % capacity(replay)
     first = last = at(replay, rows)
-    reward, power, going = (
-        first.reward,
-        jnp.full(rows.shape, discount, jnp.float32),
-        jnp.ones(rows.shape, bool),
-    )
+    each = jnp.full(rows.shape, discount, jnp.float32)
+
+    def factor(rows: jax.Array) -> jax.Array:
+        """What these steps discount by, (B,)."""
+        timed = isinstance(replay.durations, jax.Array)
+        return each ** replay.durations[rows].astype(jnp.float32) if timed else each
+
+    reward, power, going = first.reward, factor(rows), jnp.ones(rows.shape, bool)
     for _ in range(steps - 1):
         after = (rows + 1) % capacity(replay)
         following = at(replay, after)
         same = (following.obs == last.next_obs).reshape(len(rows), -1).all(axis=1)
         going &= same & ~(last.terminated | last.truncated) & (rows != newest)
         reward += jnp.where(going, power * following.reward, 0.0)
-        power = jnp.where(going, power * discount, power)
+        power = jnp.where(going, power * factor(after), power)
         rows = jnp.where(going, after, rows)
         last = at(replay, rows)
     ends = {name: getattr(last, name) for name in ("next_obs", "terminated", "truncated")}
@@ -94,4 +105,4 @@ def several(replay: Replay, rows: jax.Array, steps: int, discount: float) -> tup
 
 def empty(replay: Replay) -> Replay:
     """The same ring without its transitions; what they held is overwritten before it can be sampled."""
-    return Replay(replay.storage, jnp.zeros_like(replay.insertions))
+    return replay._replace(insertions=jnp.zeros_like(replay.insertions))

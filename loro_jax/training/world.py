@@ -91,7 +91,7 @@ class World:
             key=key,
             fit_key=fit_key,
             agent=self.agent.init(fold(fit_key, Purpose.INIT), env.observation_shape, env.action_space),
-            replay=replay.create(self.agent.replay_capacity, self.example),
+            replay=replay.create(self.agent.replay_capacity, self.example, env.timed),
             game=game,
             obs=obs,
             counters=Counters(*(zero,) * len(Counters._fields)),
