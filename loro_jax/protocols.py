@@ -124,10 +124,8 @@ class Protocol:
         }
         for flag in (flag for flag, value in asked.items() if value):
             if not hasattr(agent, "target_network_frequency"):
-                raise UserError(
-                    f"{flag} is for agents that copy their target network; {agent.name} updates its targets"
-                    " softly"
-                )
+                why = "updates its targets softly" if hasattr(agent, "polyak") else "has none"
+                raise UserError(f"{flag} is for agents that copy their target network; {agent.name} {why}")
         if all(asked.values()):
             raise UserError(f"{' and '.join(asked)} both say when targets are copied; name one")
         if self.prior.fit_polyak and not getattr(agent, "polyak", 1) < 1:

@@ -169,6 +169,7 @@ class Guided(NamedTuple):
         learning_rate: in place of the agent's own, ().
         discounts: of rows that stand for several steps, what each discounts the value of its next state by,
             unless it terminated, (B,).
+        told: what a penalty has a prior say of each row's state, (B, A); None where it asks none.
     """
 
     now: Among | None = None
@@ -176,6 +177,7 @@ class Guided(NamedTuple):
     penalty: Any = None
     learning_rate: jax.Array | None = None
     discounts: jax.Array | None = None
+    told: Among | None = None
 
 
 class Agent(Interface):

@@ -40,14 +40,40 @@ class Mlp(nn.Module):
         return Dense(self.outputs)(x)
 
 
-class Dense(nn.Module):
-    """`affine` with a kernel and a bias of its own; named as flax's layer, which it stands for."""
+class Tanh(nn.Module):
+    """Tanh layers of `hidden` units, then a linear layer of `outputs`; (B, *obs) -> (B, outputs).
 
-    features: int
+    Weights and biases start as those of `Mlp`, the last ones times `last`: a policy that begins near the
+    uniform one (Andrychowicz et al., 2021, arXiv 2006.05990, section 3.2).
+    """
+
+    hidden: Sequence[int]
+    outputs: int
+    last: float = 1.0
+    magnitudes: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        bound = x.shape[1] ** -0.5
+        x = x.reshape(x.shape[0], -1)
+        if self.magnitudes:
+            x = x / jnp.asarray(self.magnitudes, x.dtype)
+        for width in self.hidden:
+            x = nn.tanh(Dense(width)(x))
+        return Dense(self.outputs, self.last)(x)
+
+
+class Dense(nn.Module):
+    """`affine` with a kernel and a bias of its own; named as flax's layer, which it stands for.
+
+    They begin as PyTorch's, times `scale`.
+    """
+
+    features: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        bound = self.scale * x.shape[1] ** -0.5
 
         def init(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)

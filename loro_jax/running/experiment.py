@@ -246,6 +246,8 @@ def expected_seconds(e: Experiment, arms: Sequence[Arm]) -> float:
 def fitted(agent: Any, env: Environment, most: int) -> Agent:
     """An agent for this game, its replay no larger than the `most` transitions that it can hold."""
     suited = agent.for_game(env.action_space, env.magnitudes)
+    if getattr(suited, "on_policy", False):
+        return suited
     return dataclasses.replace(suited, replay_capacity=min(suited.replay_capacity, most))
 
 

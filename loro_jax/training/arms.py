@@ -309,6 +309,14 @@ def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = Fals
         raise UserError(
             f"{setting}: the agent {name} has a `learn` that takes no `guided`, by which it is told"
         )
+    if getattr(agent, "on_policy", False):
+        for phase in plain(arm.phases):
+            if not isinstance(phase, Interact):
+                raise UserError(
+                    f"{name} learns from its own play alone: {arm.name} has {type(phase).__name__}"
+                )
+            if phase.override is not None or phase.batches is not None:
+                raise UserError(f"{arm.name}: {name} takes neither an override nor a batch rule")
     if masked and arm.phases and "support" not in takes:
         raise UserError(f"not all actions are legal everywhere, which the agent {name} cannot be told")
     if timed and arm.phases and not told:

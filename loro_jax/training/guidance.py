@@ -645,6 +645,7 @@ class Doors:
         support, penalty, batches: None where there is none.
         learning_rate: in place of the agent's own, (); None for that.
         rows: what the support says about each text; of a world of numbered states, about each state.
+        priors: what the penalty's prior says, likewise; () where it has none.
     """
 
     support: Any = None
@@ -652,6 +653,7 @@ class Doors:
     batches: Any = None
     learning_rate: Any = None
     rows: Any = ()
+    priors: Any = ()
 
     def among(self, world: World, known: Any, obs: jax.Array) -> Among | None:
         """The actions that there are in `obs`, (*obs,): the legal ones, and of them those that the support
@@ -667,12 +669,12 @@ class Doors:
         """Whether there are not all actions in all states."""
         return self.support is not None or world.environment.legal is not None
 
-    def looked_up(self, world: World, known: Any, run: Run) -> Any:
-        """The seed's guidance after it was told which actions there are in `run.obs`."""
-        found = world.find(known, run.obs)
+    def looked_up(self, world: World, known: Any, guidance: Any, obs: jax.Array) -> Any:
+        """The seed's guidance after it was told which actions there are in `obs`, (*obs,)."""
+        found = world.find(known, obs)
         readable = self.support.readable(known)[found.row]
-        after = consulted(run.guidance.consulted, found, readable, jnp.bool_(True))
-        return run.guidance._replace(consulted=after)
+        after = consulted(guidance.consulted, found, readable, jnp.bool_(True))
+        return guidance._replace(consulted=after)
 
     def guided(
         self, world: World, known: Any, batch: Transition, discounts: jax.Array | None, env_steps: jax.Array
@@ -684,19 +686,31 @@ class Doors:
         if not chooses and all(told is None for told in (self.penalty, rate, discounts)):
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
+        on_policy = getattr(world.agent, "on_policy", False)
         return Guided(
-            each(batch.obs) if self.penalty is not None and chooses else None,
-            each(batch.next_obs) if chooses else None,
+            each(batch.obs) if chooses and (on_policy or self.penalty is not None) else None,
+            each(batch.next_obs) if chooses and not on_policy else None,
             self.penalty,
             rate,
             discounts,
+            None if self.priors == () else jax.vmap(lambda obs: self.prior(world, known, obs))(batch.obs),
         )
+
+    def prior(self, world: World, known: Any, obs: jax.Array) -> Among:
+        """What the penalty has its prior say in `obs`, (*obs,)."""
+        row = obs if world.environment.indexed else world.find(known, obs).row
+        told: Among = self.penalty.among(jax.tree.map(lambda x: x[row], self.priors))
+        return told
 
     def sample(self, run: Run, key: chex.PRNGKey, agent: Any) -> tuple[Transition, jax.Array | None]:
         """A batch of an agent, (batch_size, ...); if its rows stand for several steps, what they discount the
         value of their next states by, (batch_size,)."""
         size, steps = agent.batch_size, getattr(agent, "n_step", 1)
-        if steps > 1 or isinstance(run.replay.durations, jax.Array):
+        timed = isinstance(run.replay.durations, jax.Array)
+        if getattr(agent, "on_policy", False):  # all that was played since, in its order
+            rollout, order = run.replay.storage, jnp.arange(size)
+            return rollout, replay.several(run.replay, order, 1, agent.discount)[1] if timed else None
+        if steps > 1 or timed:
             if self.batches is None:
                 rows = replay.rows(run.replay, key, size)
             else:
@@ -712,12 +726,18 @@ CLOSED = Doors()
 
 def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
     """A phase's doors, for one seed."""
-    support, rows = getattr(phase, "support", None), ()
-    if support is not None:
-        rows = support.rows(run, world, known)
+    support = getattr(phase, "support", None)
+    others = {door: getattr(phase, door, None) for door in ("penalty", "batches", "learning_rate")}
+
+    def said(by: Any) -> Any:
+        """What it says about each text, or each state."""
+        if not hasattr(by, "rows"):
+            return ()
+        rows = by.rows(run, world, known)
         if world.environment.indexed:
             numbers = jnp.arange(world.environment.states)
             at = jax.vmap(lambda state: world.find(known, state).row)(numbers)
             rows = jax.tree.map(lambda x: x[at], rows)
-    others = {door: getattr(phase, door, None) for door in ("penalty", "batches", "learning_rate")}
-    return Doors(support, rows=rows, **others)
+        return rows
+
+    return Doors(support, rows=said(support), priors=said(others["penalty"]), **others)

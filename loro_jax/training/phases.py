@@ -11,7 +11,7 @@ Each phase declares what it costs (`Cost`): the readings of a run's curves follo
 # Annotations are evaluated here, so that subclasses in other modules show them to documentation.
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -249,12 +249,13 @@ class Interact:
             raise ValueError(f"{self.steps} steps are not a whole number of intervals of {how.eval_interval}")
 
         key, doors = run.key, opened(self, run, world, known)
+        at_once = getattr(world.agent, "games", 1)
 
         def among(obs: jax.Array) -> Among | None:
             return doors.among(world, known, obs)
 
         def interval(run: Run, _: None) -> tuple[Run, jax.Array]:
-            steps = run.counters.env_steps + jnp.arange(how.eval_interval)
+            steps = run.counters.env_steps + jnp.arange(0, how.eval_interval, at_once)
 
             def step(run: Run, t: jax.Array) -> tuple[Run, None]:
                 # As they are, but known before the loop: what is drawn by them is drawn ahead.
@@ -262,15 +263,15 @@ class Interact:
                 return step_environment(run, world, t == steps[-1], known, doors, self.override), None
 
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:
-                run, _ = ahead.scan(step, run, t, unroll=train_frequency == 1)
+                run, _ = ahead.scan(step, run, t, unroll=train_frequency == at_once)
                 ready = replay.size(run.replay) > world.agent.learning_starts
-                at = fold(key, Purpose.SAMPLE, t[-1] + 1)
+                at = fold(key, Purpose.SAMPLE, t[-1] + at_once)
                 for i in range(getattr(world.agent, "gradient_steps", 1)):
                     own = jax.random.fold_in(at, i + 1) if i else at  # `learn` folds 0 and 1 into a key
                     run = learn(run, world, own, ready, known, doors)
                 return run, None
 
-            run, _ = ahead.scan(block, run, steps.reshape(-1, train_frequency))
+            run, _ = ahead.scan(block, run, steps.reshape(-1, train_frequency // at_once))
             at = fold(run.key, Purpose.EVALUATE, run.counters.env_steps)
             value = evaluate(world, run.agent, at, among)
             if self.override is not None:
@@ -362,14 +363,22 @@ def step_environment(
     doors: Doors = CLOSED,
     override: Any = None,
 ) -> Run:
-    """One exploring step, stored; the next episode begins where one ended."""
+    """One exploring step, of each game if an agent plays several side by side, stored; the next episode
+    begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
-    among = doors.among(world, known, run.obs)
-    told = () if among is None else (among,)
+    games = getattr(world.agent, "games", 0)
     now = {k: v for k, v in schedules(world.agent, t).items() if k == "epsilon"}
-    action = world.agent.explore(run.agent, run.obs, fold(run.key, Purpose.EXPLORE, t), *told, **now)
+
+    def chosen(obs: jax.Array, t: jax.Array) -> jax.Array:
+        among = doors.among(world, known, obs)
+        told = () if among is None else (among,)
+        return world.agent.explore(run.agent, obs, fold(run.key, Purpose.EXPLORE, t), *told, **now)
+
+    if games:
+        return step_games(run, world, chosen, interval_ends, known, doors)
+    action = chosen(run.obs, t)
     if doors.support is not None:
-        run = run._replace(guidance=doors.looked_up(world, known, run))
+        run = run._replace(guidance=doors.looked_up(world, known, run.guidance, run.obs))
     if override is not None:
         action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))
         space, kind = env.action_space, jnp.result_type(action)
@@ -394,6 +403,42 @@ def step_environment(
     return count(run, env_steps=1, episodes=done)
 
 
+def step_games(
+    run: Run,
+    world: World,
+    chosen: Callable[[jax.Array, jax.Array], jax.Array],
+    interval_ends: jax.Array,
+    known: Knowledge | None,
+    doors: Doors,
+) -> Run:
+    """`step_environment` of games side by side: game g plays environment step t + g.
+
+    Args:
+        chosen: observation (*obs,), environment step () -> the action that is taken, (*action,).
+    """
+    env, how = world.environment, world.interaction
+    steps = run.counters.env_steps + jnp.arange(len(run.obs))
+
+    def one(obs: jax.Array, game: Any, t: jax.Array) -> Any:
+        action = chosen(obs, t)
+        after, later, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), game, action)
+        truncated |= interval_ends & how.reset_each_interval & ~terminated
+        row = Transition(obs, action, reward, after, terminated, truncated)
+        done, duration = terminated | truncated, env.duration(game, later)
+        fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
+        return row, duration, jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (after, later))
+
+    if doors.support is not None:
+        guidance, _ = jax.lax.scan(
+            lambda told, obs: (doors.looked_up(world, known, told, obs), None), run.guidance, run.obs
+        )
+        run = run._replace(guidance=guidance)
+    rows, durations, (obs, game) = jax.vmap(one)(run.obs, run.game, steps)
+    stored = replay.add(run.replay, rows, jnp.ones(len(steps), bool), durations)
+    ended = (rows.terminated | rows.truncated).sum(dtype=jnp.int32)
+    return count(run._replace(replay=stored, obs=obs, game=game), env_steps=len(steps), episodes=ended)
+
+
 def learn(
     run: Run,
     world: World,
@@ -415,7 +460,7 @@ def learn(
     taken = ready & (watched.diverged < 0)
     agent, counters = jax.tree.map(
         lambda new, old: jnp.where(taken, new, old),
-        (agent, count(run, gradient_steps=1).counters),
+        (agent, count(run, gradient_steps=getattr(world.agent, "gradient_steps_taken", 1)).counters),
         (run.agent, run.counters),
     )
     return watched._replace(agent=agent, counters=counters)

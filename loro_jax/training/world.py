@@ -84,8 +84,11 @@ class World:
     ) -> Run:
         """The `Run` of a seed that has done nothing yet; `known` if there are answers, `phases` of its arm if
         one of them is overridden."""
-        env = self.environment
-        obs, game = env.reset(fold(key, Purpose.RESET))
+        env, games = self.environment, getattr(self.agent, "games", 0)
+        first = fold(key, Purpose.RESET)
+        if games:  # side by side, each with a key of its own
+            first = jax.vmap(lambda game: jax.random.fold_in(first, game))(jnp.arange(games))
+        obs, game = (jax.vmap(env.reset) if games else env.reset)(first)
         zero = jnp.int32(0)
         return Run(
             key=key,
