@@ -273,11 +273,8 @@ def _one(among: Among | None) -> Among | None:
     """The actions that there are in one observation, as a batch of one."""
     if among is None:
         return None
-    return Among(
-        *(None if x is None else x[None] for x in (among.counts, among.log_weights)),
-        among.temperature,
-        among.soft,
-    )
+    counts, logs = (None if x is None else x[None] for x in (among.counts, among.log_weights))
+    return among._replace(counts=counts, log_weights=logs)
 
 
 def clipped(log_prob: jax.Array, before: jax.Array, advantage: jax.Array, epsilon: float) -> jax.Array:
