@@ -155,6 +155,15 @@ class PPO:
         return cls()
 
     @classmethod
+    def within(cls, interval: int) -> "PPO":
+        """Common settings, with updates every `interval` environment steps or a fraction of it."""
+        games = max(n for n in range(1, 9) if interval % n == 0)
+        steps = interval // games
+        rollout = max(n for n in range(1, 65) if steps % n == 0)
+        minibatches = max(n for n in range(1, 5) if games * rollout % n == 0)
+        return cls(games=games, rollout=rollout, minibatches=minibatches)
+
+    @classmethod
     def accepts(cls, actions: Space) -> bool:
         return isinstance(actions, Discrete)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from loro_jax.agents import PPO
 from loro_jax.data.answers import Answers
 from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
@@ -17,6 +18,7 @@ from loro_jax.training.guidance import (
     Conservative,
     HalfPrior,
     JumpStart,
+    Kl,
     Proposals,
     Soft,
     Tutor,
@@ -80,6 +82,15 @@ class Plan:
             return (fit,)
         then = Retarget(getattr(agent, "target_network_frequency"))  # noqa: B009  (SAC has none)
         return (Retarget(prior.fit_target_network_frequency), fit, then)
+
+    @property
+    def ppo(self) -> PPO:
+        """The protocol's agent, if it is PPO; else PPO with common settings, its updates as far apart as they
+        fit into an evaluation interval."""
+        agent = self.protocol.agent
+        if isinstance(agent, PPO):
+            return agent
+        return PPO.within(self.protocol.schedule.eval_interval)
 
     @property
     def online(self) -> int:
@@ -165,6 +176,18 @@ def jsrl(p: Plan) -> Arm:
     return Arm("jsrl", sentence, "the LLM begins every episode, for ever fewer steps (JSRL)")
 
 
+def ppo(p: Plan) -> Arm:
+    sentence = (Interact(p.protocol.schedule.budget),)
+    return Arm("ppo", sentence, "PPO, on its own play", agent=p.ppo)
+
+
+def kl_prior(p: Plan) -> Arm:
+    penalty = Kl(k=p.proposals.k, own=p.own_proposals)
+    sentence = (Interact(p.protocol.schedule.budget, penalty=penalty),)
+    says = f"PPO, kept near {penalty.k} of the LLM's answers (a KL term)"
+    return Arm("kl_prior", sentence, says, agent=p.ppo)
+
+
 def cql(p: Plan) -> Arm:
     fit = p.fit(penalty=Conservative())
     sentence = (p.load, p.uniform, *fit, Evaluate(OFFLINE_EPISODES))
@@ -205,6 +228,8 @@ ARMS: dict[str, Sentence] = {
     "jsrl": jsrl,
     "cql": cql,
     "cql_prior": cql_prior,
+    "ppo": ppo,
+    "kl_prior": kl_prior,
 }
 FIRST = tuple(ARMS)[:9]
 """Those of the reference study, which `all` stands for."""
@@ -230,7 +255,8 @@ def needs_llm(name: str) -> bool:
 
 def consults(arm: Arm) -> bool:
     """Whether the arm looks answers up while it learns."""
-    return bool(opened(arm, "support") or opened(arm, "override"))
+    priors = [penalty for penalty in opened(arm, "penalty") if hasattr(penalty, "rows")]
+    return bool(opened(arm, "support") or opened(arm, "override") or priors)
 
 
 def plays_answers(arm: Arm) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from typing import Protocol as Interface
 
 import chex
@@ -561,8 +561,14 @@ class Penalty(Interface):
 
     def __hash__(self) -> int: ...
 
-    def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
-        """Action values (A,) in the transition's state, and the actions that there are in it -> ()."""
+    def __call__(
+        self, q: jax.Array, t: Transition, among: Among | None, told: Among | None = None
+    ) -> jax.Array:
+        """Action values (A,) in the transition's state, of agents with a policy its log-probabilities, the
+        actions that there are in it, and what the penalty's own prior says of it -> ().
+
+        A penalty with a prior has `rows` and `among`, as a `Support` has them; `told` is None for others.
+        """
 
     def drawn(self, values: jax.Array, own: jax.Array) -> jax.Array:
         """Of continuous actions: values of drawn ones less their log-densities (S,), `samples` of each of
@@ -585,7 +591,9 @@ class Conservative:
     weight: Any = 1.0
     samples: int = 10
 
-    def __call__(self, q: jax.Array, t: Transition, among: Among | None) -> jax.Array:
+    def __call__(
+        self, q: jax.Array, t: Transition, among: Among | None, told: Among | None = None
+    ) -> jax.Array:
         if among is not None:
             inside = among.allowed | (jnp.arange(q.shape[0]) == t.action)
             q = jnp.where(inside, q, -jnp.inf)
@@ -598,6 +606,61 @@ class Conservative:
 
     def drawn(self, values: jax.Array, own: jax.Array) -> jax.Array:
         return self.weight * (jax.nn.logsumexp(values) - own)
+
+
+@swept("weight", "smoothing", whole=("k",))
+@dataclasses.dataclass(frozen=True)
+class Kl:
+    """Keeps a policy near the language model's answers, weighted (arXiv 2410.07927's GFlan-Prior, whose
+    estimator is not published: both below are ours).
+
+    "forward": sum_a pi(a|s) log(pi(a|s) / p(a|s)), the divergence KL(pi || p), exactly, where p gives each
+    action its share of the k answers, `smoothing` answers added to each that there is. "reverse": the mean of
+    -log pi over the k answers, which is KL(p || pi) but for a constant, and needs no smoothing.
+
+    Attributes:
+        weight: traced.
+        k: answers that are taken of each text, from 1 to n; one that could not be read stands for an action
+            that the seed drew once. Traced.
+        smoothing: traced.
+        estimator: which of the two.
+        own: each seed takes k of the n answers, drawn once for each text.
+    """
+
+    weight: Any = 0.1
+    k: Any = 5
+    smoothing: Any = 0.5
+    estimator: Literal["forward", "reverse"] = "forward"
+    own: bool = False
+
+    def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
+        """How often each action was proposed, int32 (T, A)."""
+        return Proposals(self.k, self.own).rows(run, world, known)
+
+    def among(self, rows: jax.Array) -> Among:
+        return Among(counts=rows)
+
+    def __call__(
+        self, log_probs: jax.Array, t: Transition, among: Among | None, told: Among | None = None
+    ) -> jax.Array:
+        """The policy's log-probabilities (A,), and what the answers say, -> ()."""
+        assert told is not None and told.counts is not None
+        legal = jnp.ones(log_probs.shape, bool) if among is None else among.allowed
+        counts = jnp.where(legal, told.counts, 0).astype(jnp.float32)
+        # What the policy cannot do is left out, also of gradients.
+        logs = jnp.where(legal, log_probs, 0.0)
+        if self.estimator == "reverse":
+            return -self.weight * (counts * logs).sum() / jnp.maximum(counts.sum(), 1.0)
+        given = jnp.where(legal, counts + self.smoothing, 1.0)
+        prior = jnp.log(given / jnp.where(legal, given, 0.0).sum())
+        return self.weight * jnp.where(legal, jnp.exp(logs) * (logs - prior), 0.0).sum()
+
+    def refuses(self, answers: Answers | None) -> str:
+        if not 0 <= self.weight < float("inf"):
+            return f"weight = {self.weight}"
+        if self.estimator not in ("forward", "reverse"):
+            return f"estimator = {self.estimator!r}; there are: forward, reverse"
+        return Proposals(self.k).refuses(answers) or _positive("smoothing", self.smoothing)
 
 
 # Batch rules
