@@ -27,7 +27,7 @@ from loro_jax.errors import UserError, command, within
 from loro_jax.language import collect, players, tables
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import Reader, Words
+from loro_jax.tasks.actions import Reader, Spoken
 from loro_jax.tasks.reference import agreement
 
 WIDE = 200
@@ -102,7 +102,7 @@ def said(actions: np.ndarray, reader: Reader, space: Any) -> str:
 
 def words_of(reader: Reader) -> dict[int, str]:
     """The word of each action that has one."""
-    if not isinstance(reader, Words):
+    if not isinstance(reader, Spoken):
         return {}
     return {reader.action(i): word for i, word in enumerate(reader.words)}
 

@@ -38,7 +38,7 @@ from loro_jax.language.policy import Mode, number_of
 from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
-from loro_jax.tasks.actions import MARK, Reader, Words, among, to_mark
+from loro_jax.tasks.actions import MARK, Reader, Spoken, among, to_mark
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
@@ -152,7 +152,7 @@ def check_scores(settings: Settings, task: Task) -> None:
     if settings.backend == "http":
         raise UserError("--score needs the model in this process: --backend llama.cpp")
     assert task.words is not None
-    if not isinstance(task.words.reader, Words) or not isinstance(task.environment().action_space, Discrete):
+    if not isinstance(task.words.reader, Spoken) or not isinstance(task.environment().action_space, Discrete):
         raise UserError(f"--score needs a word for each action, and {task.name} has none")
 
 
@@ -260,7 +260,7 @@ class Known:
 
     def log_probs(self, reader: Reader, space: Any) -> dict[Digits, np.ndarray] | None:
         """Of the actions, (A,), by the same answers; None unless all of them were scored."""
-        if self.unscored() or not isinstance(reader, Words):
+        if self.unscored() or not isinstance(reader, Spoken):
             return None
         samples = self.samples
         actions = [reader.action(word) for word in range(len(reader.words))]
@@ -402,7 +402,7 @@ class Survey:
             raise ValueError
         if "scores" in entry:
             scores = np.asarray(entry["scores"], np.float64)
-            assert isinstance(self.reader, Words)
+            assert isinstance(self.reader, Spoken)
             if scores.ndim != 2 or scores.shape[1] != len(self.reader.words) or not np.isfinite(scores).all():
                 raise ValueError
         if "attempts" not in entry:
@@ -529,7 +529,7 @@ class Survey:
 
     def score(self, backend: Backend, known: Known) -> list[journal.Step]:
         """The probabilities behind the thoughts of a round of texts that lack them."""
-        assert isinstance(self.reader, Words)
+        assert isinstance(self.reader, Spoken)
         began = time.monotonic()
         texts = sorted(known.unscored(), key=self.tail)[:ROUND]
         first = {digits: len(known.scores.get(digits, ())) for digits in texts}

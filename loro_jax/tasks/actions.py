@@ -136,6 +136,11 @@ class Mentions:
     actions: tuple[int, ...] = ()
     as_released: bool = False
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The phrases, as `Words` has its words."""
+        return self.phrases
+
     def action(self, phrase: int) -> int:
         return self.actions[phrase] if self.actions else phrase
 
@@ -216,6 +221,10 @@ class Number:
 
     def random(self, number: int) -> float:
         return round(self.low + (self.high - self.low) * number / (2**31 - 1), 2)
+
+
+Spoken = Words | Mentions
+"""Readers with words for actions, whose probabilities a model can be asked for."""
 
 
 def after_mark(answer: str, mark: str = MARK) -> str:

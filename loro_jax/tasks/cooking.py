@@ -37,8 +37,6 @@ anew earns 0.09 every five macro actions, which is worth 1.6 for ever, and the d
 """
 THRESHOLDS = {"overcooked_tomato": 1.1, "overcooked_salad": 1.3}
 """What the straight way to the dish earns."""
-WANDER = 0.1
-"""Share of uniform moves in the play by which states that look alike are weighed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,39 +381,14 @@ def best_return(map_: Kitchen, limit: int = LIMIT) -> float:
 
 
 @functools.cache
-def weighed(map_: Kitchen) -> tuple[dict[bytes, int], Floats]:
-    """Of each observation the values of macro actions, (observations, A), by its bytes' place.
-
-    Of states that look alike, the mean, by how often play is in each that is the best but for `WANDER`.
-    """
+def _looks(map_: Kitchen) -> planning.Looks:
     s = solved(map_)
-    q = s.values(by_duration=True)
-    states, actions = q.shape
-    policy = planning.best(q, 1e-6).astype(float)
-    policy /= policy.sum(axis=1, keepdims=True)
-    policy = (1 - WANDER) * policy + WANDER / actions
-    often, now = np.full(states, 1e-12), np.zeros(states)
-    now[0] = 1.0
-    for _ in range(200):
-        often += now
-        share = (now[:, None] * policy * ~s.terminated * DISCOUNT**s.duration).ravel()
-        now = np.bincount(s.after.ravel(), share, states).astype(np.float64)
-    places: dict[bytes, int] = {}
-    of = np.array([places.setdefault(row.tobytes(), len(places)) for row in s.observations])
-    weight = np.bincount(of, often)
-    rows = [np.bincount(of, often * q[:, a]) / weight for a in range(actions)]
-    values = list(np.stack(rows, axis=1))
-    for row, value in zip(s.full, q, strict=True):
-        if row.tobytes() not in places:
-            places[row.tobytes()] = len(values)
-            values.append(value)
-    return places, np.stack(values)
+    q, legal = s.values(by_duration=True), np.ones(s.after.shape, bool)
+    start = np.arange(len(q)) == 0
+    often = planning.occupancy(s.after, s.terminated, q, legal, start, DISCOUNT**s.duration)
+    return planning.Looks([s.observations, s.full], q, often)
 
 
 def reference(map_: Kitchen, observations: Floats) -> np.ndarray:
     """The macro actions that lead soonest to the dish, (N, size) -> (N, A)."""
-    places, values = weighed(map_)
-    rows = [places.get(np.asarray(obs, np.float32).tobytes(), -1) for obs in observations]
-    known = planning.best(values, 1e-6)[rows]
-    known[np.array(rows) < 0] = True  # what play never comes to
-    return np.asarray(known)
+    return _looks(map_).best(observations)

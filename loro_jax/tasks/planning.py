@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,3 +37,67 @@ def interpolate(points: Floats, grid: Sequence[Floats]) -> sparse.csr_array:
         entries.append((weight, rows, (lower[0] + i) * len(grid[1]) + lower[1] + j))
     data, row, column = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     return sparse.csr_array((data, (row, column)), shape=(len(points), len(grid[0]) * len(grid[1])))
+
+
+WANDER = 0.1
+"""Share of uniform moves in the play by which states that look alike are weighed."""
+
+
+def occupancy(
+    after: np.ndarray, ended: np.ndarray, q: Floats, legal: np.ndarray, start: Floats, discount: Any
+) -> Floats:
+    """How often play that takes the best actions, but for `WANDER`, is in each of N states, discounted, (N,).
+
+    Args:
+        after: the state that each action leads to, (N, A); nothing else is random.
+        ended: whether it ends the episode there, (N, A).
+        q: values of the actions, (N, A).
+        legal: which actions there are, (N, A).
+        start: chance of beginning in each state, (N,).
+        discount: of each action, (N, A), or of all.
+    """
+    policy = best(q, 1e-6).astype(float)
+    policy = (1 - WANDER) * policy / policy.sum(axis=1, keepdims=True)
+    policy += WANDER * legal / legal.sum(axis=1, keepdims=True)
+    often, now = np.zeros(len(after)), start.astype(np.float64)
+    for _ in range(300):
+        often += now
+        led = np.bincount(after.ravel(), (now[:, None] * policy * ~ended * discount).ravel(), len(after))
+        now = led.astype(np.float64)
+    return often
+
+
+class Looks:
+    """Actions by what is seen: of states that look alike, values' mean, by how often play is in each."""
+
+    def __init__(self, observations: Sequence[np.ndarray], q: Floats, often: Floats) -> None:
+        """Observations (N, *obs) of each state, in one or several forms; values (N, A); weights (N,)."""
+        self._places: dict[bytes, int] = {}
+        rows: list[Floats] = []
+        for seen in observations:
+            keys = [np.asarray(row, np.float32).tobytes() for row in seen]
+            new = sorted({key for key in keys if key not in self._places})
+            numbers = {key: i for i, key in enumerate(new)}
+            own = np.array([numbers.get(key, -1) for key in keys])
+            at = own >= 0
+            weight = np.maximum(often, 1e-12)[at]
+            total = np.bincount(own[at], weight, len(new))
+            finite = np.where(np.isfinite(q), q, 0.0)[at]
+            sums = [
+                np.bincount(own[at], weight * column, len(new)) / np.maximum(total, 1e-300)
+                for column in finite.T
+            ]
+            mean = np.stack(sums, axis=1) if len(new) else np.zeros((0, q.shape[1]))
+            out = np.zeros(mean.shape, bool)
+            np.logical_or.at(out, own[at], ~np.isfinite(q[at]))
+            self._places |= {key: len(rows) + i for key, i in numbers.items()}
+            rows += list(np.where(out, -np.inf, mean))
+        self._best = best(np.stack(rows), 1e-6)
+
+    def best(self, observations: np.ndarray) -> np.ndarray:
+        """The best actions in observations (N, *obs), bool (N, A); all of them in what was never seen."""
+        keys = [np.asarray(obs, np.float32).tobytes() for obs in observations]
+        rows = np.array([self._places.get(key, -1) for key in keys])
+        found = self._best[rows]
+        found[rows < 0] = True
+        return np.asarray(found)

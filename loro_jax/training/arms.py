@@ -154,6 +154,18 @@ def dqn_prior(p: Plan) -> Arm:
     return Arm("dqn_prior", sentence, f"chooses among {p.proposals.k} of the LLM's answers (DQN-Prior)")
 
 
+def dqn_prior_softmax(p: Plan) -> Arm:
+    support = dataclasses.replace(p.proposals, temperature=0.1, epsilon=0.0)
+    sentence = (Interact(p.protocol.schedule.budget, support=support),)
+    return Arm("dqn_prior_softmax", sentence, "DQN-Prior, exploring by a softmax over the answers alone")
+
+
+def dqn_prior_both(p: Plan) -> Arm:
+    support = dataclasses.replace(p.proposals, temperature=0.1, epsilon=0.2)
+    sentence = (Interact(p.protocol.schedule.budget, support=support),)
+    return Arm("dqn_prior_both", sentence, "DQN-Prior, a fifth of its steps uniform, else by softmax")
+
+
 def soft_prior(p: Plan) -> Arm:
     sentence = (Interact(p.protocol.schedule.budget, support=Soft()),)
     return Arm("soft_prior", sentence, "soft values by the LLM's shares of the actions (LINVIT)")
@@ -222,6 +234,8 @@ ARMS: dict[str, Sentence] = {
     "random_policy": random_policy,
     "half_batches": half_batches,
     "dqn_prior": dqn_prior,
+    "dqn_prior_softmax": dqn_prior_softmax,
+    "dqn_prior_both": dqn_prior_both,
     "soft_prior": soft_prior,
     "tutor": tutor,
     "tutor_reuse": tutor_reuse,

@@ -230,7 +230,7 @@ class Support(Interface):
         """Whether no drawn action stands for an answer about each text, bool (T,)."""
 
 
-@swept("temperature", whole=("k",))
+@swept("temperature", "epsilon", whole=("k",))
 @dataclasses.dataclass(frozen=True)
 class Proposals:
     """The first k of a text's n answers, an action as many slots as it was given answers.
@@ -242,11 +242,13 @@ class Proposals:
         k: answers that are taken of each text, from 1 to n. Traced.
         own: each seed takes k of the n, drawn once for each text, rather than the first k.
         temperature: where given, the seed explores by slots' softmax of Q / temperature. Traced.
+        epsilon: in the place of the agent's, (), where given: the share of uniform slots. Traced.
     """
 
     k: Any = 5
     own: bool = False
     temperature: Any = None
+    epsilon: Any = None
 
     def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
         """Slots of each action, int32 (T, A)."""
@@ -282,6 +284,8 @@ class Proposals:
         n = 0 if answers is None else answers.samples
         if not 1 <= self.k <= n:
             return f"k = {self.k}, of {n} answers about each text"
+        if self.epsilon is not None and not 0 <= self.epsilon <= 1:
+            return f"epsilon = {self.epsilon}, which is no probability"
         return _positive("temperature", self.temperature)
 
 

@@ -368,6 +368,8 @@ def step_environment(
     env, how, t = world.environment, world.interaction, run.counters.env_steps
     games = getattr(world.agent, "games", 0)
     now = {k: v for k, v in schedules(world.agent, t).items() if k == "epsilon"}
+    if (share := getattr(doors.support, "epsilon", None)) is not None:
+        now = {"epsilon": jnp.asarray(share, jnp.float32)}
 
     def chosen(obs: jax.Array, t: jax.Array) -> jax.Array:
         among = doors.among(world, known, obs)
