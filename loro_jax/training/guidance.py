@@ -753,14 +753,14 @@ class Doors:
         if not chooses and all(told is None for told in (self.penalty, rate, discounts)):
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
-        on_policy = getattr(world.agent, "on_policy", False)
+        on_policy, prior = getattr(world.agent, "on_policy", False), hasattr(self.penalty, "rows")
         return Guided(
             each(batch.obs) if chooses and (on_policy or self.penalty is not None) else None,
             each(batch.next_obs) if chooses and not on_policy else None,
             self.penalty,
             rate,
             discounts,
-            None if self.priors == () else jax.vmap(lambda obs: self.prior(world, known, obs))(batch.obs),
+            jax.vmap(lambda obs: self.prior(world, known, obs))(batch.obs) if prior else None,
         )
 
     def prior(self, world: World, known: Any, obs: jax.Array) -> Among:
