@@ -29,7 +29,7 @@ from loro_jax.running.store import Nowhere, opened
 from loro_jax.tasks import Environment, Task, load, recorded
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training.arms import Sentence
-from loro_jax.types import Agent
+from loro_jax.types import Agent, Among
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,10 +324,16 @@ class Policy:
         """
         obs, shape = np.asarray(obs, np.float32), self.environment.observation_shape
         if obs.shape == shape:
-            return np.asarray(self.agent.act(self.state, jax.numpy.asarray(obs)))
+            return np.asarray(self._act(jax.numpy.asarray(obs)))
         if obs.shape[1:] != shape:
             raise ValueError(f"observations have shape {shape}, or (N, *{shape}); got {obs.shape}")
-        return np.asarray(jax.vmap(lambda o: self.agent.act(self.state, o))(jax.numpy.asarray(obs)))
+        return np.asarray(jax.vmap(self._act)(jax.numpy.asarray(obs)))
+
+    def _act(self, obs: jax.Array) -> jax.Array:
+        """The greedy action of those that there are in an observation (*obs,)."""
+        legal = self.environment.allowed(obs)
+        told = () if legal is None else (Among(counts=legal.astype(jax.numpy.int32)),)
+        return self.agent.act(self.state, obs, *told)
 
     def play(self, episodes: int = 100, seed: int = 0) -> np.ndarray:
         """Undiscounted returns of greedy episodes, (episodes,); a `UserError` for no whole number of them."""
@@ -335,7 +341,7 @@ class Policy:
             raise UserError(f"episodes must be a whole number of at least 1, got {episodes!r}")
 
         def act(obs: jax.Array, key: jax.Array) -> jax.Array:
-            return self.agent.act(self.state, obs)
+            return self._act(obs)
 
         each = jax.vmap(lambda index: keys.fold(keys.of_seed(seed, index), keys.Purpose.EVALUATE))
         return np.asarray(rollouts(self.environment, act, each(jax.numpy.arange(episodes)))[0])

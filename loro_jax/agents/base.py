@@ -168,6 +168,11 @@ def watched(loss: jax.Array, *gradients: Any) -> jax.Array:
     return jnp.where(jnp.isfinite(squares), loss, jnp.nan)
 
 
+def steps_of_update(agent: Any) -> int:
+    """Gradient steps that an agent takes each time that it learns online."""
+    return int(getattr(agent, "gradient_steps_taken", getattr(agent, "gradient_steps", 1)))
+
+
 def settings(agent: Any) -> dict[str, Any]:
     """An agent's settings by name: its fields but for those that follow from the game."""
     return {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent) if f.name not in agent.of_game}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from loro_jax.agents.base import steps_of_update
 from loro_jax.training.phases import AsPrior, Fit, Interact
 from loro_jax.training.population import Layout
 from loro_jax.training.world import World
@@ -29,6 +30,7 @@ def seconds(phases: Sequence[Phase], world: World, layout: Layout, seeds: int) -
     # One forward pass is 2 weights B flops; three of them, and a backward pass that costs two more. Where a
     # network sees every state once, one forward pass and a backward one over the states.
     rows = 0.6 * world.environment.states if world.environment.indexed else agent.batch_size
+    rows /= getattr(agent, "minibatches", 1)
     step = agent.networks * (10.0 * weights * rows + OVERHEAD_FLOPS)
     gradient_steps = environment_steps = 0
     for phase in phases:
@@ -36,7 +38,7 @@ def seconds(phases: Sequence[Phase], world: World, layout: Layout, seeds: int) -
             phase = phase.phase
         if isinstance(phase, Interact):
             environment_steps += phase.steps
-            gradient_steps += phase.steps // agent.train_frequency * getattr(agent, "gradient_steps", 1)
+            gradient_steps += phase.steps // agent.train_frequency * steps_of_update(agent)
         elif isinstance(phase, Fit):
             gradient_steps += phase.steps
     length = min(0.75 * world.evaluation.limit, WHOLE_GAME) * how.eval_episodes

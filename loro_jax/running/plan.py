@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loro_jax import progress
+from loro_jax.agents.base import steps_of_update
 from loro_jax.running import experiment
 from loro_jax.running.experiment import Experiment
 from loro_jax.training import memory
@@ -59,9 +60,7 @@ def cost(phases: tuple[Phase, ...], world: World) -> tuple[int, int]:
             phase = phase.phase
         if isinstance(phase, Interact):
             steps += phase.steps
-            gradients += (
-                phase.steps // world.agent.train_frequency * getattr(world.agent, "gradient_steps", 1)
-            )
+            gradients += phase.steps // world.agent.train_frequency * steps_of_update(world.agent)
         elif isinstance(phase, Fit):
             gradients += phase.steps
     return steps, gradients

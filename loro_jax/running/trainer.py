@@ -16,6 +16,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from loro_jax import processes, progress
+from loro_jax.agents.base import steps_of_update
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.errors import UserError
 from loro_jax.records.results import Result
@@ -242,7 +243,7 @@ def _stretched(records: np.ndarray, length: int) -> np.ndarray:
 def _cost(phase: Phase, agent: Agent) -> float:
     """Weight of a phase on the progress bar, in gradient steps."""
     if isinstance(phase, Interact):
-        times = getattr(agent, "gradient_steps", 1)
+        times = steps_of_update(agent)
         return phase.steps / agent.train_frequency * times + phase.steps / 4
     return phase.steps if isinstance(phase, Fit) else 0
 
