@@ -77,7 +77,7 @@ GAMES = (
     Game("book", "desk", "shelf", "mug", "fridge"),
     Game("book", "fridge", "drawer", "soap", "counter"),
     Game("soap", "sofa", "drawer", "apple", "desk"),
-    Game("soap", "counter", "desk", "book", "shelf"),
+    Game("soap", "drawer", "shelf", "book", "counter"),
 )
 TRAINED, UNSEEN = tuple(range(8)), tuple(range(8, 16))
 
@@ -364,7 +364,7 @@ def fields() -> tuple[Field, ...]:
     hands = ("nothing", *(f"the {thing}" for thing in THINGS))
 
     def hand(obs: Any) -> Any:
-        carried = _part(obs, 4) > 0.5
+        carried = (_part(obs, 4) > 0.5).astype(np.int32)
         return (carried * np.arange(1, len(THINGS) + 1, dtype=np.int32)).sum()
 
     lying = ["nothing"]
@@ -372,13 +372,13 @@ def fields() -> tuple[Field, ...]:
         lying.append(" and ".join(f"the {t}" for i, t in enumerate(THINGS) if code >> i & 1))
 
     def here(obs: Any) -> Any:
-        return ((_part(obs, 5) > 0.5) * (2 ** np.arange(len(THINGS), dtype=np.int32))).sum()
+        return ((_part(obs, 5) > 0.5).astype(np.int32) * (2 ** np.arange(len(THINGS), dtype=np.int32))).sum()
 
     chosen = tuple(_lists())
     codes = tuple(sum(2**action for action in one) for one in chosen)
 
     def options(obs: Any) -> Any:
-        mask = legal(jnp.asarray(obs))
+        mask = legal(jnp.asarray(obs)).astype(np.int32)
         code = (mask * (2 ** np.arange(ACTIONS, dtype=np.int32))).sum()
         return sum((code == c).astype(np.int32) * i for i, c in enumerate(codes))
 
