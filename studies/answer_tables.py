@@ -74,7 +74,7 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     table = tables.read(folder, task)
     met = show.meet(task, table, MET)
     rows = met.rows(table)
-    agreed = show.agreements(task, table, met, rows)
+    agreed, among = (of(task, table, met, rows) for of in (show.agreements, show.covered))
     unread = answers.unreadable(table.actions[table.asked], task.environment().action_space)
     protocol = task.protocol("standard@1").replace(charge="episodes")
     env = task.under(protocol)
@@ -96,6 +96,7 @@ def describe(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
         "coverage": card["coverage"][least],
         "unreadable_share": float(unread.mean()),
         "agreement": None if agreed is None else float((agreed * met.shares).sum()),
+        "optimal_among_first": None if among is None else among.tolist(),
         "return": float(played.mean()),
         "return_ci95": [float(end) for end in np.quantile(means, (0.025, 0.975))],
         "returns_of_single_answers": single,
@@ -150,8 +151,22 @@ def markdown(found: Mapping[str, list[dict[str, Any]]]) -> str:
                 f"{row['answer_tokens']:,}", f"{row['seconds']:,.0f}",
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += ["", *_among(rows)]
     return "\n".join(lines)
+
+
+def _among(rows: list[dict[str, Any]]) -> list[str]:
+    """How often one of the first k answers is the best action, by k; nothing where there is no best one."""
+    known = [row for row in rows if row.get("optimal_among_first")]
+    if not known:
+        return []
+    most = max(len(row["optimal_among_first"]) for row in known)
+    head = ["P(a best action is among the first k)", *(f"k = {k}" for k in range(1, most + 1))]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for row in known:
+        shares = [f"{share:.2f}" for share in row["optimal_among_first"]]
+        lines.append("| " + " | ".join([f"`{row['name']}`", *shares, *[""] * (most - len(shares))]) + " |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from loro_jax.language import collect, players, tables
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 from loro_jax.tasks.actions import Reader, Spoken
-from loro_jax.tasks.reference import agreement
+from loro_jax.tasks.reference import agreement, preferences
 
 WIDE = 200
 """Columns, where the output is no terminal."""
@@ -127,6 +127,25 @@ def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.nda
         agrees, chance = agreement(task, met.observations, safe)
         agreed[:, k] = np.where(unread, chance, agrees)
     return agreed.mean(axis=1)
+
+
+def covered(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
+    """The share of the play in observations for which one of the first k answers is an action that the
+    reference holds for the best, by k = 1 to n, (n,): of what proposals are there to choose from.
+
+    An unreadable answer, for which a seed draws an action, counts with the chance that its draw is one. None
+    where the task has no reference, or its actions are continuous.
+    """
+    space = task.environment().action_space
+    if task.reference is None or not isinstance(space, Discrete):
+        return None
+    wanted = preferences(task, met.observations)
+    said = table.actions[rows]
+    among = table.legal[rows] if table.legal is not None else np.ones(wanted.shape, bool)
+    chance = (wanted & among).sum(axis=1) / among.sum(axis=1)
+    right = np.take_along_axis(wanted, np.maximum(said, 0), axis=1)
+    missed = 1.0 - np.where(said < 0, chance[:, None], right)
+    return np.asarray(met.shares @ (1.0 - np.cumprod(missed, axis=1)))
 
 
 def apart(one: np.ndarray, other: np.ndarray, space: Any) -> float:

@@ -47,5 +47,9 @@ def test_tables_are_described(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
     assert abs(best["return"] - 0.744) < 4 * (0.744 * 0.256 / best["episodes"]) ** 0.5
     assert best["returns_of_single_answers"] == [best["return"]] * 2
     assert two["returns_of_single_answers"][0] != two["return"]
+    assert best["optimal_among_first"] == pytest.approx([1, 1])
+    first, both = two["optimal_among_first"]
+    assert 0 < first < both <= 1
     printed = capsys.readouterr().out
+    assert "| `best` | 1.00 | 1.00 |" in printed
     assert "`best` | 11 x 2 | 99.0% (answers) | 0.0% | 100%" in printed and "unfinished" not in printed
