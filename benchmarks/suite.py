@@ -20,7 +20,7 @@ from rich.console import Console
 from loro_jax.errors import UserError, arguments, command, within
 from loro_jax.records import identity
 from loro_jax.running.command import MOST_DEVICES, MOST_SEEDS
-from loro_jax.tasks import NAMES, Task, load
+from loro_jax.tasks import NAMES, SUITE, Task, load
 
 if TYPE_CHECKING:
     from loro_jax.analysis import aggregate as aggregates
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def named(names: str) -> list[Task]:
     """The tasks called so; a `UserError` lists those there are, or names one that cannot be scored."""
-    chosen = NAMES if names == "all" else tuple(n.strip() for n in names.split(",") if n.strip())
+    chosen = SUITE if names == "all" else tuple(n.strip() for n in names.split(",") if n.strip())
     tasks = [load(name) for name in chosen]
     if not tasks or len({task.name for task in tasks}) < len(tasks):
         raise UserError(f"--tasks must name tasks, each once; there are: {', '.join(NAMES)}")

@@ -4,6 +4,6 @@ A task need not be here: every command takes `FILE.py:NAME`, and every function 
 """
 
 from loro_jax.tasks.base import Environment, Task
-from loro_jax.tasks.loading import NAMES, load, recorded
+from loro_jax.tasks.loading import NAMES, SUITE, load, recorded
 
-__all__ = ["NAMES", "Environment", "Task", "load", "recorded"]
+__all__ = ["NAMES", "SUITE", "Environment", "Task", "load", "recorded"]
