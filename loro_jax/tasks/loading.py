@@ -22,7 +22,7 @@ NAMES = (
 )  # fmt: skip
 """The suite's own, in the order in which tables show them."""
 SUITE = NAMES[:6]
-"""Those that `benchmarks.suite` runs when none are named: the reference study's, with baselines of their own."""
+"""Those that `benchmarks.suite` runs when none are named: the reference study's, with tuned baselines."""
 USAGE = (
     "a task is named by the suite's own name, as FILE.py:NAME (a module-level `NAME = Task(...)`), as"
     " PACKAGE.MODULE:NAME, or as gymnax:NAME"

@@ -229,7 +229,7 @@ def test_a_protocol_names_the_games_parameters() -> None:
     lake = load("frozen_lake")
     assert lake.under(lake.protocol()).limit == 100
     assert lake.under(lake.protocol().replace(game={"limit": 7})).limit == 7
-    for name in NAMES:
+    for name in SUITE:
         given = {p.name: dict(p.game) for p in load(name).settings().values()}
         dropped = {"drop_first_half": True} if name == "pong" else {}
         assert given.pop("standard@2", {}) == {}
