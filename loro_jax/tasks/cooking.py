@@ -383,12 +383,19 @@ def best_return(map_: Kitchen, limit: int = LIMIT) -> float:
 @functools.cache
 def _looks(map_: Kitchen) -> planning.Looks:
     s = solved(map_)
-    q, legal = s.values(by_duration=True), np.ones(s.after.shape, bool)
+    with jax.ensure_compile_time_eval():
+        masks = np.asarray(jax.vmap(legal(map_))(jnp.asarray(s.observations)))
+    q = np.where(masks, s.values(by_duration=True), -np.inf)
     start = np.arange(len(q)) == 0
-    often = planning.occupancy(s.after, s.terminated, q, legal, start, DISCOUNT**s.duration)
+    often = planning.occupancy(s.after, s.terminated, q, masks, start, DISCOUNT**s.duration)
     return planning.Looks([s.observations, s.full], q, often)
 
 
 def reference(map_: Kitchen, observations: Floats) -> np.ndarray:
     """The macro actions that lead soonest to the dish, (N, size) -> (N, A)."""
     return _looks(map_).best(observations)
+
+
+def worth(map_: Kitchen, observations: Floats) -> Floats:
+    """The discounted return after each macro action, as `reference` has it, (N, size) -> (N, A)."""
+    return _looks(map_).values(observations)

@@ -129,13 +129,13 @@ DESCRIPTION = Description(
 
 def reference(observations: Floats) -> np.ndarray:
     """The actions that most often reach the goal, and soonest; one-hot (N, 16) -> (N, 4)."""
-    return planning.best(_values())[observations.argmax(axis=1)]
+    return planning.best(values())[observations.argmax(axis=1)]
 
 
 def value_of(policy: Sequence[int], limit: int = 100) -> float:
     """The chance that a policy, an action for each of the 16 cells, reaches the goal within `limit` steps on
     slippery ice: its expected return, exactly."""
-    tiles, chance = _lakes_law()
+    tiles, chance = _lakes_law(slippery=True)
     going, goal = (tiles != HOLE) & (tiles != GOAL), (tiles == GOAL).astype(np.float64)
     taken = chance[np.arange(16), np.asarray(policy)]
     value = np.zeros(16)
@@ -145,24 +145,25 @@ def value_of(policy: Sequence[int], limit: int = 100) -> float:
 
 
 @functools.cache
-def _lakes_law() -> tuple[np.ndarray, Floats]:
-    """Tiles (16,), and the chance (16, 4, 16) that an action leads from cell to cell on slippery ice."""
+def _lakes_law(slippery: bool) -> tuple[np.ndarray, Floats]:
+    """Tiles (16,), and the chance (16, 4, 16) that an action leads from cell to cell."""
     tiles = np.asarray(frozen_lake().game.desc).ravel()
     chance = np.zeros((16, 4, 16))
     for cell, action, slip in itertools.product(range(16), range(4), (-1, 0, 1)):
         down, right = MOVES[(action + slip) % 4]
         row, column = np.clip(cell // 4 + down, 0, 3), np.clip(cell % 4 + right, 0, 3)
-        chance[cell, action, row * 4 + column] += 1 / 3
+        share = 1 / 3 if slippery else float(slip == 0)
+        chance[cell, action, row * 4 + column] += share
     return tiles, chance
 
 
 @functools.cache
-def _values() -> Floats:
-    """Chance of reaching the goal, (16, 4), slippery; discounted by 0.99, since time is limited.
+def values(slippery: bool = True) -> Floats:
+    """Chance of reaching the goal, (16, 4); discounted by 0.99, since time is limited.
 
     Without a discount every move that stays clear of holes would be as good as any other.
     """
-    tiles, chance = _lakes_law()
+    tiles, chance = _lakes_law(slippery)
     going, goal = (tiles != HOLE) & (tiles != GOAL), (tiles == GOAL).astype(np.float64)
     value = np.zeros(16)
     for _ in range(5000):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.errors import UserError
+from loro_jax.protocols import by_name, common
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import planning, rules
 from loro_jax.tasks.actions import Mentions
@@ -320,6 +321,11 @@ def reference(observations: Floats) -> np.ndarray:
     return _looks().best(observations)
 
 
+def worth(observations: Floats) -> Floats:
+    """The discounted return after each action, as `reference` has it, (N, obs) -> (N, 16)."""
+    return _looks().values(observations)
+
+
 def _lists() -> Iterator[tuple[int, ...]]:
     """Every list of actions that there may be: a game has two things, and one is carried at a time."""
     for room in range(len(ROOMS)):
@@ -392,9 +398,12 @@ def fields() -> tuple[Field, ...]:
     )
 
 
+COMMON = common(budget=20_000, eval_interval=200, eval_episodes=8)
+
 TASK = Task(
     name="household",
     game=household,
+    protocols=by_name([COMMON]),
     words=Description(fields=fields(), reader=Mentions(PHRASES)),
     reference=reference,
     reference_episodes=64,

@@ -92,12 +92,25 @@ class Looks:
             np.logical_or.at(out, own[at], ~np.isfinite(q[at]))
             self._places |= {key: len(rows) + i for key, i in numbers.items()}
             rows += list(np.where(out, -np.inf, mean))
-        self._best = best(np.stack(rows), 1e-6)
+        self._q = np.stack(rows)
+        self._best = best(self._q, 1e-6)
+
+    def values(self, observations: np.ndarray) -> Floats:
+        """Values of the actions in observations (N, *obs), (N, A); minus infinity of one that there is not,
+        0 of all in what was never seen."""
+        rows = self._rows(observations)
+        found = self._q[rows]
+        found[rows < 0] = 0.0
+        return np.asarray(found)
 
     def best(self, observations: np.ndarray) -> np.ndarray:
         """The best actions in observations (N, *obs), bool (N, A); all of them in what was never seen."""
-        keys = [np.asarray(obs, np.float32).tobytes() for obs in observations]
-        rows = np.array([self._places.get(key, -1) for key in keys])
+        rows = self._rows(observations)
         found = self._best[rows]
         found[rows < 0] = True
         return np.asarray(found)
+
+    def _rows(self, observations: np.ndarray) -> np.ndarray:
+        """The place of each observation, (N,); -1 for one that was never seen."""
+        keys = [np.asarray(obs, np.float32).tobytes() for obs in observations]
+        return np.array([self._places.get(key, -1) for key in keys])
