@@ -103,7 +103,7 @@ class PPO:
     on_policy: ClassVar[bool] = True
     loss_tells: ClassVar[bool] = True
     networks: ClassVar[int] = 2
-    takes: ClassVar[tuple[str, ...]] = ("support", "penalty", "learning_rate")
+    takes: ClassVar[tuple[str, ...]] = ("support", "penalty", "prior", "learning_rate")
     of_game: ClassVar[tuple[str, ...]] = ("magnitudes",)
 
     def __post_init__(self) -> None:
@@ -114,6 +114,8 @@ class PPO:
         require(self.epochs * self.minibatches <= 100 * MOST_STEPS, "epochs", "times minibatches is too many")
         whole = self.games * self.rollout % self.minibatches == 0
         require(whole, "minibatches", "must divide games times rollout")
+        several = self.games * self.rollout >= 2 * self.minibatches or not self.normalise_advantages
+        require(several, "minibatches", "must have two steps each at least, where advantages are normalised")
         for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, name, "must lie in [0, 1]")
         require(0 < self.learning_rate <= 1e30, "learning_rate", "must be positive, at most 1e30")
@@ -159,9 +161,12 @@ class PPO:
         """Common settings, with updates every `interval` environment steps or a fraction of it."""
         games = max(n for n in range(1, 9) if interval % n == 0)
         steps = interval // games
-        rollout = max(n for n in range(1, 65) if steps % n == 0)
-        minibatches = max(n for n in range(1, 5) if games * rollout % n == 0)
-        return cls(games=games, rollout=rollout, minibatches=minibatches)
+        # Of what divides it, the nearest to 200 steps of all games between updates.
+        divisors = [n for n in range(1, min(steps, MOST // games) + 1) if steps % n == 0]
+        rollout = min(divisors, key=lambda n: abs(math.log(games * n / 200)))
+        total = games * rollout
+        minibatches = max((n for n in range(1, 5) if total % n == 0 and total >= 2 * n), default=1)
+        return cls(games=games, rollout=rollout, minibatches=minibatches, normalise_advantages=total > 1)
 
     @classmethod
     def accepts(cls, actions: Space) -> bool:
@@ -274,7 +279,8 @@ class PPO:
         entropy = -(jnp.exp(logs) * logs).sum(axis=1)
         loss = (-objective + self.value_weight * error**2 - self.entropy_weight * entropy).mean()
         if penalty is not None:
-            loss += jax.vmap(penalty)(logs, t, rows.among, rows.told).mean()
+            told = () if rows.told is None else (rows.told,)  # of a penalty without a prior, nothing
+            loss += jax.vmap(penalty)(logs, t, rows.among, *told).mean()
         return loss
 
 

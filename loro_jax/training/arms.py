@@ -23,7 +23,18 @@ from loro_jax.training.guidance import (
     Soft,
     Tutor,
 )
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, Retarget, plain
+from loro_jax.training.phases import (
+    AsPrior,
+    Collect,
+    Evaluate,
+    Fit,
+    Forget,
+    Interact,
+    Keep,
+    Load,
+    Retarget,
+    plain,
+)
 from loro_jax.training.population import parted
 from loro_jax.types import Agent, Arm, Phase
 
@@ -85,11 +96,11 @@ class Plan:
 
     @property
     def ppo(self) -> PPO:
-        """The protocol's agent, if it is PPO; else PPO with common settings, its updates as far apart as they
-        fit into an evaluation interval."""
-        agent = self.protocol.agent
-        if isinstance(agent, PPO):
-            return agent
+        """The protocol's own PPO; where it has none PPO with common settings, whose updates fit into an
+        evaluation interval."""
+        for agent in (self.protocol.agent, *self.protocol.others):
+            if isinstance(agent, PPO):
+                return agent
         return PPO.within(self.protocol.schedule.eval_interval)
 
     @property
@@ -194,9 +205,9 @@ def ppo(p: Plan) -> Arm:
 
 
 def kl_prior(p: Plan) -> Arm:
-    penalty = Kl(k=p.proposals.k, own=p.own_proposals)
+    penalty = Kl(prior=p.proposals)
     sentence = (Interact(p.protocol.schedule.budget, penalty=penalty),)
-    says = f"PPO, kept near {penalty.k} of the LLM's answers (a KL term)"
+    says = f"PPO, kept near {p.proposals.k} of the LLM's answers (a KL term)"
     return Arm("kl_prior", sentence, says, agent=p.ppo)
 
 
@@ -368,6 +379,17 @@ def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = Fals
             raise UserError(
                 f"n_step: {arm.name}'s {type(rule).__name__} does not say `rows`, places in the replay"
             )
+    for support in opened(arm, "support"):
+        if getattr(support, "temperature", None) is not None and getattr(agent, "on_policy", False):
+            raise UserError(f"{arm.name}: its support has a temperature, by which {name} does not explore")
+        if getattr(support, "epsilon", None) is not None and not hasattr(agent, "epsilon"):
+            raise UserError(
+                f"{arm.name}: its support has an epsilon, which the agent {name} does not explore by"
+            )
+    if "prior" not in takes and any(hasattr(penalty, "rows") for penalty in opened(arm, "penalty")):
+        raise UserError(
+            f"{arm.name} has a penalty with a prior, which is told a policy's probabilities: {name} has none"
+        )
     for door in ("support", "penalty", "learning_rate"):
         named = opened(arm, door)
         if named and door not in takes:
@@ -410,6 +432,8 @@ def check_budget(arm: Arm, plan: Plan) -> None:
     ):
         raise UserError(f"{arm.name} counts prior rows, which the released alignment leaves some of out")
     for phase in arm.phases:
+        if isinstance(phase, Keep) and (type(phase.rows) is not int or phase.rows < 1):
+            raise UserError(f"{arm.name}: Keep keeps so many rows, at least one, not {phase.rows!r}")
         steps, within = getattr(phase, "steps", 1), getattr(phase, "phase", None)
         if isinstance(phase, AsPrior) and not isinstance(within, Interact):
             raise UserError(f"{arm.name}: AsPrior is of an Interact, not of {within!r}")
@@ -423,8 +447,11 @@ def check_budget(arm: Arm, plan: Plan) -> None:
     for i, phase in enumerate(plain(arm.phases)):
         if getattr(phase, "batches", None) is not None:
             before = arm.phases[:i]
-            if any(isinstance(p, Forget) for p in before):
-                raise UserError(f"{arm.name} samples prior rows after Forget, which dropped them")
+            for dropped in (Forget, Keep):
+                if any(isinstance(p, dropped) for p in before):
+                    raise UserError(
+                        f"{arm.name} samples prior rows after {dropped.__name__}, which dropped them"
+                    )
             if not any(isinstance(p, Load | Collect) for p in before):
                 raise UserError(f"{arm.name} samples prior rows, and no phase before puts any in")
     if offline(arm):

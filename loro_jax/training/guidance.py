@@ -212,6 +212,13 @@ def actions(world: World) -> int:
     return space.n
 
 
+def among_listed(known: Knowledge, n: int) -> jax.Array | None:
+    """Which of n actions the texts list, bool (T, n), as many as there are in the game; None where they list
+    none."""
+    listed = known.answers.legal
+    return None if listed is None else jnp.pad(listed, ((0, 0), (0, n - listed.shape[1])))
+
+
 # Supports
 
 
@@ -250,13 +257,18 @@ class Proposals:
     temperature: Any = None
     epsilon: Any = None
 
+    def __repr__(self) -> str:
+        """As runs name it: a field that came later is there where it says something."""
+        last = "" if self.epsilon is None else f", epsilon={self.epsilon!r}"
+        return f"Proposals(k={self.k!r}, own={self.own!r}, temperature={self.temperature!r}{last})"
+
     def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
         """Slots of each action, int32 (T, A)."""
         said, n = known.answers.actions, actions(world)
         texts, samples = said.shape
-        key = fold(run.key, Purpose.PROPOSE)
+        key, listed = fold(run.key, Purpose.PROPOSE), among_listed(known, n)
 
-        legal = jnp.ones((texts, n), bool) if known.answers.legal is None else known.answers.legal
+        legal = jnp.ones((texts, n), bool) if listed is None else listed
 
         def one(said: jax.Array, legal: jax.Array, row: jax.Array) -> jax.Array:
             mine = jax.random.fold_in(key, row)
@@ -265,7 +277,7 @@ class Proposals:
                 place = jax.random.permutation(jax.random.fold_in(mine, 0), samples)
             own = jax.random.fold_in(mine, 1)
             uniform = jax.random.randint(own, (samples,), 0, n)
-            if known.answers.legal is not None:
+            if listed is not None:
                 uniform = jax.vmap(lambda key: Discrete(n).sample(key, legal))(jax.random.split(own, samples))
             taken = (place < self.k).astype(jnp.int32)
             return jnp.zeros(n, jnp.int32).at[jnp.where(said < 0, uniform, said)].add(taken)
@@ -318,8 +330,8 @@ class Soft:
             return known.answers.log_probs
         said, n = known.answers.actions, actions(world)
         given = (said[..., None] == jnp.arange(n)).sum(axis=1).astype(jnp.float32) + self.smoothing
-        if known.answers.legal is not None:
-            given = jnp.where(known.answers.legal, given, 0.0)
+        if (listed := among_listed(known, n)) is not None:
+            given = jnp.where(listed, given, 0.0)
         return jnp.log(given / given.sum(axis=1, keepdims=True))
 
     def among(self, rows: jax.Array) -> Among:
@@ -431,6 +443,9 @@ class Tutor:
         found = world.find(known, run.obs)
         said = drawn(known.answers, found, world.environment, run.obs, jax.random.fold_in(key, 1))
         again = before.left[found.row] > 0
+        # Texts that nobody asked about share a row: what was advised in one may not be there in another.
+        if (legal := world.environment.allowed(run.obs)) is not None:
+            again &= legal[before.advice[found.row]]
         advice = jnp.where(again, before.advice[found.row], said.action)
         left = jnp.where(again, before.left[found.row] - 1, jnp.int32(self.reuses))
         same = (advice == action).all()
@@ -612,34 +627,39 @@ class Conservative:
         return self.weight * (jax.nn.logsumexp(values) - own)
 
 
-@swept("weight", "smoothing", whole=("k",))
+@swept("weight", "prior", "smoothing")
 @dataclasses.dataclass(frozen=True)
 class Kl:
     """Keeps a policy near the language model's answers, weighted (arXiv 2410.07927's GFlan-Prior, whose
     estimator is not published: both below are ours).
 
     "forward": sum_a pi(a|s) log(pi(a|s) / p(a|s)), the divergence KL(pi || p), exactly, where p gives each
-    action its share of the k answers, `smoothing` answers added to each that there is. "reverse": the mean of
-    -log pi over the k answers, which is KL(p || pi) but for a constant, and needs no smoothing.
+    action its share of the proposals, `smoothing` of them added to each that there is. "reverse": the mean of
+    -log pi over the proposals, which is KL(p || pi) but for a constant, and needs no smoothing.
 
     Attributes:
         weight: traced.
-        k: answers that are taken of each text, from 1 to n; one that could not be read stands for an action
-            that the seed drew once. Traced.
+        prior: which of the answers are the proposals: `Proposals`, or another support that counts.
         smoothing: traced.
         estimator: which of the two.
-        own: each seed takes k of the n answers, drawn once for each text.
     """
 
     weight: Any = 0.1
-    k: Any = 5
+    prior: Any = Proposals()
     smoothing: Any = 0.5
     estimator: Literal["forward", "reverse"] = "forward"
-    own: bool = False
 
     def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
         """How often each action was proposed, int32 (T, A)."""
-        return Proposals(self.k, self.own).rows(run, world, known)
+        rows: jax.Array = self.prior.rows(run, world, known)
+        if not jnp.issubdtype(rows.dtype, jnp.integer):
+            raise UserError(f"Kl: prior = {self.prior!r} does not count answers, as Proposals does")
+        return rows
+
+    def readable(self, known: Knowledge) -> jax.Array:
+        """Whether no drawn action stands for an answer about each text, bool (T,)."""
+        told: jax.Array = self.prior.readable(known)
+        return told
 
     def among(self, rows: jax.Array) -> Among:
         return Among(counts=rows)
@@ -664,7 +684,10 @@ class Kl:
             return f"weight = {self.weight}"
         if self.estimator not in ("forward", "reverse"):
             return f"estimator = {self.estimator!r}; there are: forward, reverse"
-        return Proposals(self.k).refuses(answers) or _positive("smoothing", self.smoothing)
+        if not callable(getattr(self.prior, "rows", None)):
+            return f"prior = {self.prior!r}, which proposes nothing"
+        refuses = getattr(self.prior, "refuses", lambda _: "")
+        return refuses(answers) or _positive("smoothing", self.smoothing)
 
 
 # Batch rules
@@ -736,10 +759,16 @@ class Doors:
         """Whether there are not all actions in all states."""
         return self.support is not None or world.environment.legal is not None
 
+    @property
+    def asks(self) -> bool:
+        """Whether what is said about each state that is played is looked up."""
+        return self.support is not None or hasattr(self.penalty, "rows")
+
     def looked_up(self, world: World, known: Any, guidance: Any, obs: jax.Array) -> Any:
-        """The seed's guidance after it was told which actions there are in `obs`, (*obs,)."""
+        """The seed's guidance after it was told which actions there are in `obs`, (*obs,), or after a
+        penalty's prior is asked about it."""
         found = world.find(known, obs)
-        readable = self.support.readable(known)[found.row]
+        readable = (self.penalty if self.support is None else self.support).readable(known)[found.row]
         after = consulted(guidance.consulted, found, readable, jnp.bool_(True))
         return guidance._replace(consulted=after)
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from loro_jax.agents import DDQN, PPO
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.errors import UserError
 from loro_jax.protocols import PAPER, RELEASED, SAC_PAPER, Protocol
+from loro_jax.running.experiment import prepare_experiment
+from loro_jax.tasks import load
 from loro_jax.training import arms
-from loro_jax.training.arms import ARMS, FIRST, Plan, build, check_budget
-from loro_jax.training.guidance import Answering, Conservative, HalfPrior, JumpStart, Proposals, Soft, Tutor
-from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Load, Retarget
+from loro_jax.training.arms import ARMS, FIRST, Plan, build, check_agent, check_budget
+from loro_jax.training.guidance import (
+    Answering,
+    Conservative,
+    HalfPrior,
+    JumpStart,
+    Kl,
+    Proposals,
+    Soft,
+    Tutor,
+)
+from loro_jax.training.phases import AsPrior, Collect, Evaluate, Fit, Forget, Interact, Keep, Load, Retarget
 from loro_jax.types import Arm, Phase
 
 ROWS, LIMIT, PRIOR, QUERIES = 321, 200, 2000, 45
@@ -51,6 +65,10 @@ def test_the_table_of_arms_with_a_model_beside_them() -> None:
         "loro": (played, Fit(3000), Forget(), Interact(28_000)),
         "half_batches": (played, Interact(28_000, batches=HalfPrior())),
         "dqn_prior": (Interact(30_000, support=among),),
+        "dqn_prior_softmax": (Interact(30_000, support=Proposals(5, temperature=0.1, epsilon=0.0)),),
+        "dqn_prior_both": (Interact(30_000, support=Proposals(5, temperature=0.1, epsilon=0.2)),),
+        "ppo": (Interact(30_000),),
+        "kl_prior": (Interact(30_000, penalty=Kl(0.1, among, 0.5, "forward")),),
         "soft_prior": (Interact(30_000, support=Soft(0.1, 0.5)),),
         "tutor": (Interact(30_000, override=Tutor(1.0, 0.1, 15_000, 0)),),
         "tutor_reuse": (Interact(30_000, override=Tutor(1.0, 0.1, 15_000, 3)),),
@@ -66,7 +84,9 @@ def test_the_table_of_arms_with_a_model_beside_them() -> None:
     built = build(tuple(expected), plan)
     for arm in built:
         check_budget(arm, plan)
-    told = {"dqn_prior", "soft_prior", "tutor", "tutor_reuse", "jsrl", "cql_prior"}
+    told = {"dqn_prior", "dqn_prior_softmax", "dqn_prior_both", "kl_prior", "soft_prior"}
+    told |= {"tutor", "tutor_reuse", "jsrl", "cql_prior"}
+    assert {arm.name for arm in built if isinstance(arm.agent, PPO)} == {"ppo", "kl_prior"}
     assert {arm.name for arm in built if arms.consults(arm)} == told
 
 
@@ -213,3 +233,36 @@ def test_only_arms_that_pretrain_on_llm_episodes_share_a_pretraining() -> None:
     shared = [arm.name for arm in built if shares_pretraining(arm, sharing)]
     assert shared == ["loro", "loro_keep", "loro_chained"]
     assert not any(shares_pretraining(arm, RELEASED) for arm in built)
+
+
+def test_what_does_not_fit_an_interval_or_a_replay_is_refused() -> None:
+    """An arm's own agent learns as often as an interval has room for; prior rows are there to be sampled."""
+    task = load("cartpole")
+    settings = {"budget": 1000, "eval_interval": 100}
+
+    def refused(arm: Arm, says: str, **more: Any) -> None:
+        protocol = task.protocol("standard@1").replace(**settings, **more)
+        with pytest.raises(UserError, match=says):
+            prepare_experiment(task, protocol, (lambda plan: arm,), 2, 0)
+
+    online = (Interact(1000),)
+    refused(Arm("mine", online, "", agent=PPO(games=8, rollout=13)), "ppo learns every 104 environment steps")
+    refused(Arm("mine", online, "", agent=PPO()), "learns every 200 environment steps, which must divide")
+    refused(Arm("mine", online, "", agent=DDQN(train_frequency=3)), "ddqn learns every 3 environment steps")
+    refused(Arm("mine", online, "", agent=PPO.within(100)), "leave --drop-cut out", drop_cut=True)
+    first = (Collect(100, 0, 1), Keep(10))
+    refused(Arm("mine", (*first, Interact(900, batches=HalfPrior())), ""), "after Keep, which dropped them")
+    refused(Arm("mine", (Collect(100, 0, 1), Keep("3"), Interact(900)), ""), "Keep keeps so many rows")
+    soft = Arm("mine", (Interact(1000, support=Proposals(1, temperature=0.1)),), "", agent=PPO.within(100))
+    with pytest.raises(UserError, match="has a temperature, by which ppo does not explore"):
+        check_agent(soft, soft.agent)
+
+
+@pytest.mark.parametrize("interval", [1, 4, 40, 100, 101, 200, 202, 394, 509, 1018])
+def test_common_ppo_fits_any_interval(interval: int) -> None:
+    agent = PPO.within(interval)
+    assert interval % agent.train_frequency == 0
+    rows = agent.batch_size // agent.minibatches
+    assert rows >= 2 or not agent.normalise_advantages
+    with pytest.raises(UserError, match="minibatches must have two steps each"):
+        PPO(games=2, rollout=2, minibatches=4)

@@ -636,3 +636,9 @@ def test_values_are_those_of_value_iteration(kind: str) -> None:
     states = jnp.arange(16) if world.environment.indexed else jnp.eye(16)
     values = np.asarray(world.agent.values(run().agent.params, states))  # type: ignore[attr-defined]
     assert np.abs(values - q)[np.unique(s)].max() < 0.03
+
+
+def test_proposals_are_named_as_runs_name_them() -> None:
+    """Identities of published runs hold these texts."""
+    assert repr(Proposals(k=5)) == "Proposals(k=5, own=False, temperature=None)"
+    assert repr(Proposals(3, True, 0.1, 0.2)) == "Proposals(k=3, own=True, temperature=0.1, epsilon=0.2)"

@@ -11,15 +11,16 @@ import pytest
 from populations import assert_same
 from scipy import stats
 
-from loro_jax.agents import PPO
+from loro_jax.agents import DDQN, PPO
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
 from loro_jax.tasks import load
 from loro_jax.tasks.words import at, sided
-from loro_jax.training.guidance import Kl
+from loro_jax.training.arms import check_agent
+from loro_jax.training.guidance import Kl, Proposals, Soft
 from loro_jax.training.phases import Interact
 from loro_jax.training.world import Interaction, World
-from loro_jax.types import Among, Knowledge, Run, Transition
+from loro_jax.types import Among, Arm, Knowledge, Run, Transition
 
 ROW = Transition(*(jnp.float32(0),) * 6)
 LOGS = jax.nn.log_softmax(jnp.array([0.3, -1.0, 0.8, 0.1]))
@@ -84,13 +85,13 @@ def test_a_weight_of_nothing_is_ppo() -> None:
     free = played(None)
     assert_same(played(None).agent, free.agent)
     for estimator in ("forward", "reverse"):
-        near = played(Kl(0.0, k=4, estimator=estimator))  # type: ignore[arg-type]
+        near = played(Kl(0.0, Proposals(4), estimator=estimator))  # type: ignore[arg-type]
         for a, b in zip(jax.tree.leaves(near.agent), jax.tree.leaves(free.agent), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
     env = load("cartpole").environment()
     agent = PPO(hidden=(8,), games=4, rollout=10, minibatches=2).for_game(env.action_space)
     obs = jnp.zeros((1, 4))
-    kept = played(Kl(50.0, k=4, smoothing=0.01), 2000)
+    kept = played(Kl(50.0, Proposals(4), smoothing=0.01), 2000)
     loose = played(None, 2000)
     left = [float(jnp.exp(agent.log_probs(run.agent.actor, obs))[0, 0]) for run in (kept, loose)]
     assert left[0] > max(0.6, left[1])
@@ -99,6 +100,25 @@ def test_a_weight_of_nothing_is_ppo() -> None:
 def test_numbers_that_cannot_be_are_refused() -> None:
     assert "weight = -1.0" in Kl(-1.0).refuses(None)
     assert "estimator" in dataclasses.replace(Kl(), estimator="other").refuses(None)  # type: ignore[arg-type]
-    assert "answers about each text" in Kl(k=3).refuses(None)
-    with pytest.raises(UserError):
-        raise UserError(Kl(smoothing=0.0).refuses(None))
+    table = Answers(CODING, np.zeros((1, 4), int), np.zeros((1, 4), int), np.ones(1, bool), {})
+    assert "k = 9, of 4 answers about each text" in Kl(prior=Proposals(9)).refuses(table)
+    assert "smoothing = 0.0, which must be positive" in Kl(prior=Proposals(3), smoothing=0.0).refuses(table)
+    assert not Kl(prior=Proposals(3)).refuses(table)
+    with pytest.raises(UserError, match="does not count answers"):
+        played(Kl(prior=Soft()))
+
+
+def test_an_agent_without_a_policy_is_refused() -> None:
+    env = load("cartpole").environment()
+    arm = Arm("mine", (Interact(40, penalty=Kl()),), "")
+    check_agent(arm, PPO().for_game(env.action_space))
+    with pytest.raises(UserError, match="told a policy's probabilities: ddqn has none"):
+        check_agent(arm, DDQN().for_game(env.action_space))
+
+
+def test_an_epsilon_is_for_those_who_explore_by_one() -> None:
+    env = load("cartpole").environment()
+    arm = Arm("mine", (Interact(40, support=Proposals(epsilon=0.2)),), "")
+    check_agent(arm, DDQN().for_game(env.action_space))
+    with pytest.raises(UserError, match="has an epsilon, which the agent ppo does not explore by"):
+        check_agent(arm, PPO().for_game(env.action_space))

@@ -121,7 +121,7 @@ def test_nothing_illegal_is_ever_taken(sentence: str, says: Any) -> None:
 
 def test_parallel_games_take_legal_moves_only() -> None:
     agent = PPO(hidden=(8,), games=2, rollout=5, minibatches=2)
-    for penalty in (None, Kl(k=4), Kl(k=4, estimator="reverse")):
+    for penalty in (None, Kl(prior=Proposals(4)), Kl(prior=Proposals(4), estimator="reverse")):
         w = world(agent)
         states, actions = taken(after(w, known(w, MIXED), Interact(STEPS, penalty=penalty)))
         assert LEGAL[states, actions].all() and len(states) == 10
@@ -249,3 +249,13 @@ def test_played_episodes_tell_no_durations() -> None:
     rows = jax.tree.map(lambda x: jnp.zeros((4, *x.shape), x.dtype), w.example)
     with pytest.raises(UserError, match="do not say how long each step took"):
         after(w, Knowledge(rows), Load(4))
+
+
+def test_advice_that_is_taken_again_is_legal_where_it_is_taken() -> None:
+    """States that share a text, and what was advised in one of them is not there in another."""
+    coding = Coding((Field("all", ("the same",), lambda obs: obs.argmax() * 0),))
+    w = dataclasses.replace(world(), coding=coding)
+    table = Answers(coding, np.zeros((1, 1), int), np.array([[0, 1, 2, 3]]), np.ones(1, bool), {})
+    told = known(w, MIXED)._replace(answers=table.table())
+    states, actions = taken(after(w, told, Interact(STEPS, override=Tutor(1.0, 1.0, 10, 3))))
+    assert LEGAL[states, actions].all() and len(np.unique(states)) > 1
