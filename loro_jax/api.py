@@ -171,7 +171,7 @@ def run(
         seed: the key that all keys are folded from.
         episodes: LLM episodes, by name or folder; by default the task's.
         answers: a table of a model's answers, or its name or folder: every seed plays LLM episodes of its
-            own; instead of `episodes`.
+            own, unless `episodes` are named as well, which are then loaded; arms look answers up in it.
         proposals: which of a text's answers dqn_prior and cql_prior choose among: the "first", or of each
             seed its "own" draw.
         out: folder for results, figures and checkpoints; None keeps nothing on disk.

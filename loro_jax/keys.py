@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     PROPOSE = 8
     GUIDE = 9
     EVALUATE_GUIDED = 10
+    KEEP = 11
 
 
 def check(seed: int) -> None:

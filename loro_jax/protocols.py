@@ -105,6 +105,8 @@ class Protocol:
     departures: Departures = dataclasses.field(default=Departures())
     game: Annotated[Parameters, tyro.conf.Suppress] = ()
     """Parameters that the task's game is made with, by name."""
+    others: Annotated[tuple[Learner, ...], tyro.conf.Suppress] = ()
+    """Tuned agents of other kinds, for arms that bring one; a run says what such an arm learned with."""
 
     def __post_init__(self) -> None:
         for name, kind in (("schedule", Schedule), ("prior", PriorUse), ("departures", Departures)):
@@ -112,9 +114,14 @@ class Protocol:
                 raise UserError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
         if isinstance(self.agent, type) or not hasattr(self.agent, "for_game"):
             raise UserError(f"agent must be an agent, such as DDQN(), got {self.agent!r}")
+        if not isinstance(self.others, tuple) or not all(hasattr(one, "for_game") for one in self.others):
+            raise UserError(f"others must be a tuple of agents, such as (PPO(),), got {self.others!r}")
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise UserError(f"a protocol's name has a version, such as standard@1; got {self.name!r}")
         interval, agent = self.schedule.eval_interval, self.agent
+        if getattr(agent, "games", 0):
+            whole = f"times games must divide eval_interval ({interval})"
+            require(interval % agent.train_frequency == 0, "rollout", whole)
         require(interval % agent.train_frequency == 0, "train_frequency", "must divide eval_interval")
         steps = self.schedule.budget * self.departures.chained_repeats + self.prior.fit_steps
         require(steps < 2**31, "budget", "times chained_repeats, and fit_steps, must be less than 2**31")
@@ -136,7 +143,7 @@ class Protocol:
 
     def replace(self, **settings: Any) -> Protocol:
         """The protocol with some settings changed, whichever group they are in, or `agent` (an agent, or its
-        name), `name` or `game`.
+        name), `others`, `name` or `game`.
 
         Raises:
             UserError: no setting is called so, or its value means nothing.
@@ -161,7 +168,7 @@ class Protocol:
                 changed[name] = tuple(
                     sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items())
                 )
-            elif name in ("name", *GROUPS):
+            elif name in ("name", "others", *GROUPS):
                 changed[name] = value
             elif (group := next((g for g, values in groups.items() if name in values), None)) is None:
                 known = [k for values in groups.values() for k in values]
@@ -254,6 +261,20 @@ SAC_RELEASED = RELEASED.replace(
 
 STUDY = {"ddqn": (PAPER, RELEASED), "sac": (SAC_PAPER, SAC_RELEASED)}
 """The study's protocols by the agent that learns."""
+
+
+def common(budget: int, eval_interval: int, eval_episodes: int, **settings: Any) -> Protocol:
+    """`common@1` of a task whose prior data every seed plays by a table: its budget and evaluations, which
+    its tuned protocols share, with Double DQN's and PPO's common settings, from which their searches began.
+
+    Pretraining takes a tenth of the budget's steps.
+    """
+    return Protocol(
+        "common@1",
+        schedule=Schedule(budget, eval_interval, eval_episodes, reset_each_interval=False),
+        agent=DDQN.untuned(),
+        prior=PriorUse(fit_steps=budget // 10, charge="steps", llm="answers"),
+    ).replace(**settings)
 
 
 def of_agent(agent: Learner) -> dict[str, Protocol]:

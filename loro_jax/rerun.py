@@ -107,8 +107,10 @@ def prepared(
             tables.resolve(table, found.name)
         except UserError as error:
             raise UserError(f"{error}; or give their folder by --answers") from None
+    others = tuple(dict.fromkeys(identity.agent_of(before, arm) for arm in before.get("agents") or {}))
+    protocol = identity.protocol_of(before).replace(others=others)
     ready = experiment.prepare_experiment(
-        found, identity.protocol_of(before), tuple(before["arms"]), seeds or int(before["seeds"]),
+        found, protocol, tuple(before["arms"]), seeds or int(before["seeds"]),
         int(before["seed"]), dataset, int(before.get("first_seed", 0)), table,
         str((before.get("answers") or {}).get("proposals") or "first"),
     )  # fmt: skip

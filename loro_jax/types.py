@@ -165,7 +165,8 @@ class Guided(NamedTuple):
     Attributes:
         now: the actions that there are in each row's state, (B, A); None for all.
         following: those in its next state.
-        penalty: what is added to a row's loss: its action values (A,), the row, and its `now` -> ().
+        penalty: what is added to a row's loss: its action values (A,), the row, its `now`, and what it is
+            `told`, if that is given -> ().
         learning_rate: in place of the agent's own, ().
         discounts: of rows that stand for several steps, what each discounts the value of its next state by,
             unless it terminated, (B,).
@@ -181,7 +182,11 @@ class Guided(NamedTuple):
 
 
 class Agent(Interface):
-    """An off-policy agent for one game: frozen settings (*static*) and pure functions.
+    """An agent for one game: frozen settings (*static*) and pure functions.
+
+    Off-policy unless it says `on_policy`: such a one learns from its own play alone, all of it since it last
+    learned. One with `games` plays so many side by side; one that takes several gradient steps each time that
+    it learns says `gradient_steps_taken`.
 
     One that knows doors of `training.guidance` names them in `takes` (`agents.base.OffPolicy`). Its `learn`
     may then get `guided: Guided`, and if a support is among them `act` and `explore` an `among: Among`. One

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import numbers
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from loro_jax.errors import UserError
@@ -75,3 +77,28 @@ def words(hint: Any) -> str:
         type(None): "none",
     }
     return named.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+PYTHONS = {"True": True, "False": False, "None": None}
+"""Spellings that are none of JSON's."""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are none of JSON's
+
+
+def parameters(words: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE words as a game's parameters: values are JSON, and what is none is text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(f"--game takes NAME=VALUE, such as slippery=false; got '{word}'")
+        if key in found:
+            raise UserError(f"--game names {key} twice")
+        try:
+            read = PYTHONS[value] if value in PYTHONS else json.loads(value, parse_constant=_refuse)
+        except ValueError:
+            read = value
+        found[key] = tuple(read) if isinstance(read, list) else read
+    return found

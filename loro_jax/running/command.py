@@ -267,12 +267,12 @@ def summarise(ready: Experiment, result: Result) -> dict[str, Any]:
             "steps": f"the steps of the {prior.tau} prior episodes are charged, in whole evaluation intervals"
             f" of {interval} steps: {ready.plan.prior:,} steps",
         }[prior.charge]
-        if ready.answers is not None and prior.charge == "steps":
+        if ready.plan.answers and prior.charge == "steps":
             charging += " on average; each seed plays, and is charged, its own"
     if ready.plan.own_proposals:
         charging += ("; " if charging else "") + "proposals are each seed's own draw of a text's answers"
     warnings = list(ready.warnings)
-    if ready.answers is not None and any(curve.shape[1] == 0 for curve in result.llm_free.values()):
+    if ready.plan.answers and any(curve.shape[1] == 0 for curve in result.llm_free.values()):
         warnings.append(
             "some seed's own LLM episodes take the whole budget, so that nothing is read with prior data free"
         )

@@ -48,7 +48,8 @@ class Experiment:
         save_policies: whether trained policies are kept.
         first: the first of the seeds, of which there are `seeds` in a row.
         memory_limit: bytes that all seeds together may take; 0 for most of what there is.
-        answers: the table that every seed's LLM episodes are played by, where they are.
+        answers: the table that arms look up, and by which every seed plays its LLM episodes, unless they
+            are loaded.
         watch: who is told of curves while they grow (`running.watching.Watch`); None for nobody.
     """
 
@@ -101,7 +102,7 @@ def prepare_experiment(
         dataset: LLM episodes, by name or folder; by default the task's.
         first: the first of the seeds.
         answers: a table of a language model's answers, or its name or folder, by which every seed plays LLM
-            episodes of its own; instead of a dataset.
+            episodes of its own, unless a dataset is named as well; and which arms look up.
         proposals: which of a text's answers an arm chooses among: the `first`, or each seed's `own`.
     """
     if proposals not in PROPOSALS:
@@ -112,8 +113,6 @@ def prepare_experiment(
     prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()
     table: Answers | None = None
-    if answers and dataset:
-        raise UserError("LLM episodes are loaded (--episodes) or played by each seed (--answers): name one")
     asking = any(arm.source == "llm" or consults(arm) or plays_answers(arm) for arm in sketch)
     if protocol.prior.llm == "answers" and not (answers or dataset) and asking:
         if not task.answers:
@@ -123,9 +122,10 @@ def prepare_experiment(
             )
         answers = task.answers
     dataset = dataset or ("" if answers else task.episodes)
-    plan = Plan(protocol, 1, 0, env.limit, answers=bool(answers))
+    plays = bool(answers) and not dataset  # each seed its own LLM episodes
+    plan = Plan(protocol, 1, 0, env.limit, answers=plays)
     departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
-    if answers and departed:
+    if plays and departed:
         raise UserError(
             f"--{departed[0].replace('_', '-')} is the released pipeline's, on played episodes:"
             " leave --answers out"
@@ -145,7 +145,7 @@ def prepare_experiment(
             f" loro_jax.language.collect --task {task.source or task.name} --model NAME)"
         )
     if any(arm.source and arm.phases for arm in sketch) or any(arm.source == "llm" for arm in sketch):
-        if table is not None:
+        if table is not None and plays:
             prior = played(table, env, protocol, seed)
             rows = round(prior.mean_steps * protocol.prior.tau)
             plan = Plan(protocol, max(rows, 1), prior.steps, env.limit, answers=True)
@@ -169,7 +169,7 @@ def prepare_experiment(
                 )
             plan = Plan(protocol, steps, steps, env.limit)
     if table is not None:
-        warnings = tuple(_of_another_game(task, protocol, "answers were given"))
+        warnings = tuple(dict.fromkeys((*warnings, *_of_another_game(task, protocol, "answers were given"))))
         plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
     whose = None if table is None else told_of(table)
@@ -181,6 +181,8 @@ def prepare_experiment(
     for arm in arms:
         check_budget(arm, plan)
         own = _of(world, arm, protocol, plan)  # refuses an agent that cannot play this game
+        if arm.phases:
+            _check_rhythm(arm, own.agent, protocol)
         check_doors(arm, table)
         check_agent(arm, own.agent, env.legal is not None, env.timed)
         most = _most(protocol, plan)
@@ -191,6 +193,18 @@ def prepare_experiment(
     return Experiment(
         task, protocol, world, arms, plan, prior, seeds, seed, ran, warnings, first=first, answers=table
     )
+
+
+def _check_rhythm(arm: Arm, agent: Agent, protocol: Protocol) -> None:
+    """A `UserError` where an agent does not learn as often as an evaluation interval has room for."""
+    interval, name = protocol.schedule.eval_interval, getattr(agent, "name", type(agent).__name__)
+    if interval % agent.train_frequency:
+        raise UserError(
+            f"{arm.name}: its agent {name} learns every {agent.train_frequency} environment steps, which must"
+            f" divide the evaluation interval of {interval}"
+        )
+    if getattr(agent, "games", 0) and protocol.departures.drop_cut:
+        raise UserError(f"{arm.name}: {name} learns from every step that it plays: leave --drop-cut out")
 
 
 def _written_down(value: Any, what: str, remedy: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import tyro
 
 from loro_jax.errors import UserError, arguments
 from loro_jax.protocols import Protocol
+from loro_jax.validation import parameters
 
 if TYPE_CHECKING:
     from loro_jax.processes import Cluster
@@ -44,7 +44,8 @@ class Options:
     these nor --answers are named, --llm says whose they are."""
     answers: str = ""
     """A table of a model's answers, by name or folder (loro_jax.language.survey): every seed then plays LLM
-    episodes of its own, instead of loading the same ones as all others."""
+    episodes of its own, instead of loading the same ones as all others. With --episodes as well these are
+    loaded, and the table is for the arms that look answers up."""
     proposals: Literal["first", "own"] = "first"
     """Which of a text's answers dqn_prior and cql_prior choose among: the first of them, or each seed its own
     draw, so that intervals over seeds cover the draw of the proposals as well."""
@@ -189,31 +190,6 @@ def _joining(argv: Sequence[str]) -> Cluster | None:
     count, index = (_peek(argv, flag) for flag in ("--num-processes", "--process-id"))
     number = [int(word) if word and word.isdecimal() else None for word in (count, index)]
     return Cluster(_peek(argv, "--coordinator-address"), *number)
-
-
-PYTHONS = {"True": True, "False": False, "None": None}
-"""Spellings that are none of JSON's."""
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity are none of JSON's
-
-
-def parameters(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE words as a game's parameters: values are JSON, and what is none is text."""
-    found: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise UserError(f"--game takes NAME=VALUE, such as slippery=false; got '{word}'")
-        if key in found:
-            raise UserError(f"--game names {key} twice")
-        try:
-            read = PYTHONS[value] if value in PYTHONS else json.loads(value, parse_constant=_refuse)
-        except ValueError:
-            read = value
-        found[key] = tuple(read) if isinstance(read, list) else read
-    return found
 
 
 def _peek(argv: Sequence[str], flag: str) -> str | None:

@@ -29,7 +29,7 @@ from loro_jax.running import machine
 from loro_jax.training.population import Progress
 from loro_jax.types import Run
 
-FORMAT = 2
+FORMAT = 3
 """Of checkpoints: counts up when a `Run` gets other arrays (guidance is none where there are no answers), or
 another layout."""
 IDENTITY = "identity.json"
@@ -57,6 +57,8 @@ class Keeper(Interface):
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None: ...
 
+    def drop(self, arm: str) -> None: ...
+
 
 class Nowhere:
     """Keeps nothing: for a run whose result is all that is wanted."""
@@ -75,6 +77,9 @@ class Nowhere:
 
     def restore(self, arm: str, like: Run) -> tuple[Progress, float] | None:
         return None
+
+    def drop(self, arm: str) -> None:
+        pass
 
 
 class Store:
@@ -165,6 +170,11 @@ class Store:
             files.write_npz(self.folder / f"{arm}.npz", {**arrays, "of": np.asarray(of)})
         shutil.rmtree(self.folder / arm, ignore_errors=True)
 
+    def drop(self, arm: str) -> None:
+        """Leaves an arm's checkpoints behind, of several arms' that are finished now."""
+        shutil.rmtree(self.folder / arm, ignore_errors=True)
+        (self.folder / f"{arm}.json").unlink(missing_ok=True)
+
     def checkpoint(self, arm: str, progress: Progress, seconds: float) -> None:
         """Keeps an arm's progress, and the seconds spent on it so far."""
         from loro_jax.training.checkpoints import Checkpoints  # orbax, which a short run can do without
@@ -242,7 +252,8 @@ class Store:
         path = self.folder / IDENTITY
         try:
             there = files.read_json(path)
-            if there.get("format") != FORMAT and not {"benchmark", "task"} & there.keys():
+            known = type(there.get("format")) is int or {"benchmark", "task"} & there.keys()
+            if not known:  # the latter of before there were formats
                 raise UserError(f"{path}: damaged")
         except (UserError, FileNotFoundError):
             raise UserError(
@@ -372,6 +383,9 @@ class Shared:
         progress, seconds = found
         runs = jax.tree.map(processes.placed, progress.runs, like)
         return dataclasses.replace(progress, runs=runs), seconds
+
+    def drop(self, arm: str) -> None:
+        processes.alone(lambda: self._store.drop(arm))
 
     def clear(self) -> None:
         processes.alone(lambda: self._store.clear())

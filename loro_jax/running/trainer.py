@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,6 +29,7 @@ from loro_jax.training import guidance, memory, population
 from loro_jax.training.arms import charges_each
 from loro_jax.training.phases import Collect, Fit, Interact, Load, Remainder
 from loro_jax.training.population import Programs, Progress
+from loro_jax.training.world import World
 from loro_jax.types import Agent, Arm, Knowledge, Phase
 
 CHECKPOINT_SECONDS = 60.0
@@ -54,13 +57,19 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     sentences = {arm.name: sentence(e, arm) for arm in learning}
     divided = {world: memory.divide(world, e.seeds, e.memory_limit) for world in e.worlds}
     programs = {world: Programs(world, divided[world].layout) for world in e.worlds}
+    sweeps = [
+        Sweep(e, several, sentences)
+        for several in together(e, learning, sentences)
+        if any(store.finished(arm.name) is None for arm in several)
+    ]
+    swept = [arm.name for sweep in sweeps for arm in sweep.arms]
     distinct: dict[Any, dict[Phase, None]] = {}  # by world and by what seeds of an arm remember
-    for arm in left:
+    for arm in (arm for arm in left if arm.name not in swept):
         pieces = sentences[arm.name] + ([remaining(e, arm)] if charges_each(arm) else [])
         skeletons = (population.parted(p)[0] for p in pieces)
         key = (e.world_of(arm), population.remembering(arm.phases))
         distinct.setdefault(key, {}).update(dict.fromkeys(skeletons))
-    count = sum(map(len, distinct.values()))
+    count = sum(map(len, distinct.values())) + sum(len(sweep.distinct) for sweep in sweeps)
     several = f"{count} program{'s' * (count > 1)}"
     hits, misses = compiled.asked()
     with progress.waiting(console, f"compiling or loading {several}, which all arms share"):
@@ -69,7 +78,10 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
             like = population.begin(world, layout, e.seed, wave, False, e.first, told, remembering)
             programs[world].prepare(list(phases), like, known[world])
             del like
-    compiling = sum(p.compile_seconds for p in programs.values())
+        for sweep in sweeps:
+            sweep.prepare(known[sweep.world])
+    every = [*programs.values(), *(sweep.programs for sweep in sweeps)]
+    compiling = sum(p.compile_seconds for p in every)
     if count:
         more_hits, same_misses = compiled.asked()
         kept = more_hits > hits and same_misses == misses
@@ -86,7 +98,10 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
     )
     with progress.bar(console, *COLUMNS) as bar, _interrupts() as interrupted:
         task = bar.add_task("training", total=total)
-        for arm in learning:
+        for sweep in sweeps:
+            bar.update(task, description=sweep.name)
+            raw |= sweep.train(store, known[sweep.world], bar, task, interrupted)
+        for arm in (arm for arm in learning if arm.name not in raw):
             bar.update(task, description=arm.name)
             world = e.world_of(arm)
             raw[arm.name] = _in_waves(
@@ -94,10 +109,10 @@ def run(experiment: Experiment, store: Keeper, console: Console) -> tuple[Result
                 task, interrupted,
             )  # fmt: skip
     seconds = {
-        "compile": sum(p.compile_seconds for p in programs.values()),
+        "compile": sum(p.compile_seconds for p in every),
         "training": float(sum(float(r["seconds"]) for r in raw.values())),
     }
-    return curves.result(e, raw), seconds
+    return curves.result(e, {arm.name: raw[arm.name] for arm in learning}), seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,15 +192,114 @@ def _train(
     if charges_each(arm):
         spent = processes.gathered(end.runs.counters.prior_steps)[: e.seeds]
         end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, after)
-    record = {"records": end.records[: e.seeds], "seconds": np.asarray(before + time.monotonic() - began)}
+    record = _record(e, world, end, e.seeds)
+    record["seconds"] = np.asarray(before + time.monotonic() - began)
+    store.finish(arm.name, record)
+    return record
+
+
+def _record(e: Experiment, world: World, end: Progress, members: int) -> dict[str, np.ndarray]:
+    """What is kept of trained members: their records, counters, and policies if these are wanted."""
     kept = {f"counters/{k}": v for k, v in end.runs.counters._asdict().items()}
     kept |= {f"counters/{k}": v for k, v in guidance.counts(end.runs.guidance).items()}
     kept = processes.gathered({"diverged": end.runs.diverged, **kept})
-    record |= {name: array[: e.seeds] for name, array in kept.items()}
+    record = {"records": end.records[:members]} | {name: array[:members] for name, array in kept.items()}
     if e.save_policies:
-        record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), e.seeds)
-    store.finish(arm.name, record)
+        record |= policies.arrays(processes.gathered(world.agent.policy(end.runs.agent)), members)
     return record
+
+
+def gains() -> bool:
+    """Whether arms that share their programs are trained side by side: on an accelerator, which the seeds of
+    one do not fill."""
+    return jax.default_backend() != "cpu"
+
+
+def together(e: Experiment, learning: list[Arm], sentences: dict[str, list[Phase]]) -> list[list[Arm]]:
+    """Arms that differ in numbers that are swept alone, as many side by side as memory allows; none where
+    nothing is gained, nor where nobody says how much memory there is.
+
+    Finished ones are among them: a run that goes on trains the others in the program that they began in.
+    """
+    alike: dict[Any, list[Arm]] = {}
+    for arm in learning if gains() and (e.memory_limit or memory.there_is()) else ():
+        if not charges_each(arm):  # whose seeds are trained for as long as each has budget
+            skeletons = tuple(population.parted(p)[0] for p in sentences[arm.name])
+            shared = shares_pretraining(arm, e.protocol)
+            key = (e.world_of(arm), skeletons, population.remembering(arm.phases), shared)
+            alike.setdefault(key, []).append(arm)
+    found = []
+    for (world, *_), several in alike.items():
+        most = len(several)
+        while most > 1 and memory.divide(world, e.seeds * most, e.memory_limit).waves > 1:
+            most = -(-most // 2)
+        found += [several[i : i + most] for i in range(0, len(several), most)]
+    return [several for several in found if len(several) > 1]
+
+
+class Sweep:
+    """Arms that are trained side by side: one population, in which every seed is once for each arm."""
+
+    def __init__(self, e: Experiment, arms: list[Arm], sentences: dict[str, list[Phase]]) -> None:
+        self.e, self.arms = e, arms
+        self.world = e.world_of(arms[0])
+        self.pieces = list(zip(*(sentences[arm.name] for arm in arms), strict=True))
+        layout = memory.divide(self.world, e.seeds * len(arms), e.memory_limit).layout
+        self.programs = Programs(self.world, layout)
+        self.distinct = list({population.parted(piece[0])[0]: piece for piece in self.pieces}.values())
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoints: whoever is in it."""
+        names = hashlib.sha256("\n".join(arm.name for arm in self.arms).encode()).hexdigest()[:8]
+        return f"{self.arms[0].name}.and-{len(self.arms) - 1}-more-{names}"
+
+    def begun(self, known: Knowledge) -> Any:
+        e, first = self.e, self.arms[0]
+        return population.begin(
+            self.world, self.programs.layout, e.seed, e.seeds, shares_pretraining(first, e.protocol), e.first,
+            of(known), first.phases, len(self.arms),
+        )  # fmt: skip
+
+    def prepare(self, known: Knowledge) -> None:
+        self.programs.prepare(self.distinct, self.begun(known), known, self.e.seeds)
+
+    def train(
+        self, store: Keeper, known: Knowledge, bar: Bar, task: Any, interrupted: list[bool]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """All of them to the end, from a checkpoint if there is one: what `_train` gives, by arm."""
+        e, runs, many = self.e, self.begun(known), len(self.arms)
+        start, before = Progress(0, runs, np.zeros((len(runs.diverged), 0), np.float32)), 0.0
+        if (kept := store.restore(self.name, runs)) is not None:
+            start, before = kept
+        began = saved = time.monotonic()
+        cost = [_cost(piece[0], self.world.agent) * many for piece in self.pieces]
+        bar.advance(task, sum(cost[: start.done]))
+
+        def after(progress: Progress) -> None:
+            nonlocal saved
+            bar.advance(task, cost[progress.done - 1])
+            if e.watch is not None:
+                rows = np.split(progress.records[: e.seeds * many], many)
+                for arm, mine in zip(self.arms, rows, strict=True):
+                    _tell(e, arm, store.where(arm.name).stem, mine, time.monotonic() - began)
+            stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
+            if stop or due:
+                store.checkpoint(self.name, progress, before + time.monotonic() - began)
+                saved = time.monotonic()
+            if stop:
+                raise Interrupted
+
+        end = population.train(self.pieces, self.programs, start, known, after, e.seeds)
+        record = _record(e, self.world, end, e.seeds * many)
+        seconds = np.asarray((before + time.monotonic() - began) / many)
+        found = {}
+        for i, arm in enumerate(self.arms):
+            mine = slice(i * e.seeds, (i + 1) * e.seeds)
+            found[arm.name] = {k: v[mine] for k, v in record.items()} | {"seconds": seconds}
+            store.finish(arm.name, found[arm.name])
+        store.drop(self.name)
+        return found
 
 
 def _tell(e: Experiment, arm: Arm, name: str, records: np.ndarray, seconds: float) -> None:

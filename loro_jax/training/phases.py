@@ -131,6 +131,27 @@ class Forget:
         return run._replace(replay=replay.empty(run.replay)), nothing()
 
 
+@swept(whole=("rows",))
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """Keeps so many transitions of the replay, drawn by each seed for itself without replacement, and drops
+    the others: learning from a share of what was loaded.
+
+    Attributes:
+        rows: traced; more than there are keeps all.
+    """
+
+    rows: Any
+
+    def cost(self, interval: int) -> Cost:
+        return Cost()
+
+    def __call__(self, run: Run, world: World, known: Knowledge) -> tuple[Run, jax.Array]:
+        return run._replace(
+            replay=replay.drawn(run.replay, fold(run.key, Purpose.KEEP), self.rows)
+        ), nothing()
+
+
 @dataclasses.dataclass(frozen=True)
 class Retarget:
     """Changes how many gradient steps lie between copies into the target network."""
@@ -379,7 +400,7 @@ def step_environment(
     if games:
         return step_games(run, world, chosen, interval_ends, known, doors)
     action = chosen(run.obs, t)
-    if doors.support is not None:
+    if doors.asks:
         run = run._replace(guidance=doors.looked_up(world, known, run.guidance, run.obs))
     if override is not None:
         action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))
@@ -430,7 +451,7 @@ def step_games(
         fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
         return row, duration, jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (after, later))
 
-    if doors.support is not None:
+    if doors.asks:
         guidance, _ = jax.lax.scan(
             lambda told, obs: (doors.looked_up(world, known, told, obs), None), run.guidance, run.obs
         )

@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -87,13 +87,17 @@ def begin(
     first: int = 0,
     known: Knowledge | None = None,
     phases: tuple[Phase, ...] = (),
+    arms: int = 1,
 ) -> Run:
     """The population's start: a `Run` whose leaves have a leading seed axis, placed on its devices.
 
     Its seeds are `first`, `first` + 1, ... of those whose keys come from `seed`; `known` if it has answers,
-    and the `phases` of its arm, whose overrides remember.
+    and the `phases` of its arm, whose overrides remember. With several `arms` side by side all seeds come
+    once for each.
     """
-    indices = first + np.arange(layout.padded(seeds), dtype=np.int32)
+    indices = first + np.arange(layout.padded(seeds * arms), dtype=np.int32)
+    if arms > 1:
+        indices = first + (indices - first) % seeds
     return _beginning(world, layout, seed, shared_pretraining, remembering(phases))(indices, known)
 
 
@@ -140,6 +144,20 @@ def parted(phase: Phase) -> tuple[Phase, list[np.ndarray]]:
     return jax.tree.unflatten(structure, [0] * len(numbers)), numbers
 
 
+def side_by_side(phases: Sequence[Phase], seeds: int, members: int) -> tuple[Phase, list[np.ndarray]]:
+    """What `parted` gives for a phase of several arms, which differ in their numbers alone: these by member,
+    (members,), of whom the first `seeds` are the first arm's, and so on.
+
+    Raises:
+        ValueError: they differ in more.
+    """
+    parts = [parted(phase) for phase in phases]
+    if any(skeleton != parts[0][0] for skeleton, _ in parts):
+        raise ValueError("phases side by side differ in more than numbers that are swept")
+    arm = np.minimum(np.arange(members) // seeds, len(phases) - 1)
+    return parts[0][0], [np.stack(column)[arm] for column in zip(*(n for _, n in parts), strict=True)]
+
+
 def _number(phase: Phase, path: list[str], value: Any) -> np.ndarray:
     """A number of a phase, at the end of a path of attributes, in the type that its place says."""
     owner = functools.reduce(getattr, path[:-1], phase)
@@ -173,19 +191,27 @@ def advance(
 ) -> tuple[Run, jax.Array]:
     """One phase for every seed: -> the runs, and the records (seeds, evaluations).
 
-    `numbers`: those of the phase that are traced (`parted`).
+    `numbers`: those of the phase that are traced (`parted`), () each; (seeds,) where arms are side by side.
     """
+    own = any(np.ndim(number) for number in numbers)
 
     def shard(runs: Run, known: Knowledge, numbers: Any) -> tuple[Run, jax.Array]:
-        phase = jax.tree.unflatten(jax.tree.structure(skeleton), numbers) if numbers else skeleton
-        blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), runs)
-        outcome = jax.lax.map(jax.vmap(lambda run: phase(run, world, known)), blocks)
+        def one(run: Run, numbers: Any) -> tuple[Run, jax.Array]:
+            phase = jax.tree.unflatten(jax.tree.structure(skeleton), numbers) if numbers else skeleton
+            return phase(run, world, known)
+
+        each = (runs, numbers) if own else runs
+        blocks = jax.tree.map(lambda x: x.reshape(-1, layout.block, *x.shape[1:]), each)
+        if own:
+            outcome = jax.lax.map(lambda block: jax.vmap(one)(*block), blocks)
+        else:
+            outcome = jax.lax.map(jax.vmap(lambda run: one(run, numbers)), blocks)
         # `map`'s own `batch_size` cannot flatten a record without evaluations: its rows cannot be inferred.
         return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), outcome)
 
     skeleton, spec, same = phase, PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
-        shard, mesh=layout.mesh, in_specs=(spec, same, same), out_specs=spec, check_vma=False
+        shard, mesh=layout.mesh, in_specs=(spec, same, spec if own else same), out_specs=spec, check_vma=False
     )(runs, known, tuple(numbers))
 
 
@@ -197,27 +223,46 @@ class Programs:
         self.compiled: dict[Any, Any] = {}
         self.compile_seconds = 0.0
 
-    def prepare(self, phases: Iterator[Phase] | list[Phase], runs: Any, known: Knowledge) -> None:
+    def prepare(
+        self, phases: Iterable[Phase | Sequence[Phase]], runs: Any, known: Knowledge, seeds: int = 0
+    ) -> None:
         """Compiles what is not compiled yet."""
-        start = time.monotonic()
         for phase in phases:
-            skeleton, numbers = parted(phase)
-            if (key := _key(skeleton, runs)) not in self.compiled:
-                lowered = advance.lower(skeleton, self.world, self.layout, runs, known, numbers)
-                self.compiled[key] = lowered.compile(options())
-        self.compile_seconds += time.monotonic() - start
+            self._compiled(*_parted(phase, runs, seeds), runs, known)
 
-    def __call__(self, phase: Phase, runs: Run, known: Knowledge) -> tuple[Run, np.ndarray]:
-        self.prepare([phase], runs, known)
-        skeleton, numbers = parted(phase)
-        runs, record = self.compiled[_key(skeleton, runs)](runs, known, numbers)
+    def __call__(
+        self, phase: Phase | Sequence[Phase], runs: Run, known: Knowledge, seeds: int = 0
+    ) -> tuple[Run, np.ndarray]:
+        """A phase, or one of several arms that are trained side by side, with so many `seeds` of each."""
+        skeleton, numbers = _parted(phase, runs, seeds)
+        runs, record = self._compiled(skeleton, numbers, runs, known)(runs, known, numbers)
         return runs, processes.gathered(record)
 
+    def _compiled(self, skeleton: Phase, numbers: Sequence[np.ndarray], runs: Any, known: Knowledge) -> Any:
+        """The program of a phase that is `parted`."""
+        start, key = time.monotonic(), _key(skeleton, runs, numbers)
+        if key not in self.compiled:
+            lowered = advance.lower(skeleton, self.world, self.layout, runs, known, numbers)
+            self.compiled[key] = lowered.compile(options())
+        self.compile_seconds += time.monotonic() - start
+        return self.compiled[key]
 
-def _key(phase: Phase, runs: Any) -> Any:
-    """Of a program: the phase, and what seeds remember, which differs among arms that are overridden."""
+
+def _parted(phase: Phase | Sequence[Phase], runs: Any, seeds: int) -> tuple[Phase, list[np.ndarray]]:
+    """A phase, or one of several arms, as `parted` and `side_by_side` have them."""
+    if isinstance(phase, Sequence):
+        return side_by_side(phase, seeds, len(runs.diverged))
+    return parted(phase)
+
+
+def _key(phase: Phase, runs: Any, numbers: Sequence[np.ndarray] = ()) -> Any:
+    """Of a program: the phase; what seeds remember, which differs among arms that are overridden; and how
+    many members have numbers of their own."""
     memory = getattr(runs.guidance, "memory", ())
-    return phase if memory == () else (phase, jax.tree.structure(memory))
+    members = [len(number) for number in numbers if np.ndim(number)][:1]
+    if memory == () and not members:
+        return phase
+    return (phase, jax.tree.structure(memory), *members)
 
 
 def pieces(arm: Arm, interval: int, fit_piece: int = 200) -> list[Phase]:
@@ -235,20 +280,22 @@ class Progress:
 
 
 def train(
-    sentence: list[Phase],
+    sentence: Sequence[Phase | Sequence[Phase]],
     programs: Programs,
     start: Progress,
     known: Knowledge,
     after: Callable[[Progress], None] = lambda _: None,
+    seeds: int = 0,
 ) -> Progress:
-    """Takes an arm from `start` to its end; `after` sees each piece's outcome, and may stop by raising.
+    """Takes an arm from `start` to its end, or several side by side, a piece of each and so many `seeds` of
+    each; `after` sees each piece's outcome, and may stop by raising.
 
     Returns:
         The end: the runs, and the records of all pieces side by side, (seeds, evaluations).
     """
     progress = start
     for phase in sentence[start.done :]:
-        runs, record = programs(phase, progress.runs, known)
+        runs, record = programs(phase, progress.runs, known, seeds)
         progress = Progress(
             progress.done + 1, runs, np.concatenate([progress.records, record], axis=1, dtype=np.float32)
         )

@@ -103,6 +103,16 @@ def several(replay: Replay, rows: jax.Array, steps: int, discount: float) -> tup
     return first._replace(reward=reward, **ends), power
 
 
+def drawn(replay: Replay, key: chex.PRNGKey, rows: Any) -> Replay:
+    """The ring with `rows`, (), of its transitions, drawn without replacement, in their order."""
+    there = jnp.arange(capacity(replay)) < size(replay)
+    lot = jnp.where(there, jax.random.uniform(key, there.shape), jnp.inf)
+    kept = there & (jnp.argsort(jnp.argsort(lot)) < rows)
+    order = jnp.argsort(~kept, stable=True)
+    storage, durations = jax.tree.map(lambda x: x[order], (replay.storage, replay.durations))
+    return Replay(storage, kept.sum(dtype=jnp.int32), durations)
+
+
 def empty(replay: Replay) -> Replay:
     """The same ring without its transitions; what they held is overwritten before it can be sampled."""
     return replay._replace(insertions=jnp.zeros_like(replay.insertions))

@@ -24,6 +24,7 @@ from loro_jax.protocols import GROUPS
 from loro_jax.records import identity, results
 from loro_jax.running import experiment, machine
 from loro_jax.running.command import main
+from loro_jax.running.store import FORMAT
 from loro_jax.tasks import NAMES, load
 from loro_jax.training.arms import Plan
 from loro_jax.training.phases import Interact
@@ -360,12 +361,19 @@ def test_a_finished_run_of_schema_1_is_remade(finished: pathlib.Path) -> None:
 def test_an_interrupted_run_of_schema_1_is_known_and_not_gone_on_with(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its checkpoint is of another arithmetic, whose bits this code does not give (`machine.ARITHMETIC`)."""
+    """Its checkpoint is of another form (`store.FORMAT`) and another arithmetic (`machine.ARITHMETIC`)."""
     out = tmp_path / "run"
     with zipfile.ZipFile(GOLDEN / "interrupted.zip") as archive:
         archive.extractall(out)
     record = files.read_json(out / "checkpoints" / "identity.json")
     assert record["format"] == 2 and record["identity"] == saved(GOLDEN / "finished" / "run.json")
+    before = contents(out)
+    for more in (["--tau", "3", "--resume"], [], ["--resume"]):
+        assert main("cartpole", [*FLAGS, *more, "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert "was begun by another version of loro_jax; go on with that one, or delete it" in said
+    # Of this form, it is looked at further.
+    files.write_json(out / "checkpoints" / "identity.json", record | {"format": FORMAT})
     before = contents(out)
     assert main("cartpole", [*FLAGS, "--tau", "3", "--resume", "--out", str(out)]) == 2
     assert "holds another configuration (tau 2 there, 3 here; " in capsys.readouterr().err

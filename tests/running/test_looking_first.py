@@ -9,7 +9,7 @@ import pytest
 
 from loro_jax.running.command import main, parse
 from loro_jax.running.experiment import compiling
-from loro_jax.tasks import NAMES
+from loro_jax.tasks import SUITE
 from loro_jax.training.phases import Interact
 from loro_jax.types import Arm
 
@@ -49,7 +49,7 @@ def test_prior_data_of_another_game_is_warned_of(capsys: pytest.CaptureFixture[s
     assert "observations has shape" in said.err and said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_quick_is_small_for_every_task(name: str) -> None:
     """Few seeds, arms and evaluations, and something left of the budget after prior data."""
     _, options = parse(name, ["--quick"])

@@ -136,10 +136,10 @@ def test_each_of_the_answers_is_drawn_alike() -> None:
     coding = answers.Coding((sided("side", at(0)),))
     said = np.array([[[0, 3, -1]]], np.int32)[0]
     table = Answers(coding, np.zeros((1, 1), np.int32), said, np.ones(1, bool), {}).table()
-    space = load("frozen_lake").environment().action_space
+    env, obs = load("frozen_lake").environment(), jnp.eye(16)[0]
     keys = jax.random.split(jax.random.key(0), 12_000)
     found = Found(jnp.int32(0), jnp.bool_(True))
-    taken = jax.jit(jax.vmap(lambda key: drawn(table, found, space, key)))(keys)
+    taken = jax.jit(jax.vmap(lambda key: drawn(table, found, env, obs, key)))(keys)
     actions = np.bincount(np.asarray(taken.action), minlength=4)
     expected = np.array([5, 1, 1, 5]) * 1000.0  # a third each of 0, 3 and any of four
     assert ((actions - expected) ** 2 / expected).sum() < 21.1
@@ -319,7 +319,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
     task = load("frozen_lake")
     protocol = task.protocol("standard")
     for given, says in (
-        ({"answers": str(lake), "dataset": "x"}, "name one"),
+        ({"answers": str(lake), "dataset": "x"}, "no episodes at 'x'"),
         ({"answers": "nobody"}, "no answers are called 'nobody' for frozen_lake"),
     ):
         with pytest.raises(UserError, match=says):

@@ -19,7 +19,18 @@ from loro_jax.agents import DDQN
 from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.tasks.rollout import rollouts
 from loro_jax.training import replay
-from loro_jax.training.phases import AsPrior, Collect, Cost, Fit, Forget, Interact, Load, Retarget, split
+from loro_jax.training.phases import (
+    AsPrior,
+    Collect,
+    Cost,
+    Fit,
+    Forget,
+    Interact,
+    Keep,
+    Load,
+    Retarget,
+    split,
+)
 from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Knowledge, Phase, Run, Transition
 
@@ -326,3 +337,18 @@ def test_a_loop_over_environment_steps_is_no_longer_program(every: int) -> None:
         return len(str(program))
 
     assert size(every) == pytest.approx(size(20), rel=0.02)
+
+
+def test_kept_rows_are_whole_and_each_seeds_own() -> None:
+    """`Keep` leaves so many rows, aligned; seeds draw different ones; more than there are keeps all."""
+    run, _ = apply(Collect(100, 0, 5), begin())
+    few, record = apply(Keep(12), run)
+    assert record.shape == (0,) and int(few.replay.insertions) == 12
+    tag, time = held(few).obs.T
+    np.testing.assert_array_equal(held(few).reward, 10 * time + held(few).action)
+    places = set(zip(tag.tolist(), time.tolist(), strict=True))
+    assert len(places) == 12 and places <= set(map(tuple, held(run).obs.tolist()))
+    other, _ = apply(Keep(12), run._replace(key=jax.random.key(7)))
+    assert held(other).obs.tolist() != held(few).obs.tolist()
+    whole, _ = apply(Keep(1000), run)
+    assert_same(held(whole), held(run))

@@ -106,3 +106,28 @@ def test_types_of_storage_are_the_examples() -> None:
     assert [x.dtype for x in ring.storage] == [x.dtype for x in EXAMPLE]
     ring = replay.push(ring, EXAMPLE._replace(reward=jnp.int32(3)), jnp.bool_(True))
     assert ring.storage.reward.dtype == jnp.float32
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 12), st.integers(1, 7), st.integers(0, 2**31 - 1))
+def test_a_draw_is_of_different_rows_that_were_there_in_their_order(put: int, wanted: int, seed: int) -> None:
+    ring = replay.create(CAPACITY, EXAMPLE)
+    for n in range(put):
+        ring = push(ring, jax.tree.map(lambda x: x[0], rows(np.array([n]))), np.bool_(True))
+    held = numbers(jax.tree.map(lambda x: x[: int(replay.size(ring))], ring.storage))
+    kept = replay.drawn(ring, jax.random.key(seed), wanted)
+    size = int(replay.size(kept))
+    assert size == int(kept.insertions) == min(wanted, len(held))
+    found = numbers(jax.tree.map(lambda x: x[:size], kept.storage))
+    assert found == [n for n in held if n in found] and len(set(found)) == size
+
+
+def test_every_set_of_rows_is_drawn_as_often() -> None:
+    """Two of four: six sets, a chi-squared test at 1 in 10,000 with a fixed key."""
+    ring = replay.add(replay.create(CAPACITY, EXAMPLE), rows(np.arange(4)), np.ones(4, bool))
+    draws = jax.vmap(lambda key: replay.drawn(ring, key, 2).storage.action[:2])
+    sets, times = np.unique(
+        np.asarray(draws(jax.random.split(jax.random.key(0), 6000))), axis=0, return_counts=True
+    )
+    assert len(sets) == 6
+    assert ((times - 1000) ** 2 / 1000).sum() < 25.7
