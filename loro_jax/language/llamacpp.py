@@ -164,6 +164,8 @@ class LlamaCpp:
             gguf.check(model.path)
             _try(model, threads)
         self._decoding, self._parallel, self._context_tokens = decoding, parallel, context
+        self.evaluated = 0
+        """Tokens that the model evaluated so far, but for heads."""
         self._cleanup = contextlib.ExitStack()
         self._model = c.llama_model_load_from_file(os.fsencode(model.path), c.llama_model_default_params())
         if not self._model:
@@ -381,11 +383,13 @@ class LlamaCpp:
                 self._c.llama_memory_clear(self._memory, False)
             seq = len(self._heads)
             self._evaluate([_Answer(seq, None, 0, 0, pending=tokens)], READ)
+            self.evaluated -= len(tokens)
             self._heads[head] = (seq, tokens)
         return self._heads[head]
 
     def _evaluate(self, answers: Sequence[_Answer], at_once: int = BATCH) -> None:
         """Appends each answer's pending tokens to its sequence; logits are kept for the last of each."""
+        self.evaluated += sum(len(answer.pending) for answer in answers)
         queue = [
             (answer, token, i == len(answer.pending) - 1)
             for answer in answers

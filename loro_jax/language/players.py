@@ -56,13 +56,13 @@ def observations(env: Environment, act: Act, episodes: int, seed: int) -> np.nda
     """All observations in which a player acts, (N, *obs), of episodes played side by side."""
     keys = jax.random.split(jax.random.key(seed), episodes)
     chance = np.random.default_rng(seed)
-    obs, state = _reset(env, keys)
+    obs, state = begin(env, keys)
     space, alive, seen = env.action_space, np.ones(episodes, bool), []
     for t in range(min(env.limit, MOST_STEPS)):
         now = np.asarray(obs, np.float32)
         seen.append(now[alive])
         actions = act(now, chance).astype(space.dtype).reshape(episodes, *space.shape)
-        obs, state, _, terminated, truncated = _step(env, keys, t, state, actions)
+        obs, state, _, terminated, truncated = advance(env, keys, t, state, actions)
         alive &= ~np.asarray(terminated | truncated)
         if not alive.any():
             break
@@ -73,12 +73,14 @@ _fold = jax.vmap(jax.random.fold_in, (0, None))
 
 
 @functools.partial(jax.jit, static_argnums=0)  # of the environment: every player takes the same programs
-def _reset(env: Environment, keys: chex.PRNGKey) -> tuple[jax.Array, Any]:
+def begin(env: Environment, keys: chex.PRNGKey) -> tuple[jax.Array, Any]:
+    """Observations and states of episodes that begin side by side, one for each key."""
     return jax.vmap(env.reset)(_fold(keys, 0))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any) -> tuple[Any, ...]:
+def advance(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any) -> tuple[Any, ...]:
+    """Step `t` of each, counted from 0: what `Environment.step` gives."""
     return jax.vmap(env.step)(_fold(keys, 1 + t), state, actions)
 
 

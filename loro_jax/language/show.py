@@ -141,7 +141,9 @@ def covered(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarra
         return None
     wanted = preferences(task, met.observations)
     said = table.actions[rows]
-    among = table.legal[rows] if table.legal is not None else np.ones(wanted.shape, bool)
+    among = np.ones(wanted.shape, bool)
+    if table.legal is not None:
+        among = np.pad(table.legal, ((0, 0), (0, space.n - table.legal.shape[1])))[rows]
     chance = (wanted & among).sum(axis=1) / among.sum(axis=1)
     right = np.take_along_axis(wanted, np.maximum(said, 0), axis=1)
     missed = 1.0 - np.where(said < 0, chance[:, None], right)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import shlex
@@ -39,11 +40,14 @@ from loro_jax.language.server import Server
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 from loro_jax.tasks.actions import MARK, Reader, Spoken, among, to_mark
+from loro_jax.validation import parameters
 
 ROUND = 32
 """Texts that are asked about, and recorded, together."""
 TRIAL = 20
 """Answers in a row, none of them readable, after which a survey is not begun."""
+OUT = -1000.0
+"""The log-probability of a word that stands for no action there is."""
 
 READ_COUNTS = ("read_tokens", "tail_tokens")
 """What a `Completion` may know of how its prompt was read."""
@@ -74,6 +78,8 @@ class Settings:
     """episodes that each player plays to find texts, and again as many to measure the coverage"""
     most: int = 20_000
     """texts that are asked about at most"""
+    game: tuple[str, ...] = ()
+    """parameters of the game that is played to find texts, such as games=all"""
     out: pathlib.Path | None = None
     """the table's folder; default results/answers/TASK/MODEL-PROMPT"""
     seed: int = 0
@@ -82,6 +88,9 @@ class Settings:
     """CPU threads for llama.cpp; 0 takes the machine's cores, of which other work should need none"""
     parallel: int = 8
     """answers that grow side by side; changes them by floating-point noise only"""
+    rules: Literal["strict", "released"] = "strict"
+    """what a free answer means in a game of phrases: strict, as `loro_jax.tasks.actions.Mentions` reads it;
+    or as the study's scripts have it, where equals, and an answer without any phrase, mean the last one"""
     grammar: bool = False
     """hold what follows "Action:" to the game's actions while decoding"""
     score: bool = False
@@ -128,11 +137,13 @@ def main(arguments: list[str] | None = None) -> int:
         check_scores(settings, task)
     coding = tables.coding_of(task, prompt.text)
     answers.check_size(coding)
+    tables.ruled(task, settings.rules == "released")
     console = Console(stderr=True, highlight=False)
     with progress.lines(console, lambda: f"reading or fetching {settings.model}"):
         model, opened = collecting.source(asking)
-    identity = identify(asking, task, model, prompt, mode)
-    out = settings.out or answers.SURVEYED / task.name / name_of(model, prompt, settings.grammar)
+    identity = identify(asking, task, model, prompt, mode, settings.rules)
+    name = name_of(model, prompt, settings.grammar) + ("-released" if settings.rules == "released" else "")
+    out = settings.out or answers.SURVEYED / task.name / name
     with collect.on_cpu(), contextlib.closing(journal.Journal(out, identity, order)) as record:
         record.check_writable()
         survey = Survey(settings, task, prompt, coding, out, identity, console)
@@ -165,13 +176,21 @@ def order(entry: journal.Step) -> Any:
     return entry["round"], entry["place"]
 
 
+RULES: dict[str, dict[str, str]] = {"strict": {}, "released": {"rules": "released"}}
+
+
 def identify(
-    asking: collecting.Settings, task: Task, model: dict[str, Any], prompt: prompts.Prompt, mode: Mode
+    asking: collecting.Settings,
+    task: Task,
+    model: dict[str, Any],
+    prompt: prompts.Prompt,
+    mode: Mode,
+    rules: str = "strict",
 ) -> dict[str, Any]:
     """All that decides the answers: not how many texts are asked about, nor how often."""
     known = collecting.identify(asking, task, model, prompt, mode)
     kept = ("environment", "model", "prompt", "decoding", "seed", "grammar", "precision")
-    return {"kind": "survey"} | {k: known[k] for k in kept if k in known}
+    return {"kind": "survey"} | {k: known[k] for k in kept if k in known} | RULES[rules]
 
 
 def attempts_of(entries: Sequence[journal.Step]) -> list[dict[str, Any]]:
@@ -292,9 +311,9 @@ class Survey:
     console: Console
 
     def __post_init__(self) -> None:
-        self.environment = self.task.environment()
+        self.environment = self.task.environment(**parameters(self.settings.game))
         assert self.task.words is not None
-        self.reader: Reader = self.task.words.reader
+        self.reader: Reader = tables.ruled(self.task, self.settings.rules == "released")
 
     def run(self, record: journal.Journal, opened: Any) -> int:
         self.check(record.steps)
@@ -533,26 +552,46 @@ class Survey:
         began = time.monotonic()
         texts = sorted(known.unscored(), key=self.tail)[:ROUND]
         first = {digits: len(known.scores.get(digits, ())) for digits in texts}
-        mark = self.settings.decoding.mark
+        mark, words = self.settings.decoding.mark, self.reader.words
+        before = getattr(backend, "evaluated", None)
         thoughts = [
             Query(self.prompt.head, self.tail(digits), to_mark(said, mark), seed=0)
             for digits in texts
             for said in known.texts[digits][first[digits] :]
         ]
-        found = iter(backend.score(thoughts, [f" {word}" for word in self.reader.words]))
+        told = [self.legal(digits) for digits in texts for _ in known.texts[digits][first[digits] :]]
+        every: list[list[float]] = []
+        # Of words that stand for no action there is, nobody is asked.
+        for there, group in itertools.groupby(range(len(thoughts)), key=lambda i: told[i]):
+            which = list(group)
+            asked = backend.score([thoughts[i] for i in which], [f" {words[w]}" for w in there])
+            for row in asked:
+                mine = [OUT] * len(words)
+                for w, value in zip(there, row, strict=True):
+                    mine[w] = value
+                every.append(mine)
+        found = iter(every)
         scores = {digits: [next(found) for _ in known.texts[digits][first[digits] :]] for digits in texts}
         seconds = round((time.monotonic() - began) / len(texts), 4)
+        read = None if before is None else (getattr(backend, "evaluated", 0) - before) / len(texts)
         return [
             {
                 "round": known.rounds,
                 "place": place,
                 "digits": list(digits),
                 "first": first[digits],
-                "scores": [[round(log_prob, 6) for log_prob in words] for words in scores[digits]],
+                "scores": [[round(log_prob, 6) for log_prob in each] for each in scores[digits]],
                 "seconds": seconds,
+                **({} if read is None else {"evaluated_tokens": round(read, 2)}),
             }
             for place, digits in enumerate(texts)
         ]
+
+    def legal(self, digits: Digits) -> tuple[int, ...]:
+        """The reader's words, by place, that stand for actions which a text lists; all if it lists none."""
+        assert isinstance(self.reader, Spoken)
+        listed, every = self.coding.legal(digits), range(len(self.reader.words))
+        return tuple(w for w in every if listed is None or self.reader.action(w) in listed)
 
     def try_out(self, backend: Backend, texts: Sequence[Digits]) -> None:
         """A `UserError` where no answer can be read, before anything is recorded."""
@@ -634,9 +673,12 @@ class Survey:
         if not known.scored:
             return {}
         every = [words for scores in known.scores.values() for words in scores]
-        seconds = sum(entry["seconds"] for entry in record.steps if "scores" in entry)
+        asked = [entry for entry in record.steps if "scores" in entry]
+        seconds = sum(entry["seconds"] for entry in asked)
+        read = [entry["evaluated_tokens"] for entry in asked if "evaluated_tokens" in entry]
         return {
             "scored_answers": known.scored,
+            **({"score_tokens": round(sum(read))} if len(read) == len(asked) else {}),
             "probability_of_words": round(float(np.exp(every).sum(axis=1).mean()), 4),
             "score_seconds": round(seconds, 1),
         }

@@ -12,9 +12,10 @@ import numpy as np
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
-from loro_jax.language import players, prompts
+from loro_jax.language import journal, players, prompts
 from loro_jax.spaces import Discrete, Space
 from loro_jax.tasks import Environment, Task, load
+from loro_jax.tasks.actions import Mentions, Reader, among
 
 TURNS = 20
 """Times that a policy's table plays, each time by the texts found so far, to find more."""
@@ -51,6 +52,37 @@ def coding_of(task: Task, text: str) -> Coding:
             " name one that tells the observation alone"
         )
     return Coding(tuple(field for field in task.words.fields if field.name in used))
+
+
+def ruled(task: Task, released: bool) -> Reader:
+    """Who reads a task's answers, by the study's scripts' rules if `released` (`Mentions.as_released`).
+
+    Raises:
+        UserError: a game without phrases, which these rules are about.
+    """
+    assert task.words is not None
+    reader = task.words.reader
+    if not released:
+        return reader
+    if not isinstance(reader, Mentions):
+        raise UserError(f"the released rules are about phrases, and {task.name}'s actions have none")
+    return dataclasses.replace(reader, as_released=True)
+
+
+def reread(folder: pathlib.Path, task: Task, released: bool = True) -> Answers:
+    """The table in `folder`, its transcript's answers read by other rules (`ruled`); nobody is asked."""
+    table, reader = read(folder, task), ruled(task, released)
+    _, steps = journal.read_transcript(folder / journal.TRANSCRIPT)
+    rows = {tuple(d): row for row, d in enumerate(table.digits.tolist())}
+    said = np.full_like(table.actions, -1)
+    for step in steps:
+        here, digits = rows[tuple(step["digits"])], tuple(step["digits"])
+        reads = among(reader, table.coding.legal(digits))
+        for place, attempt in enumerate(step.get("attempts", ()), step.get("first", 0)):
+            found = reads.read(attempt["answer"])
+            said[here, place] = -1 if found is None else found
+    name = f"{table.name}, released rules" if released else table.name
+    return dataclasses.replace(table, actions=said, card=table.card | {"name": name}, log_probs=None)
 
 
 def from_policy(
