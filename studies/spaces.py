@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from loro_jax import files
@@ -56,6 +57,21 @@ LORO_SOFT: Space = LORO | {"fit_polyak": (0.003, 0.01, 0.03, 0.1)}
 """Shares of a learning rate and of the budget are of the protocol's; `present` says how they are read."""
 
 
+PPO: Space = {
+    "learning_rate": Log(1e-4, 5e-3),
+    "learning_rate_decay": (0.0, 1.0),
+    "learning_rate_left": (0.0, 0.1),
+    "discount": (0.95, 0.97, 0.98, 0.99, 0.995),
+    "hidden": ("64-64", "256"),
+    "gae_lambda": (0.8, 0.9, 0.95, 0.99),
+    "rollout": ("8x5", "4x10", "8x10", "4x25", "8x25", "4x50", "2x100", "8x50"),
+    "epochs": (2, 4, 8),
+    "minibatches": (2, 4),
+    "clip": (0.1, 0.2, 0.3),
+    "entropy_weight": (0.0, 0.003, 0.01, 0.03, 0.1),
+    "reward_scale": (1.0, 5.0),
+}
+
 WIDER: Space = DQN | {"hidden": ("64-64", "256", "128-128")}
 """For all but two inputs, MountainCar's: more of them need more, and where the network sees every state once,
 whatever the batch is, more is cheap as well."""
@@ -83,9 +99,20 @@ LEADS_SAC: tuple[dict[str, Any], ...] = (
 
 def space(protocol: Protocol, arm: str, inputs: int) -> Space:
     """What is tried of an arm, where observations have so many numbers."""
+    if arm == "ppo":
+        return PPO | {"rollout": rollouts(protocol)}
     if arm == "loro":
         return LORO_SOFT if getattr(protocol.agent, "polyak", 1.0) < 1 else LORO_COPIED
     return SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
+
+
+def rollouts(protocol: Protocol) -> Choice:
+    """Games side by side and steps of each between PPO's updates, which fit into an evaluation interval."""
+    own = f"{protocol.agent.games}x{protocol.agent.rollout}"  # type: ignore[union-attr]
+    wanted = PPO["rollout"]
+    assert isinstance(wanted, tuple)
+    fitting = [w for w in wanted if protocol.schedule.eval_interval % math.prod(map(int, w.split("x"))) == 0]
+    return tuple(fitting if own in fitting else [own, *fitting])
 
 
 def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
@@ -93,6 +120,7 @@ def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
     own = present(protocol, space)
     wanted = LEADS + (LEADS_SAC if protocol.agent.name == "sac" else ())
     leads = [own | {k: v for k, v in lead.items() if k in space} for lead in wanted]
+    leads = [lead for lead in leads if protocol.agent.name != "ppo"]
     return [own, *(lead for lead in leads if all(_within(lead[k], values) for k, values in space.items()))]
 
 
@@ -156,6 +184,8 @@ def read(drawn: dict[str, Any], protocol: Protocol) -> Protocol:
         settings["epsilon_decay_steps"] = round(settings.pop("epsilon_decay") * budget)
     if "hidden" in settings:
         settings["hidden"] = tuple(int(width) for width in settings["hidden"].split("-"))
+    if "rollout" in settings:
+        settings["games"], settings["rollout"] = map(int, settings["rollout"].split("x"))
     if "target" in settings:
         kind, value = settings.pop("target").split()
         copies = {"target_network_frequency": int(value), "polyak": 1.0} if kind == "copy" else {}
@@ -171,12 +201,14 @@ def present(protocol: Protocol, space: Space) -> dict[str, Any]:
     shares = {
         "learning_rate_decay": agent.learning_rate_decay_steps / protocol.schedule.budget,
         "learning_rate_left": agent.learning_rate_end / agent.learning_rate,
-        "epsilon_decay": agent.epsilon_decay_steps / protocol.schedule.budget,
+        "epsilon_decay": getattr(agent, "epsilon_decay_steps", 0) / protocol.schedule.budget,
     }
     found: dict[str, Any] = {}
     for name, values in space.items():
         if name == "hidden":
             wanted: Any = "-".join(map(str, agent.hidden))
+        elif name == "rollout":
+            wanted = f"{agent.games}x{agent.rollout}"
         elif name == "target":
             copied = agent.polyak == 1
             wanted = f"copy {agent.target_network_frequency}" if copied else f"share {agent.polyak}"

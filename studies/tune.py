@@ -1,4 +1,4 @@
-"""Tunes a task's protocol for pure RL, or LORO's own settings: `python -m studies.tune --help`.
+"""Tunes a task's protocol for pure RL or PPO, or LORO's own settings: `python -m studies.tune --help`.
 
 Optuna's search (its tree-structured Parzen estimator), kept in `<out>/<task>-<arm>.log`, so that a second
 call goes on and several processes search together (`--jobs`). A setting is looked at after 4, 8 and 16
@@ -33,6 +33,7 @@ from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.protocols import Protocol
 from loro_jax.running.command import MOST_SEEDS
 from loro_jax.tasks import Task, load
+from loro_jax.training.arms import Plan
 from studies import goals, spaces
 
 LOOKS = (4, 8, 16)
@@ -41,7 +42,7 @@ KEPT = 25.0
 """Percent of the settings looked at as often that go on."""
 MOST_DRAWN = 10
 """Draws for each setting that is asked for, at most: what was drawn before costs nothing."""
-WHOLE = {"pure_rl": 8, "loro": 5}
+WHOLE = {"pure_rl": 8, "loro": 5, "ppo": 8}
 """Settings at the start of a search that are looked at to the end, whatever they are."""
 SEARCH_KEY, FINAL_KEY = 201, 202
 
@@ -53,8 +54,9 @@ class Options:
     protocol: str = ""
     """The protocol that the search begins with, such as standard@1; the task's default one where none is
     named."""
-    arm: Literal["pure_rl", "loro"] = "pure_rl"
-    """Whose settings: the learner's, for pure RL; or what LORO alone has, everything else as it is."""
+    arm: Literal["pure_rl", "loro", "ppo"] = "pure_rl"
+    """Whose settings: the learner's, for pure RL; what LORO alone has, everything else as it is; or PPO's,
+    from its common ones where the protocol has none."""
     trials: int = 60
     """Settings that are tried, those of earlier calls among them; one drawn twice counts once."""
     finalists: int = 6
@@ -120,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
 def base(options: Options, task: Task) -> Protocol:
     """What the search begins with."""
     protocol = task.protocol(options.protocol)
+    if options.arm == "ppo":
+        protocol = protocol.replace(agent=Plan(protocol, 1, 0, 1).ppo)
     return protocol.replace(budget=options.budget) if options.budget else protocol
 
 
@@ -302,7 +306,7 @@ def _search(options: Options, number: int, parent: int) -> None:
         return
     space = spaces.space(began, options.arm, inputs(task))
     named = [spaces.lead(text, began, space) for text in options.lead]
-    if options.arm == "pure_rl":
+    if options.arm != "loro":
         named = [*spaces.first(began, space), *named]
     for settings in named:
         study.enqueue_trial(settings, skip_if_exists=True)

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     if not records:
         raise UserError(f"{options.out}: no search with a winner; run python -m studies.tune")
     path = options.out / "README.md"
-    files.write_text(path, page(records))
+    files.write_text(path, page(records, options.out.resolve().name))
     print(f"{len(records)} searches: {path}")
     return 0
 
@@ -64,13 +64,20 @@ def _whole(r: Mapping[str, Any]) -> bool:
     )
 
 
-def page(records: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown of searches that have winners."""
-    lines = [
-        "# The searches behind `standard@2`", "",
-        "    python -m studies.tune --protocol standard@1 --task cartpole --jobs 2",
-        "    python -m studies.tune --protocol standard@2 --task cartpole --jobs 2 --arm loro --trials 20",
-        "    python -m studies.tuned", "",
+def page(records: Sequence[Mapping[str, Any]], name: str = "standard@2") -> str:
+    """Markdown of searches that have winners, in a folder called so."""
+    out = "" if name == "standard@2" else f" --out results/tuning/{name}"
+    lines = [f"# The searches behind `{name}`" if "@" in name else f"# The searches of `{name}`", ""]
+    for arm, flags in (
+        ("pure_rl", ""),
+        ("loro", " --arm loro --trials 20"),
+        ("ppo", " --arm ppo --trials 20"),
+    ):
+        if known := sorted((r for r in records if r["arm"] == arm), key=_place):
+            began = f"--protocol {known[0]['from']} --task {known[0]['task']}"
+            lines.append(f"    python -m studies.tune {began} --jobs 2{flags}{out}")
+    lines += [
+        f"    python -m studies.tuned{out}", "",
         "A search goes on from its log; `python -m studies.tuned` writes this page.", "",
     ]  # fmt: skip
     for arm, title, about in ARMS:
@@ -98,6 +105,12 @@ ARMS = (
         "LORO's own settings",
         "Everything else as in `standard@2`, which takes none of these: reported apart, so that neither side"
         " is the untuned one.",
+    ),
+    (
+        "ppo",
+        "PPO",
+        "Begun with common settings, the budget and the evaluations being the protocol's; found as pure RL's"
+        " are.",
     ),
 )
 
