@@ -1,0 +1,1 @@
+"""What LLM priors over actions are worth: `python -m studies.priors --help`."""

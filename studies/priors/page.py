@@ -1,0 +1,469 @@
+"""The study's page and figures, from what is kept in its folder alone."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from loro_jax import files
+from loro_jax.analysis import statistics
+from loro_jax.analysis.figures.style import WIDTH, footer, page
+from loro_jax.analysis.formats import between, significant
+from loro_jax.errors import UserError
+from studies.priors import arms
+from studies.priors.blocks import BEST, UNIFORM, WORST
+from studies.priors.parts import PARTS
+from studies.priors.worlds import MODELS, WORLDS
+
+COLOURS = {"135m": "#56B4E9", "05b": "#0072B2", "15b": "#332288", BEST: "#009E73", UNIFORM: "#7f7f7f",
+           WORST: "#D55E00", "pure_rl": "#000000", "cql": "#000000", "ppo": "#8B4513"}  # fmt: skip
+SAYS = {"135m": "135 M", "05b": "0.5 B", "15b": "1.5 B", BEST: "reference", UNIFORM: "uniform",
+        WORST: "adversary", "pure_rl": "DQN", "cql": "CQL", "ppo": "PPO"}  # fmt: skip
+MOST = 200
+"""Points of a curve that are drawn."""
+
+Found = dict[str, dict[str, dict[str, Any]]]
+"""By world and part."""
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+    """README.md and figures of what is finished; -> the page.
+
+    Raises:
+        UserError: nothing is.
+    """
+    found: Found = {}
+    for world in WORLDS:
+        paths = {part: folder / world.task / f"{part}.json" for part in PARTS}
+        kept = {part: files.read_json(path) for part, path in paths.items() if path.exists()}
+        if kept:
+            found[world.task] = kept
+    if not found:
+        raise UserError(f"{folder}: nothing of the study is finished")
+    figures = folder / "figures"
+    drawn = {
+        "online": online(found, folder, figures / "online"),
+        "offline": offline(found, figures / "offline"),
+        "coverage": coverage(found, figures / "coverage"),
+        "sweeps": sweeps(found, figures / "sweeps"),
+        "inference": inference(found, figures / "inference"),
+    }
+    path = folder / "README.md"
+    files.write_text(path, markdown(found, drawn))
+    return path
+
+
+def having(found: Found, part: str) -> dict[str, dict[str, Any]]:
+    """The part's numbers, by the worlds that have it."""
+    return {world: kept[part] for world, kept in found.items() if part in kept}
+
+
+def panels(figure: Any, many: int, columns: int = 3) -> list[Any]:
+    """Axes of so many panels, in rows of `columns`."""
+    columns = min(columns, many)
+    grid = np.atleast_1d(figure.subplots(-(-many // columns), columns)).ravel()
+    for axes in grid[many:]:
+        axes.set_axis_off()
+    return list(grid[:many])
+
+
+def sized(many: int) -> tuple[float, float]:
+    return WIDTH * min(2.1, 0.75 * min(many, 3)), 1.9 * -(-many // 3) + 0.5
+
+
+def title(world: str) -> str:
+    return world.replace("_", " ")
+
+
+def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
+    """Learning curves: IQM and 95 % band, of the best model's proposals beside DQN and PPO."""
+    here = having(found, "online")
+    if not here:
+        return False
+    with page(stem, *sized(len(here))) as figure:
+        for axes, (world, told) in zip(panels(figure, len(here)), here.items(), strict=True):
+            kept = files.read_npz(folder / world / "online.npz")
+            steps = np.array(told["env_steps"])
+            lines: list[tuple[str, str, str, Any]] = [
+                ("pure_rl", "DQN", "#000000", "-"),
+                ("ppo", "PPO", "#8B4513", (0, (1, 1))),
+            ]
+            for tag in MODELS:
+                k = f"dqn-{tag}-k{arms.K}"
+                lines += [(k, f"DQN-Prior, {arms.K} of {SAYS[tag]}", COLOURS[tag], (0, (5, 1.5)))]
+            for many, line in ((1, (0, (1, 1))), (8, (0, (8, 1))), (16, (0, (8, 1)))):
+                name = f"dqn-{best(told)}-k{many}"
+                lines += [(name, f"DQN-Prior, {many} of the best model's", "#CC79A7", line)]
+            for name, label, colour, line in lines:
+                if name not in kept:
+                    continue
+                which = np.unique(np.linspace(0, len(steps) - 1, MOST).astype(int))
+                centre, low, high = statistics.band(kept[name][:, which], seed=0, resamples=500)
+                axes.plot(steps[which], centre, color=colour, ls=line, label=label)
+                axes.fill_between(steps[which], low, high, color=colour, alpha=0.15, lw=0)
+            axes.set(title=title(world), xlabel="environment steps", ylabel="return, IQM")
+        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)
+        footer(figure, "Greedy evaluations; bands are 95 % bootstrap intervals over seeds.")
+    return True
+
+
+def best(told: Mapping[str, Any]) -> str:
+    """The model most of whose first answers are best actions, as `arms.best` finds it."""
+    models = [name for name in told["policies"] if name in MODELS]
+    return max(models, key=lambda name: told["policies"][name]["best_among_first"][0])
+
+
+def offline(found: Found, stem: pathlib.Path) -> bool:
+    """Return after learning offline, by the share of the dataset's rows."""
+    here = having(found, "offline")
+    if not here:
+        return False
+    with page(stem, *sized(len(here))) as figure:
+        for axes, (world, told) in zip(panels(figure, len(here)), here.items(), strict=True):
+            for method, rows in told["values"].items():
+                x = [row["percent"] for row in rows]
+                low, high = np.array([row["ci95"] for row in rows]).T
+                label = "CQL" if method == "cql" else f"CQL-Prior, {SAYS[method]}"
+                colour, line = COLOURS[method], "-" if method == "cql" else (0, (5, 1.5))
+                axes.plot(
+                    x, [row["mean"] for row in rows], color=colour, ls=line, marker="o", ms=2.5, label=label
+                )
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+            axes.axhline(told["data_return"], color="#999999", lw=0.8, ls=(0, (1, 2)), label="the data's own")
+            axes.set(xscale="log", title=title(world), xlabel="rows, % of the dataset", ylabel="return, mean")
+            axes.set_xticks(list(arms.PERCENT), [str(p) for p in arms.PERCENT])
+            axes.minorticks_off()
+        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+        said = "Bands are 95 % intervals over seeds, each with its own rows of one dataset and proposals."
+        footer(figure, said)
+    return True
+
+
+def coverage(found: Found, stem: pathlib.Path) -> bool:
+    """What DQN-Prior gains on DQN, by how often a best action is among its proposals."""
+    here = having(found, "coverage")
+    if not here:
+        return False
+    with page(stem, *sized(len(here))) as figure:
+        for axes, (world, told) in zip(panels(figure, len(here)), here.items(), strict=True):
+            gains = {c["arm"]: c for c in told["contrasts"]}
+            kinds: dict[tuple[str, str], list[tuple[float, Any]]] = {}
+            for name, cell in told["cells"].items():
+                key = (cell["base"], cell["other"])
+                point = (cell["best_among"], gains[name])
+                kinds.setdefault(key, []).append(point)
+                if not cell["share"]:  # nothing replaced: the beginning of both
+                    kinds.setdefault((cell["base"], WORST), []).append(point)
+                if cell["share"] == 1:  # all replaced: the end of both
+                    kinds.setdefault((told["model"], cell["other"]), []).append(point)
+            for (base, other), points in kinds.items():
+                points = sorted(points, key=lambda point: point[0])
+                x = [p for p, _ in points]
+                low, high = np.array([c["ci95"] for _, c in points]).T
+                colour = COLOURS[base]
+                line, mark = ("-", "o") if other == UNIFORM else ((0, (2, 1.5)), "v")
+                label = f"{SAYS[base]}, {SAYS[other]} instead"
+                axes.plot(
+                    x,
+                    [c["difference"] for _, c in points],
+                    color=colour,
+                    ls=line,
+                    marker=mark,
+                    ms=3,
+                    label=label,
+                )
+                axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+            axes.axhline(0, color="#000000", lw=0.8)
+            axes.set(
+                title=title(world), xlabel="P(a best action among the 4)", ylabel="gain on DQN, mean return"
+            )
+        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
+        handles = {k: h for k, h in handles.items() if not str(k).startswith("_")}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=2)
+        footer(
+            figure, "Mean return over all evaluations less DQN's, paired by seed; bands are 95 % intervals."
+        )
+    return True
+
+
+def sweeps(found: Found, stem: pathlib.Path) -> bool:
+    """Temperature of DQN-Prior's softmax, and weight of the KL term, each beside learning without a prior."""
+    here = having(found, "sweeps")
+    if not here:
+        return False
+    with page(stem, *sized(2 * len(here))) as figure:
+        grid = panels(figure, 2 * len(here), 2 if len(here) == 1 else 4)
+        for i, (world, told) in enumerate(here.items()):
+            numbers = told["arms"]
+            left, right = grid[2 * i : 2 * i + 2]
+            series(
+                left, numbers, [(t, f"temperature-{arms.tag(t)}") for t in arms.TEMPERATURES], "#0072B2", "o"
+            )
+            level(left, numbers["pure_rl"], "DQN")
+            left.set(xscale="log", title=title(world), xlabel="temperature", ylabel="mean return, IQM")
+            for estimator, colour in (("forward", "#D55E00"), ("reverse", "#009E73")):
+                points = [(j, f"{estimator}-{arms.tag(w)}") for j, w in enumerate(arms.WEIGHTS)]
+                series(right, numbers, points, colour, "o", f"KL, {estimator}")
+            level(right, numbers["ppo"], "PPO")
+            right.set_xticks(range(len(arms.WEIGHTS)), [f"{w:g}" for w in arms.WEIGHTS])
+            right.set(title=title(world), xlabel="weight of the KL term")
+        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
+        handles = {k: h for k, h in handles.items() if not str(k).startswith("_")}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+    return True
+
+
+def series(
+    axes: Any, numbers: Mapping[str, Any], points: Sequence[tuple[float, str]], colour: str, mark: str,
+    label: str = "DQN-Prior, softmax",
+) -> None:  # fmt: skip
+    """IQMs with intervals, by a swept number."""
+    x = [p for p, _ in points]
+    told = [numbers[name]["mean"] for _, name in points]
+    low, high = np.array([t["ci95"] for t in told]).T
+    axes.plot(x, [t["iqm"] for t in told], color=colour, marker=mark, ms=3, label=label)
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def level(axes: Any, told: Mapping[str, Any], label: str) -> None:
+    """A learner without a prior as a band across."""
+    low, high = told["mean"]["ci95"]
+    axes.axhspan(low, high, color="#000000", alpha=0.12, lw=0)
+    axes.axhline(told["mean"]["iqm"], color="#000000", ls=(0, (1, 1)), label=label)
+
+
+def inference(found: Found, stem: pathlib.Path) -> bool:
+    """Returns by whose proposals a learner was trained among, and whose it chooses among then."""
+    here = having(found, "inference")
+    if not here:
+        return False
+    with page(stem, WIDTH * 2.1, 1.5 * len(here) + 0.3) as figure:
+        for axes, (world, told) in zip(
+            np.atleast_1d(figure.subplots(len(here), 1)), here.items(), strict=True
+        ):
+            rows = list(dict.fromkeys((c["trained"], c["game"]) for c in told["cells"]))
+            columns = list(dict.fromkeys(c["proposals"] for c in told["cells"]))
+            values = {(c["trained"], c["game"], c["proposals"]): c for c in told["cells"]}
+            grid = np.array([[values[(*row, column)]["mean"] for column in columns] for row in rows])
+            shown = axes.imshow(grid, aspect="auto", cmap="viridis")
+            for i, row in enumerate(rows):
+                for j, column in enumerate(columns):
+                    cell = values[(*row, column)]
+                    light = shown.norm(cell["mean"]) < 0.6
+                    star = "*" if cell.get("holm", 1) < 0.05 else ""
+                    said, colour = f"{significant(cell['mean'])}{star}", "white" if light else "black"
+                    axes.text(j, i, said, ha="center", va="center", fontsize=6, color=colour)
+            axes.set_xticks(range(len(columns)), [told_name(c) for c in columns], fontsize=6)
+            labels = [told_name(t.removeprefix("dqn-")) + (f", {g}" if g else "") for t, g in rows]
+            axes.set_yticks(range(len(rows)), labels, fontsize=6)
+            axes.set(title=f"{title(world)}: trained among (rows), choosing among (columns)")
+            axes.grid(visible=False)
+        footer(figure, "Mean returns; * differs from the diagonal's own proposals, Holm's p below 0.05.")
+    return True
+
+
+def told_name(name: str) -> str:
+    """A block, and its number of answers, in words."""
+    model, _, k = name.partition("-k")
+    return f"{SAYS.get(model, model)}" + (f", k={k}" if k else "")
+
+
+def markdown(found: Found, drawn: Mapping[str, bool]) -> str:
+    """The page."""
+    lines = [
+        "# LLM priors over actions", "",
+        "    python -m studies.priors --dry-run    # what would run, and how long it takes",
+        "    python -m studies.priors", "",
+        "DQN-Prior, CQL-Prior and PPO with a KL term (arXiv 2410.07927) in the worlds of"
+        " [docs/worlds.md](../../docs/worlds.md), beside the same learners without a prior. What is read"
+        " from these numbers: [docs/priors.md](../../docs/priors.md). Intervals are 95 % bootstrap"
+        " intervals over seeds; contrasts are paired by seed, p by sign flips, Holm's correction over a"
+        " world's table. A seed that diverges counts as a random policy. Where proposals are each seed's"
+        " *own* draw of a text's answers, intervals cover which of the answers that were given a seed has"
+        " (all of them where it takes all); else they hold for the first ones of these tables. A best"
+        " action is one that the task's reference would take; of the kitchens that is the way to the"
+        " dish, of `household` that of who knows where things are.", "",
+    ]  # fmt: skip
+    lines += ["## What the models say", "", *policies(found), ""]
+    sections = {
+        "online": ("Online", of_online),
+        "offline": ("Offline", of_offline),
+        "coverage": ("Coverage", of_coverage),
+        "sweeps": ("Temperature and KL weight", of_sweeps),
+        "inference": ("Another model at inference", of_inference),
+        "projection": ("Free answers and scores", of_projection),
+    }
+    for part, (heading, told) in sections.items():
+        here = having(found, part)
+        if not here:
+            continue
+        lines += [f"## {heading}", ""]
+        if drawn.get(part):
+            lines += [f"![{heading}](figures/{part}.png)", ""]
+        for world, kept in here.items():
+            body = told(kept)
+            if body:
+                lines += [f"### {world}", "", *body, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [row(head), row(["---"] * len(head)), *(row(r) for r in rows)]
+
+
+def policies(found: Found) -> list[str]:
+    """How often a best action is among the first k, and the return of play by the answers."""
+    lines = [
+        "Share of play (uniform, the reference's and each table's own, a like share of each) in texts whose"
+        " best action is among the first k answers, and the mean return of play that takes one of the answers"
+        " at each step (2,000 episodes). An unreadable answer stands for a uniform action.", "",
+    ]  # fmt: skip
+    ks = (1, 2, 4, 8, 16)
+    rows = []
+    for world, kept in found.items():
+        for name, told in kept.get("online", {}).get("policies", {}).items():
+            among = told["best_among_first"]
+            cells = [f"{among[k - 1]:.2f}" if k <= len(among) else "-" for k in ks]
+            rows.append(
+                [
+                    world,
+                    SAYS.get(name, name),
+                    *cells,
+                    f"{told['unreadable']:.1%}",
+                    between(told["return"], told["ci95"]),
+                ]
+            )
+    head = ["world", "answers of", *(f"k = {k}" for k in ks), "unreadable", "return [95 %]"]
+    return [*lines, *table(head, rows)]
+
+
+def contrast(c: Mapping[str, Any]) -> list[str]:
+    return [
+        between(c["difference"], c["ci95"], sign="+"), between(c["improvement"], c["improvement_ci95"]),
+        f"{c['holm']:.3f}",
+    ]  # fmt: skip
+
+
+def of_arms(numbers: Mapping[str, Any], contrasts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row an arm: mean return over all evaluations, final return, and the contrast of the former."""
+    against = {c["arm"]: c for c in contrasts}
+    rows = []
+    for name, told in numbers.items():
+        c = against.get(name)
+        cells = [c["baseline"], *contrast(c)] if c else ["", "", "", ""]
+        rows.append(
+            [f"`{name}`", *(between(told[k]["iqm"], told[k]["ci95"]) for k in ("mean", "final")), *cells]
+        )
+    head = ["arm", "mean return, IQM [95 %]", "final, IQM [95 %]", "against", "difference of means [95 %]",
+            "P(improvement) [95 %]", "p (Holm)"]  # fmt: skip
+    return table(head, rows)
+
+
+def of_online(kept: Mapping[str, Any]) -> list[str]:
+    of = kept["of"]
+    about = f"{of['seeds']} seeds, {of['budget']:,} steps, {of['protocol']}."
+    if kept["random_return"] is not None:
+        about += f" A uniform policy returns {significant(kept['random_return'])}."
+    if kept["diverged"]:
+        about += " Diverged: " + ", ".join(f"{n} of `{arm}`" for arm, n in kept["diverged"].items()) + "."
+    return [about, "", *of_arms(kept["arms"], kept["contrasts"])]
+
+
+def of_sweeps(kept: Mapping[str, Any]) -> list[str]:
+    return [f"Answers of {SAYS[kept['model']]}.", "", *of_arms(kept["arms"], kept["contrasts"])]
+
+
+def of_offline(kept: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{kept['rows']:,} rows of {kept['episodes']} episodes, {kept['successes']:.0%} of which succeed"
+        f" (mean return {significant(kept['data_return'])}); CQL's weight {kept['weight']:g}, with which CQL"
+        " earns most over the shares, for all.", "",
+    ]  # fmt: skip
+    rows = []
+    for method, values in kept["values"].items():
+        cells = [between(v["mean"], v["ci95"]) for v in values]
+        need = kept["needed"][method]
+        low, high = need["ci95"]
+        said = f"{percent(need['percent'])} [{percent(low)}, {percent(high)}]" if need["level"] else "-"
+        among = kept["in_dataset"].get(method)
+        rows.append(["CQL" if method == "cql" else f"CQL-Prior, {SAYS[method]}", *cells, said,
+                     "" if among is None else f"{among:.0%}"])  # fmt: skip
+    head = ["method", *(f"{p} %" for p in arms.PERCENT), "rows for what CQL earns with all [95 %]",
+            "data's action among the 4"]  # fmt: skip
+    lines += table(head, rows)
+    rows = [[f"`{c['arm']}`", f"`{c['baseline']}`", *contrast(c)] for c in kept["contrasts"]]
+    head = ["arm", "against", "difference [95 %]", "P(improvement) [95 %]", "p (Holm)"]
+    return [*lines, "", *table(head, rows)]
+
+
+def percent(value: float | None) -> str:
+    if value is None:
+        return "more than all"
+    return f"{value:.3g} %" if value > arms.PERCENT[0] * (1 + 1e-9) else f"{arms.PERCENT[0]} % or less"
+
+
+def of_coverage(kept: Mapping[str, Any]) -> list[str]:
+    gains = {c["arm"]: c for c in kept["contrasts"]}
+    rows = [
+        [SAYS[cell["base"]], SAYS[cell["other"]], f"{cell['share']:.0%}", f"{cell['best_among']:.2f}",
+         *contrast(gains[name])]
+        for name, cell in kept["cells"].items()
+    ]  # fmt: skip
+    head = ["answers of", "replaced by", "share", "P(best among the 4)", "gain on DQN [95 %]",
+            "P(improvement) [95 %]", "p (Holm)"]  # fmt: skip
+    return table(head, rows)
+
+
+def of_inference(kept: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [f"`{c['trained']}`", told_name(c["proposals"]), c["game"] or "trained on",
+         between(c["mean"], c["ci95"]), *differs(c)]
+        for c in kept["cells"]
+    ]  # fmt: skip
+    head = ["trained", "chooses among", "games", "return [95 %]", "against its own [95 %]", "p (Holm)"]
+    return table(head, rows)
+
+
+def differs(cell: Mapping[str, Any]) -> tuple[str, str]:
+    """How far a cell is from the learner's own proposals, and Holm's p; nothing of these themselves."""
+    if "p" not in cell:
+        return "", ""
+    return between(cell["difference"], cell["difference_ci95"], sign="+"), f"{cell['holm']:.3f}"
+
+
+def of_projection(kept: Mapping[str, Any]) -> list[str]:
+    if not kept["arms"]:
+        return []
+    gains, rows = {c["arm"]: c for c in kept["contrasts"]}, []
+    for model, kinds in kept["policies"].items():
+        tokens = kept["tokens"][model]
+        for kind, told in kinds.items():
+            among, c = told["best_among_first"], gains.get(f"dqn-{model}-{kind}")
+            cost = tokens.get(kind)
+            said = "" if kind == "released" else "not known" if cost is None else f"{cost:.0f}"
+            rows.append([
+                SAYS[model], PROJECTIONS[kind], f"{among[0]:.2f}", f"{among[min(4, len(among)) - 1]:.2f}",
+                f"{told['unreadable']:.1%}", between(told["return"], told["ci95"]),
+                *(contrast(c) if c else ["", "", ""]), said,
+            ])  # fmt: skip
+    head = [
+        "model", "answers become actions", "P(best), k = 1", "k = 4", "unreadable", "play by them [95 %]",
+        "DQN-Prior less that on answers [95 %]", "P(improvement) [95 %]", "p (Holm)", "tokens a text",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+PROJECTIONS = {
+    "map": "the phrase or word that is said (p_map)",
+    "released": "p_map by the scripts' rules",
+    "dist": "drawn by scores (p_dist)",
+}
