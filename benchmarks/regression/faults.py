@@ -43,7 +43,7 @@ def _stored(change: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
 
     push = replay.push
     return mock.patch.object(
-        replay, "push", lambda ring, row, valid: push(ring, change(ring.insertions, row), valid)
+        replay, "push", lambda ring, row, *given: push(ring, change(ring.insertions, row), *given)
     )
 
 

@@ -14,7 +14,7 @@ from loro_jax.language import play
 from loro_jax.records import identity
 from loro_jax.running import command, experiment
 from loro_jax.spaces import Discrete
-from loro_jax.tasks import NAMES, Task, load
+from loro_jax.tasks import SUITE, Task, load
 from loro_jax.training import arms
 from loro_jax.types import Transition
 
@@ -42,7 +42,7 @@ def uniform(task: Task, folder: pathlib.Path, games: int = 3) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_the_task_is_whole(name: str) -> None:
     task = load(name)
     assert task.environment().name == name and task.environment().threshold is not None
@@ -68,7 +68,7 @@ def test_the_task_is_whole(name: str) -> None:
         assert isinstance(kept, SAC) and (kept.exploration, kept.action_range) == ("policy", "environment")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_its_shipped_episodes_load_and_are_thirty(name: str) -> None:
     task = load(name)
     env = task.environment()
@@ -77,7 +77,7 @@ def test_its_shipped_episodes_load_and_are_thirty(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_a_small_run_of_every_arm(name: str, tmp_path: pathlib.Path) -> None:
     task = load(name)
     data = uniform(task, tmp_path / "episodes")

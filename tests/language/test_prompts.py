@@ -14,7 +14,7 @@ import loro_jax as lj
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import prompts
-from loro_jax.tasks import NAMES, Task, load
+from loro_jax.tasks import NAMES, SUITE, Task, load
 from loro_jax.tasks.actions import Words
 
 FIELDS = ("angle", "side")
@@ -49,7 +49,8 @@ def test_shipped_prompts(task: str, name: str) -> None:
 
 def test_every_task_of_the_suite_can_be_told_and_has_a_prompt_for_each_mode() -> None:
     assert all(load(name).words is not None for name in NAMES)
-    assert {(name, mode) for name in NAMES for mode in ("direct", "cot")} <= set(SHIPPED)
+    assert {(name, mode) for name in SUITE for mode in ("direct", "cot")} <= set(SHIPPED)
+    assert {name for name, _ in SHIPPED} == set(NAMES)
 
 
 def test_only_the_hint_states_a_rule() -> None:

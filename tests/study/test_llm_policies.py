@@ -13,7 +13,7 @@ import pytest
 from loro_jax import files
 from loro_jax.errors import UserError
 from loro_jax.records import results
-from loro_jax.tasks import NAMES, load
+from loro_jax.tasks import SUITE, load
 from studies import llm_policies
 
 RESULTS = pathlib.Path(__file__).parent.parent.parent / "results"
@@ -36,7 +36,7 @@ def rewrite(root: pathlib.Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_the_report_is_what_the_episodes_say(name: str) -> None:
     """All but the agreement in Pong, whose planner takes a while."""
     saved = json.loads(REPORT.read_text())[name]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loro_jax.protocols import Protocol
-from loro_jax.tasks import NAMES, load
+from loro_jax.tasks import SUITE, load
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 NUMBER = r"(-?[\d,]+(?:\.\d+)?)"
@@ -65,7 +65,7 @@ def assert_is(said: tuple[str, str], row: dict[str, Any]) -> None:
         assert abs(float(text.replace(",", "")) - value) <= unit / 2 + 1e-9, (text, value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITE)
 def test_a_tasks_comment_says_which_row_it_took(name: str) -> None:
     rows, mine, best = row_taken(name)
     [path] = (p for p in (ROOT / "loro_jax" / "tasks").glob(f"{name}*") if p.stem == name)
@@ -101,7 +101,7 @@ def test_the_table_of_rows_taken_is_the_files() -> None:
             best["cumulative_return_mean"] - mine["cumulative_return_mean"],
             math.hypot(best["standard_error"], mine["standard_error"]),
         )
-    assert sorted(found) == sorted(NAMES)
+    assert sorted(found) == sorted(SUITE)
     said = re.search(rf"ahead by {SCORE} and by\s+{SCORE}", text)
     assert said
     expected = (*found["cartpole"], *found["pong"])
