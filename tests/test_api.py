@@ -211,7 +211,7 @@ def test_a_run_again_says_what_is_in_its_way(saved: pathlib.Path, capsys: pytest
         ([str(saved.parent / "none")], "no such file; name a run.json"),
         ([str(saved), "--out", str(saved)], "is the run itself"),
         ([str(saved), "--task", "pendulum"], "no episodes at 'qwen2.5-coder-0.5b-instruct-hint'"),
-        ([str(saved), "--episodes", "smollm2-135m-instruct-hint"], "what can be run here is not what ran"),
+        ([str(saved), "--episodes", "smollm2-135m-instruct-hint"], other),
         (
             [str(saved), "--answers", "qwen2.5-coder-0.5b-instruct-rate"],
             "what can be run here is not what ran",
