@@ -25,7 +25,7 @@ from loro_jax.records import identity, results
 from loro_jax.running import experiment, machine
 from loro_jax.running.command import main
 from loro_jax.running.store import FORMAT
-from loro_jax.tasks import NAMES, load
+from loro_jax.tasks import SUITE, load
 from loro_jax.training.arms import Plan
 from loro_jax.training.phases import Interact
 from loro_jax.types import Arm
@@ -80,7 +80,7 @@ def made() -> dict[str, Any]:
 
 
 def test_there_are_saved_runs_of_both_kinds() -> None:
-    assert [p.parent.parent.name for p in STANDARD] == sorted(NAMES)
+    assert [p.parent.parent.name for p in STANDARD] == sorted(SUITE)
     assert sorted(REPLICATION) == sorted(
         p.parent.relative_to(RESULTS / "replication").as_posix()
         for p in (RESULTS / "replication").glob("**/run.json")
@@ -239,7 +239,7 @@ def test_what_else_changed_is_named(made: dict[str, Any]) -> None:
     ("group", "values", "says"),
     [
         ("prior", {"patience": 3}, "it has a setting 'patience', which this version does not know"),
-        ("agent", {"name": "ppo"}, "the run is of the agent 'ppo', which this version does not know"),
+        ("agent", {"name": "a2c"}, "the run is of the agent 'a2c', which this version does not know"),
     ],
 )
 def test_what_only_a_later_version_knows_is_refused(
@@ -368,8 +368,8 @@ def test_an_interrupted_run_of_schema_1_is_known_and_not_gone_on_with(
     record = files.read_json(out / "checkpoints" / "identity.json")
     assert record["format"] == 2 and record["identity"] == saved(GOLDEN / "finished" / "run.json")
     before = contents(out)
-    for more in (["--tau", "3", "--resume"], [], ["--resume"]):
-        assert main("cartpole", [*FLAGS, *more, "--out", str(out)]) == 2
+    for more in (["--tau", "3"], []):
+        assert main("cartpole", [*FLAGS, *more, "--resume", "--out", str(out)]) == 2
         said = capsys.readouterr().err
         assert "was begun by another version of loro_jax; go on with that one, or delete it" in said
     # Of this form, it is looked at further.
