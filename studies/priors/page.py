@@ -370,7 +370,7 @@ def of_arms(numbers: Mapping[str, Any], contrasts: Sequence[Mapping[str, Any]]) 
 
 def of_online(kept: Mapping[str, Any]) -> list[str]:
     of = kept["of"]
-    about = f"{of['seeds']} seeds, {of['budget']:,} steps, {of['protocol']}."
+    about = f"{of['seeds']} seeds, {of['settings']['budget']:,} steps, {of['protocol']}."
     if kept["random_return"] is not None:
         about += f" A uniform policy returns {significant(kept['random_return'])}."
     if kept["diverged"]:

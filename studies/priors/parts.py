@@ -61,7 +61,13 @@ Kept = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def ran(
-    how: How, known: Known, part: str, chosen: Sequence[str | Sentence], protocol: Protocol, **given: Any
+    how: How,
+    known: Known,
+    part: str,
+    chosen: Sequence[str | Sentence],
+    protocol: Protocol,
+    seed: int = SEED,
+    **given: Any,
 ) -> lj.Result:
     """A run, which goes on where it was interrupted."""
     folder = how.work / known.world.task / part
@@ -70,7 +76,7 @@ def ran(
         chosen,
         protocol=protocol,
         seeds=how.of(known),
-        seed=SEED,
+        seed=seed,
         out=folder,
         resume=True,
         **given,
