@@ -7,7 +7,7 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -170,32 +170,62 @@ def _train(
     runs = population.begin(
         world, layout, e.seed, e.seeds, shares_pretraining(arm, e.protocol), e.first, of(known), arm.phases
     )
-    start, before = Progress(0, runs, np.zeros((layout.padded(e.seeds), 0), np.float32)), 0.0
-    if (found := store.restore(arm.name, runs)) is not None:
-        start, before = found
-        bar.advance(task, sum(cost[: start.done]))
-    began = saved = time.monotonic()
 
-    def after(progress: Progress) -> None:
-        nonlocal saved
-        bar.advance(task, cost[progress.done - 1] if progress.done <= len(cost) else 0)
-        if e.watch is not None:
-            _tell(e, arm, store.where(arm.name).stem, progress.records, time.monotonic() - began)
-        stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
-        if stop or due:
-            store.checkpoint(arm.name, progress, before + time.monotonic() - began)
-            saved = time.monotonic()
-        if stop:
-            raise Interrupted
+    def tell(records: np.ndarray, seconds: float) -> None:
+        _tell(e, arm, store.where(arm.name).stem, records, seconds)
 
-    end = population.train(sentence, programs, start, known, after)
+    sitting = _Sitting(store, arm.name, cost, bar, task, interrupted, None if e.watch is None else tell)
+    start = sitting.begun(runs)
+    end = population.train(sentence, programs, start, known, sitting.after)
     if charges_each(arm):
         spent = processes.gathered(end.runs.counters.prior_steps)[: e.seeds]
-        end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, after)
-    record = _record(e, world, end, e.seeds)
-    record["seconds"] = np.asarray(before + time.monotonic() - began)
+        end = population.train([*sentence, *remainder(e, arm, spent)], programs, end, known, sitting.after)
+    record = _record(e, world, end, e.seeds) | {"seconds": np.asarray(sitting.seconds)}
     store.finish(arm.name, record)
     return record
+
+
+class _Sitting:
+    """One sitting of training under a name: from its checkpoint, if there is one, to checkpoints of its own,
+    with the bar moved on."""
+
+    def __init__(
+        self, store: Keeper, name: str, cost: list[float], bar: Bar, task: Any, interrupted: list[bool],
+        tell: Callable[[np.ndarray, float], None] | None,
+    ) -> None:  # fmt: skip
+        """`cost`: of each piece; `tell`: whoever watches of records so far, and this sitting's seconds."""
+        self._store, self._name, self._cost = store, name, cost
+        self._bar, self._task, self._interrupted, self._tell = bar, task, interrupted, tell
+        self._before, self._began = 0.0, time.monotonic()
+        self._saved = self._began
+
+    def begun(self, runs: Any) -> Progress:
+        """Where it goes on: the newest checkpoint, else the members `runs`, which did nothing yet."""
+        start = Progress(0, runs, np.zeros((len(runs.diverged), 0), np.float32))
+        if (kept := self._store.restore(self._name, runs)) is not None:
+            start, self._before = kept
+            self._bar.advance(self._task, sum(self._cost[: start.done]))
+        self._began = self._saved = time.monotonic()
+        return start
+
+    @property
+    def seconds(self) -> float:
+        """Over all sittings."""
+        return self._before + time.monotonic() - self._began
+
+    def after(self, progress: Progress) -> None:
+        """What `population.train` calls after each piece; raises `Interrupted` where it is to stop."""
+        planned = progress.done <= len(self._cost)  # beyond lies what some seeds have budget left for
+        self._bar.advance(self._task, self._cost[progress.done - 1] if planned else 0)
+        if self._tell is not None:
+            self._tell(progress.records, time.monotonic() - self._began)
+        late = time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        stop, due = processes.anywhere(self._interrupted[0], late)
+        if stop or due:
+            self._store.checkpoint(self._name, progress, self.seconds)
+            self._saved = time.monotonic()
+        if stop:
+            raise Interrupted
 
 
 def _record(e: Experiment, world: World, end: Progress, members: int) -> dict[str, np.ndarray]:
@@ -268,31 +298,18 @@ class Sweep:
         self, store: Keeper, known: Knowledge, bar: Bar, task: Any, interrupted: list[bool]
     ) -> dict[str, dict[str, np.ndarray]]:
         """All of them to the end, from a checkpoint if there is one: what `_train` gives, by arm."""
-        e, runs, many = self.e, self.begun(known), len(self.arms)
-        start, before = Progress(0, runs, np.zeros((len(runs.diverged), 0), np.float32)), 0.0
-        if (kept := store.restore(self.name, runs)) is not None:
-            start, before = kept
-        began = saved = time.monotonic()
+        e, many = self.e, len(self.arms)
+
+        def tell(records: np.ndarray, seconds: float) -> None:
+            for arm, mine in zip(self.arms, np.split(records[: e.seeds * many], many), strict=True):
+                _tell(e, arm, store.where(arm.name).stem, mine, seconds)
+
         cost = [_cost(piece[0], self.world.agent) * many for piece in self.pieces]
-        bar.advance(task, sum(cost[: start.done]))
-
-        def after(progress: Progress) -> None:
-            nonlocal saved
-            bar.advance(task, cost[progress.done - 1])
-            if e.watch is not None:
-                rows = np.split(progress.records[: e.seeds * many], many)
-                for arm, mine in zip(self.arms, rows, strict=True):
-                    _tell(e, arm, store.where(arm.name).stem, mine, time.monotonic() - began)
-            stop, due = processes.anywhere(interrupted[0], time.monotonic() - saved > CHECKPOINT_SECONDS)
-            if stop or due:
-                store.checkpoint(self.name, progress, before + time.monotonic() - began)
-                saved = time.monotonic()
-            if stop:
-                raise Interrupted
-
-        end = population.train(self.pieces, self.programs, start, known, after, e.seeds)
-        record = _record(e, self.world, end, e.seeds * many)
-        seconds = np.asarray((before + time.monotonic() - began) / many)
+        watched = None if e.watch is None else tell
+        sitting = _Sitting(store, self.name, cost, bar, task, interrupted, watched)
+        start = sitting.begun(self.begun(known))
+        end = population.train(self.pieces, self.programs, start, known, sitting.after, e.seeds)
+        record, seconds = _record(e, self.world, end, e.seeds * many), np.asarray(sitting.seconds / many)
         found = {}
         for i, arm in enumerate(self.arms):
             mine = slice(i * e.seeds, (i + 1) * e.seeds)
