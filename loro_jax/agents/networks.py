@@ -31,9 +31,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], -1)
-        if self.magnitudes:
-            x = x / jnp.asarray(self.magnitudes, x.dtype)
+        x = _near_one(x, self.magnitudes)
         for width in self.hidden:
             x = Dense(width)(x)
             x = nn.relu(nn.LayerNorm(EPSILON)(x) if self.layer_norm else x)
@@ -54,12 +52,16 @@ class Tanh(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], -1)
-        if self.magnitudes:
-            x = x / jnp.asarray(self.magnitudes, x.dtype)
+        x = _near_one(x, self.magnitudes)
         for width in self.hidden:
             x = nn.tanh(Dense(width)(x))
         return Dense(self.outputs, self.last)(x)
+
+
+def _near_one(x: jax.Array, magnitudes: tuple[float, ...]) -> jax.Array:
+    """Observations (B, *obs) as rows, divided by their typical sizes, if there are any: (B, inputs)."""
+    x = x.reshape(x.shape[0], -1)
+    return x / jnp.asarray(magnitudes, x.dtype) if magnitudes else x
 
 
 class Dense(nn.Module):

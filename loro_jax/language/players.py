@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import chex
@@ -20,6 +20,7 @@ from loro_jax.data.answers import Coding, digits_of, unreadable
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
 from loro_jax.tasks.reference import preferences
+from loro_jax.types import Transition
 
 Act = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Observations (N, *obs) and where chance comes from -> actions (N, *action)."""
@@ -54,32 +55,40 @@ def visit(env: Environment, coding: Coding, act: Act, episodes: int, seed: int) 
 
 def observations(env: Environment, act: Act, episodes: int, seed: int) -> np.ndarray:
     """All observations in which a player acts, (N, *obs), of episodes played side by side."""
-    keys = jax.random.split(jax.random.key(seed), episodes)
     chance = np.random.default_rng(seed)
-    obs, state = begin(env, keys)
-    space, alive, seen = env.action_space, np.ones(episodes, bool), []
+    return np.concatenate([rows.obs[going] for rows, going in steps(env, act, episodes, seed, chance)])
+
+
+def steps(
+    env: Environment, act: Act, episodes: int, seed: int, chance: np.random.Generator
+) -> Iterator[tuple[Transition, np.ndarray]]:
+    """Step after step of episodes played side by side: transitions (episodes, ...), as NumPy arrays, and
+    which of the episodes were still going before, bool (episodes,)."""
+    keys = jax.random.split(jax.random.key(seed), episodes)
+    obs, state = _begin(env, keys)
+    space, going = env.action_space, np.ones(episodes, bool)
     for t in range(min(env.limit, MOST_STEPS)):
         now = np.asarray(obs, np.float32)
-        seen.append(now[alive])
         actions = act(now, chance).astype(space.dtype).reshape(episodes, *space.shape)
-        obs, state, _, terminated, truncated = advance(env, keys, t, state, actions)
-        alive &= ~np.asarray(terminated | truncated)
-        if not alive.any():
+        obs, state, *told = _advance(env, keys, t, state, actions)
+        reward, terminated, truncated = map(np.asarray, told)
+        yield Transition(now, actions, reward, np.asarray(obs, np.float32), terminated, truncated), going
+        going = going & ~(terminated | truncated)
+        if not going.any():
             break
-    return np.concatenate(seen)
 
 
 _fold = jax.vmap(jax.random.fold_in, (0, None))
 
 
 @functools.partial(jax.jit, static_argnums=0)  # of the environment: every player takes the same programs
-def begin(env: Environment, keys: chex.PRNGKey) -> tuple[jax.Array, Any]:
+def _begin(env: Environment, keys: chex.PRNGKey) -> tuple[jax.Array, Any]:
     """Observations and states of episodes that begin side by side, one for each key."""
     return jax.vmap(env.reset)(_fold(keys, 0))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def advance(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any) -> tuple[Any, ...]:
+def _advance(env: Environment, keys: chex.PRNGKey, t: int, state: Any, actions: Any) -> tuple[Any, ...]:
     """Step `t` of each, counted from 0: what `Environment.step` gives."""
     return jax.vmap(env.step)(_fold(keys, 1 + t), state, actions)
 

@@ -53,45 +53,22 @@ def among(reader: Reader, legal: Sequence[int] | None) -> Reader:
     return reader.among(legal)  # type: ignore[no-any-return]
 
 
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """Discrete actions, each with a word.
+class Spoken:
+    """A reader with a word or a phrase for each action, whose probabilities a model can be asked for.
 
-    Attributes:
-        words: letters and digits only, all different.
-        actions: the action of each word; the words' own places when empty.
-        mark: what stands before the word.
-
-    >>> Words(("left", "right")).read("The pole leans to the right. Action: right")
-    1
-    >>> Words(("left", "right")).read("Action: left or right") is None
-    True
+    Its `words` are all different; `actions` has the action of each, their own places when empty.
     """
 
     words: tuple[str, ...]
-    actions: tuple[int, ...] = ()
-    mark: str = MARK
+    actions: tuple[int, ...]
 
     def action(self, word: int) -> int:
         return self.actions[word] if self.actions else word
 
-    def among(self, legal: Sequence[int]) -> Words:
-        """The same, with the words of these actions alone."""
+    def _of(self, legal: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The words of these actions, and the actions."""
         kept = [i for i in range(len(self.words)) if self.action(i) in legal]
-        return Words(tuple(self.words[i] for i in kept), tuple(map(self.action, kept)), self.mark)
-
-    def read(self, answer: str) -> int | None:
-        """The action that the last `Action: WORD` of an answer names, or None.
-
-        Case and Markdown's emphasis do not matter. The first word after the last `Action:` must be one
-        of `words`, and the same line must name no other ("Action: left or right" is none).
-        """
-        index = {word.lower(): i for i, word in enumerate(self.words)}
-        said = [word.lower() for word in _WORD.findall(after_mark(answer, self.mark))]
-        named = {index[word] for word in said if word in index}
-        if not said or said[0] not in index or len(named) != 1:
-            return None
-        return self.action(named.pop())
+        return tuple(self.words[i] for i in kept), tuple(map(self.action, kept))
 
     def grammar(self, begun: str) -> str:
         begun = begun.lstrip().lower()
@@ -110,7 +87,45 @@ class Words:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mentions:
+class Words(Spoken):
+    """Discrete actions, each with a word.
+
+    Attributes:
+        words: letters and digits only, all different.
+        actions: the action of each word; the words' own places when empty.
+        mark: what stands before the word.
+
+    >>> Words(("left", "right")).read("The pole leans to the right. Action: right")
+    1
+    >>> Words(("left", "right")).read("Action: left or right") is None
+    True
+    """
+
+    words: tuple[str, ...]
+    actions: tuple[int, ...] = ()
+    mark: str = MARK
+
+    def among(self, legal: Sequence[int]) -> Words:
+        """The same, with the words of these actions alone."""
+        words, actions = self._of(legal)
+        return dataclasses.replace(self, words=words, actions=actions)
+
+    def read(self, answer: str) -> int | None:
+        """The action that the last `Action: WORD` of an answer names, or None.
+
+        Case and Markdown's emphasis do not matter. The first word after the last `Action:` must be one
+        of `words`, and the same line must name no other ("Action: left or right" is none).
+        """
+        index = {word.lower(): i for i, word in enumerate(self.words)}
+        said = [word.lower() for word in _WORD.findall(after_mark(answer, self.mark))]
+        named = {index[word] for word in said if word in index}
+        if not said or said[0] not in index or len(named) != 1:
+            return None
+        return self.action(named.pop())
+
+
+@dataclasses.dataclass(frozen=True)
+class Mentions(Spoken):
     """Discrete actions, each with a phrase; the action whose phrase an answer mentions most often is meant.
 
     The projection of free-form answers of arXiv 2410.07927 (p_map). Case does not matter.
@@ -137,18 +152,14 @@ class Mentions:
     as_released: bool = False
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> tuple[str, ...]:  # type: ignore[override]
         """The phrases, as `Words` has its words."""
         return self.phrases
 
-    def action(self, phrase: int) -> int:
-        return self.actions[phrase] if self.actions else phrase
-
     def among(self, legal: Sequence[int]) -> Mentions:
         """The same, with the phrases of these actions alone."""
-        kept = [i for i in range(len(self.phrases)) if self.action(i) in legal]
-        phrases, actions = tuple(self.phrases[i] for i in kept), tuple(map(self.action, kept))
-        return Mentions(phrases, actions, self.as_released)
+        phrases, actions = self._of(legal)
+        return dataclasses.replace(self, phrases=phrases, actions=actions)
 
     def read(self, answer: str) -> int | None:
         """The action that an answer mentions most often, or None."""
@@ -172,21 +183,6 @@ class Mentions:
         times = Counter(place for place, _ in spans)
         best = [place for place, count in times.items() if count == max(times.values())]
         return self.action(min(best, key=lambda i: min(start for place, start in spans if place == i)))
-
-    def grammar(self, begun: str) -> str:
-        begun = begun.lstrip().lower()
-        rests = [p[len(begun) :] for p in self.phrases if p.lower().startswith(begun)]
-        if not rests or "" in rests:
-            return ""
-        choice = " | ".join(f'"{rest}"' for rest in rests)
-        return f'root ::= " "? ({choice})' if not begun else f"root ::= {choice}"
-
-    def settle(self, actions: Sequence[Action]) -> int:
-        """The action named most often; among equals the one named first."""
-        return int(Counter(actions).most_common(1)[0][0])
-
-    def random(self, number: int) -> int:
-        return self.action(number % len(self.phrases))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,10 +217,6 @@ class Number:
 
     def random(self, number: int) -> float:
         return round(self.low + (self.high - self.low) * number / (2**31 - 1), 2)
-
-
-Spoken = Words | Mentions
-"""Readers with words for actions, whose probabilities a model can be asked for."""
 
 
 def after_mark(answer: str, mark: str = MARK) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.errors import UserError
+from loro_jax.protocols import Protocol
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import kitchen, planning
 from loro_jax.tasks.actions import Mentions
-from loro_jax.tasks.base import Environment
+from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.kitchen import CHOPS, Kitchen, State
 from loro_jax.tasks.planning import Floats
 from loro_jax.tasks.rules import Clocked, Limit
@@ -76,6 +77,7 @@ class Cooking:
         return jnp.asarray(state.time >= params.max_steps_in_episode)
 
 
+@functools.cache  # the same game is the same object: programs are shared
 def environment(
     map_: Kitchen, full: bool = False, by_duration: bool = False, masked: bool = True, limit: int = LIMIT
 ) -> Environment:
@@ -394,6 +396,19 @@ def _looks(map_: Kitchen) -> planning.Looks:
 def reference(map_: Kitchen, observations: Floats) -> np.ndarray:
     """The macro actions that lead soonest to the dish, (N, size) -> (N, A)."""
     return _looks(map_).best(observations)
+
+
+def task(map_: Kitchen, protocols: Mapping[str, Protocol]) -> Task:
+    """The kitchen as a task; parameters of its game are those of `environment`."""
+    return Task(
+        name=map_.name,
+        game=functools.partial(environment, map_),
+        protocols=protocols,
+        words=description(map_),
+        reference=functools.partial(reference, map_),
+        reference_episodes=1,
+        replayed=True,
+    )
 
 
 def worth(map_: Kitchen, observations: Floats) -> Floats:

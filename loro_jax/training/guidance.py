@@ -219,6 +219,37 @@ def among_listed(known: Knowledge, n: int) -> jax.Array | None:
     return None if listed is None else jnp.pad(listed, ((0, 0), (0, n - listed.shape[1])))
 
 
+def slots(
+    run: Run,
+    world: World,
+    known: Knowledge,
+    chosen: Callable[[jax.Array, chex.PRNGKey], tuple[jax.Array, jax.Array]],
+) -> jax.Array:
+    """How often each action was proposed about each text, int32 (T, A), for one seed.
+
+    An answer that could not be read stands for an action that the seed draws, of those that the text lists.
+
+    Args:
+        chosen: a text's answers, (n,), and the seed's key for it -> some answers, (m,), and which of them are
+            proposals. It may fold any number but 1 into the key.
+    """
+    n = actions(world)
+    key, listed = fold(run.key, Purpose.PROPOSE), among_listed(known, n)
+    texts = known.answers.actions.shape[0]
+    legal = jnp.ones((texts, n), bool) if listed is None else listed
+
+    def one(said: jax.Array, legal: jax.Array, row: jax.Array) -> jax.Array:
+        mine = jax.random.fold_in(key, row)
+        told, taken = chosen(said, mine)
+        own = jax.random.fold_in(mine, 1)
+        uniform = jax.random.randint(own, told.shape, 0, n)
+        if listed is not None:
+            uniform = jax.vmap(lambda key: Discrete(n).sample(key, legal))(jax.random.split(own, len(told)))
+        return jnp.zeros(n, jnp.int32).at[jnp.where(told < 0, uniform, told)].add(taken.astype(jnp.int32))
+
+    return jax.vmap(one)(known.answers.actions, legal, jnp.arange(texts))
+
+
 # Supports
 
 
@@ -264,25 +295,14 @@ class Proposals:
 
     def rows(self, run: Run, world: World, known: Knowledge) -> jax.Array:
         """Slots of each action, int32 (T, A)."""
-        said, n = known.answers.actions, actions(world)
-        texts, samples = said.shape
-        key, listed = fold(run.key, Purpose.PROPOSE), among_listed(known, n)
 
-        legal = jnp.ones((texts, n), bool) if listed is None else listed
-
-        def one(said: jax.Array, legal: jax.Array, row: jax.Array) -> jax.Array:
-            mine = jax.random.fold_in(key, row)
-            place = jnp.arange(samples)
+        def chosen(said: jax.Array, key: chex.PRNGKey) -> tuple[jax.Array, jax.Array]:
+            place = jnp.arange(len(said))
             if self.own:
-                place = jax.random.permutation(jax.random.fold_in(mine, 0), samples)
-            own = jax.random.fold_in(mine, 1)
-            uniform = jax.random.randint(own, (samples,), 0, n)
-            if listed is not None:
-                uniform = jax.vmap(lambda key: Discrete(n).sample(key, legal))(jax.random.split(own, samples))
-            taken = (place < self.k).astype(jnp.int32)
-            return jnp.zeros(n, jnp.int32).at[jnp.where(said < 0, uniform, said)].add(taken)
+                place = jax.random.permutation(jax.random.fold_in(key, 0), len(said))
+            return said, place < self.k
 
-        return jax.vmap(one)(said, legal, jnp.arange(texts))
+        return slots(run, world, known, chosen)
 
     def among(self, rows: jax.Array) -> Among:
         return Among(counts=rows, temperature=self.temperature)

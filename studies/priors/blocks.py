@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +21,11 @@ import numpy as np
 from loro_jax.data import answers
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
-from loro_jax.keys import Purpose, fold
 from loro_jax.language import players
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
 from loro_jax.tasks.reference import preferences
-from loro_jax.training.guidance import actions, swept
+from loro_jax.training.guidance import slots, swept
 from loro_jax.types import Among, Knowledge, Run
 
 N = 16
@@ -64,26 +64,17 @@ class Block:
 
     def rows(self, run: Run, world: Any, known: Knowledge) -> jax.Array:
         """Slots of each action, int32 (T, A)."""
-        said, count = known.answers.actions, actions(world)
-        texts = said.shape[0]
-        key = fold(run.key, Purpose.PROPOSE)
-        legal = jnp.ones((texts, count), bool) if known.answers.legal is None else known.answers.legal
 
-        def one(said: jax.Array, legal: jax.Array, row: jax.Array) -> jax.Array:
-            mine, place = jax.random.fold_in(key, row), jnp.arange(N)
+        def chosen(said: jax.Array, key: chex.PRNGKey) -> tuple[jax.Array, jax.Array]:
+            place = jnp.arange(N)
             if self.own:
-                lots = jax.random.uniform(jax.random.fold_in(mine, 0), (N,))
+                lots = jax.random.uniform(jax.random.fold_in(key, 0), (N,))
                 place = jnp.argsort(jnp.argsort(jnp.where(place < self.n, lots, 2.0)))
-            drawn = jax.vmap(lambda key: Discrete(count).sample(key, legal))(
-                jax.random.split(jax.random.fold_in(mine, 1), N)
-            )
-            replaced = jax.random.uniform(jax.random.fold_in(mine, 2), (N,)) < self.share
+            replaced = jax.random.uniform(jax.random.fold_in(key, 2), (N,)) < self.share
             block = jnp.where(replaced, self.other, self.base)
-            told = said[block * N + jnp.arange(N)]
-            taken = (place < self.k).astype(jnp.int32)
-            return jnp.zeros(count, jnp.int32).at[jnp.where(told < 0, drawn, told)].add(taken)
+            return said[block * N + jnp.arange(N)], place < self.k
 
-        return jax.vmap(one)(said, legal, jnp.arange(texts))
+        return slots(run, world, known, chosen)
 
     def among(self, rows: jax.Array) -> Among:
         return Among(counts=rows, temperature=self.temperature)

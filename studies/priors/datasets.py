@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from loro_jax.data import episodes
@@ -65,20 +64,10 @@ def played(
     env: Environment, act: players.Act, many: int, seed: int, chance: np.random.Generator
 ) -> list[Transition]:
     """Episodes of a player, stepped side by side, each with its own rows (steps, ...)."""
-    keys = jax.random.split(jax.random.key(seed), many)
-    obs, state = players.begin(env, keys)
     rows: list[list[Any]] = [[] for _ in range(many)]
-    alive = np.ones(many, bool)
-    for t in range(env.limit):
-        now = np.asarray(obs, np.float32)
-        actions = act(now, chance).astype(env.action_space.dtype)
-        obs, state, reward, terminated, truncated = players.advance(env, keys, t, state, actions)
-        after, told = np.asarray(obs, np.float32), [np.asarray(x) for x in (reward, terminated, truncated)]
-        for i in np.flatnonzero(alive):
-            rows[i].append((now[i], actions[i], told[0][i], after[i], told[1][i], told[2][i]))
-        alive &= ~(told[1] | told[2])
-        if not alive.any():
-            break
+    for step, going in players.steps(env, act, many, seed, chance):
+        for i in np.flatnonzero(going):
+            rows[i].append([x[i] for x in step])
     return [Transition(*(np.stack(x) for x in zip(*one, strict=True))) for one in rows]
 
 

@@ -71,7 +71,8 @@ def panels(figure: Any, many: int, columns: int = 3) -> list[Any]:
 
 
 def sized(many: int) -> tuple[float, float]:
-    return WIDTH * min(2.1, 0.75 * min(many, 3)), 1.9 * -(-many // 3) + 0.5
+    # One panel alone would be too narrow for the legend.
+    return WIDTH * min(2.1, max(1.6, 0.75 * many)), 1.9 * -(-many // 3) + 0.5
 
 
 def title(world: str) -> str:
@@ -267,6 +268,12 @@ def inference(found: Found, stem: pathlib.Path) -> bool:
     return True
 
 
+def block_name(name: str) -> str:
+    """A block in words: whose answers, and how they became actions, if that is said."""
+    model, _, kind = name.partition(" ")
+    return SAYS.get(model, model) + (f", {kind}" if kind else "")
+
+
 def told_name(name: str) -> str:
     """A block, and its number of answers, in words."""
     model, _, k = name.partition("-k")
@@ -336,7 +343,7 @@ def policies(found: Found) -> list[str]:
             rows.append(
                 [
                     world,
-                    SAYS.get(name, name),
+                    block_name(name),
                     *cells,
                     f"{told['unreadable']:.1%}",
                     between(told["return"], told["ci95"]),

@@ -254,7 +254,7 @@ def offline(how: How, known: Known) -> Kept:
         tau=len(data.episode_lengths), fit_steps=known.world.fit_steps, charge="steps",
         replay_capacity=max(rows, known.protocol.agent.replay_capacity),
     )  # fmt: skip
-    given = {"answers": known.blocks.table, "episodes": str(folder)}
+    given: dict[str, Any] = {"answers": known.blocks.table, "episodes": str(folder)}
     # The weight with which CQL itself earns most, over the shares, on other keys than what follows.
     tried = flat(ran(how, known, "offline-weights", arms.cql(rows), protocol, seed=SEED + 1, **given))
     earned = {

@@ -112,3 +112,34 @@ def test_the_limit_counts_primitive_steps() -> None:
 def test_a_limit_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="1,000,000 primitive steps"):
         load(TOMATO.name).environment(limit=0)
+
+
+@pytest.mark.parametrize(
+    ("map_", "states", "texts", "most"), [(TOMATO, 27, 15, 1.86), (SALAD, 1182, 438, 1.97)]
+)
+def test_what_the_page_says_of_its_size(map_: Kitchen, states: int, texts: int, most: float) -> None:
+    """docs/worlds.md: states, texts, and the best return within 200 primitive steps."""
+    s = cooking.solved(map_)
+    told = {tuple(int(f.index(obs)) for f in cooking.fields(map_)) for obs in s.observations}
+    assert (len(s.after), len(told)) == (states, texts)
+    assert cooking.best_return(map_) == pytest.approx(most, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("discount", "by_duration", "delivers"),
+    [(0.99, False, False), (0.98, False, True), (0.97, False, True), (0.99, True, True)],
+)
+@pytest.mark.parametrize("map_", [TOMATO, SALAD])
+def test_at_which_discount_the_best_play_delivers(
+    map_: Kitchen, discount: float, by_duration: bool, delivers: bool
+) -> None:
+    """Without a limit: the dish is handed over, or food is chopped and thrown away again and again."""
+    s = cooking.solved(map_)
+    q, at, ended = s.values(discount, by_duration), 0, False
+    for _ in range(100):
+        action = int(q[at].argmax())
+        ended |= bool(s.terminated[at, action])
+        at = s.after[at, action]
+    assert ended is delivers
+    if map_ is TOMATO and (discount, by_duration) == (0.99, False):
+        assert q[0].max() == pytest.approx(1.63, abs=0.01)
