@@ -16,7 +16,7 @@ from loro_jax import files
 WIDTH = 3.4  # inches: one column of a two-column page
 DPI = 300
 FOOTER = 88  # characters in a line of the footer
-LINE = 0.09  # inches that it takes
+LINE = 0.0925  # inches that it takes
 STYLE: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
