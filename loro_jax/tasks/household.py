@@ -398,7 +398,7 @@ def fields() -> tuple[Field, ...]:
     )
 
 
-COMMON = common(budget=20_000, eval_interval=200, eval_episodes=8)
+COMMON = common(budget=8000, eval_interval=80, eval_episodes=8)
 
 TASK = Task(
     name="household",

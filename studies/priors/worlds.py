@@ -43,6 +43,8 @@ class World:
         unseen: parameters of a game that nothing was trained on; () for none.
         everything: of a game that has its texts as well.
         grammar: whether answers were held to the actions while decoding.
+        apart: the models whose table is another one than what the suite's protocols play by, with more
+            answers about each text.
     """
 
     task: str
@@ -54,28 +56,30 @@ class World:
     unseen: tuple[tuple[str, Any], ...] = ()
     everything: tuple[tuple[str, Any], ...] = ()
     grammar: bool = False
+    apart: tuple[str, ...] = ()
 
     def table(self, tag: str) -> str:
         """The name of a model's table."""
-        return f"{MODELS[tag]}-{self.prompt}" + ("-grammar" if self.grammar else "")
+        more = ("-grammar" if self.grammar else "") + ("-16" if tag in self.apart else "")
+        return f"{MODELS[tag]}-{self.prompt}{more}"
 
 
 WORLDS = (
     World(
-        "frozen_lake_nonslippery", "direct", success=1.0, seeds=64,
+        "frozen_lake_nonslippery", "shots", success=1.0, seeds=64,
         worth=lambda obs: frozen_lake.values(slippery=False)[obs.argmax(axis=1)],
     ),
     World(
-        "frozen_lake", "cell", success=1.0, seeds=64,
+        "frozen_lake", "cell", success=1.0, seeds=64, apart=("135m", "05b"),
         worth=lambda obs: frozen_lake.values()[obs.argmax(axis=1)],
     ),
-    World("overcooked_tomato", "recipe", success=1.0, worth=functools.partial(cooking.worth, TOMATO)),
-    World("overcooked_salad", "recipe", success=1.0, worth=functools.partial(cooking.worth, SALAD)),
+    World("overcooked_tomato", "shots", success=1.0, worth=functools.partial(cooking.worth, TOMATO)),
+    World("overcooked_salad", "shots", success=1.0, worth=functools.partial(cooking.worth, SALAD)),
     World(
-        "household", "direct", success=1.0, worth=household.worth, unseen=(("games", "unseen"),),
+        "household", "shots", success=1.0, worth=household.worth, unseen=(("games", "unseen"),),
         everything=(("games", "all"),),
     ),
-    World("cartpole", "rate", success=195.0, seeds=64),
+    World("cartpole", "rate", success=195.0, seeds=64, apart=("05b",)),
 )  # fmt: skip
 
 
