@@ -227,14 +227,15 @@ def _part(obs: Any, place: int) -> Any:
 
 def legal(obs: Any) -> Any:
     """`admissible`, of what an observation (*obs,) tells: bool (16,)."""
+    xp = np if isinstance(obs, np.ndarray) else jnp  # a text at a time, JAX would take 40 ms
     at, opened, carried, lying = (_part(obs, i) > 0.5 for i in (2, 3, 4, 5))
     rooms = at[: len(ROOMS)]
     receptacles = at[len(ROOMS) :]
-    in_room = jnp.stack([rooms[r] | _any(receptacles, r) for r in range(len(ROOMS))])
-    shut = jnp.stack([receptacles[c] & ~opened[i] for i, c in enumerate(CLOSED)])
+    in_room = xp.stack([rooms[r] | _any(receptacles, r) for r in range(len(ROOMS))])
+    shut = xp.stack([receptacles[c] & ~opened[i] for i, c in enumerate(CLOSED)])
     reach = receptacles.any() & ~shut.any()
-    near = jnp.stack([in_room[ROOM_OF[i]] for i in range(len(RECEPTACLES))]) & ~receptacles
-    return jnp.concatenate([~in_room, near, shut, lying & ~carried.any(), (carried.any() & reach)[None]])
+    near = xp.stack([in_room[ROOM_OF[i]] for i in range(len(RECEPTACLES))]) & ~receptacles
+    return xp.concatenate([~in_room, near, shut, lying & ~carried.any(), (carried.any() & reach)[None]])
 
 
 def _any(receptacles: Any, room: int) -> Any:
@@ -384,7 +385,7 @@ def fields() -> tuple[Field, ...]:
     codes = tuple(sum(2**action for action in one) for one in chosen)
 
     def options(obs: Any) -> Any:
-        mask = legal(jnp.asarray(obs)).astype(np.int32)
+        mask = legal(obs).astype(np.int32)
         code = (mask * (2 ** np.arange(ACTIONS, dtype=np.int32))).sum()
         return sum((code == c).astype(np.int32) * i for i, c in enumerate(codes))
 
