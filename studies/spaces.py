@@ -76,6 +76,9 @@ WIDER: Space = DQN | {"hidden": ("64-64", "256", "128-128")}
 """For all but two inputs, MountainCar's: more of them need more, and where the network sees every state once,
 whatever the batch is, more is cheap as well."""
 
+LEAN: Space = {"hidden": ("64-64",), "batch_size": (32, 64), "gradient_steps": (1,)}
+"""In the place of a space's own choices, where a study of many arms has to pay for what is found."""
+
 LEADS: tuple[dict[str, Any], ...] = (
     {"learning_rate": 1e-3, "learning_rate_decay": 1.0, "learning_rate_left": 0.0, "layer_norm": True,
      "n_step": 3, "epsilon": 0.05, "epsilon_decay": 0.1, "target": "share 0.01", "huber_delta": 10.0},
@@ -97,13 +100,15 @@ LEADS_SAC: tuple[dict[str, Any], ...] = (
 """SAC's beside them: one step and a learning rate that falls, which ended higher on Pendulum by hand."""
 
 
-def space(protocol: Protocol, arm: str, inputs: int) -> Space:
-    """What is tried of an arm, where observations have so many numbers."""
+def space(protocol: Protocol, arm: str, inputs: int, lean: bool = False) -> Space:
+    """What is tried of an arm, where observations have so many numbers; `lean`: what costs little."""
     if arm == "ppo":
-        return PPO | {"rollout": rollouts(protocol)}
-    if arm == "loro":
-        return LORO_SOFT if getattr(protocol.agent, "polyak", 1.0) < 1 else LORO_COPIED
-    return SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
+        found = PPO | {"rollout": rollouts(protocol)}
+    elif arm == "loro":
+        found = LORO_SOFT if getattr(protocol.agent, "polyak", 1.0) < 1 else LORO_COPIED
+    else:
+        found = SAC if protocol.agent.name == "sac" else WIDER if inputs > 2 else DQN
+    return found | {k: v for k, v in LEAN.items() if lean and k in found}
 
 
 def rollouts(protocol: Protocol) -> Choice:

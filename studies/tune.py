@@ -65,6 +65,8 @@ class Options:
     """Seeds of the last round."""
     budget: int = 0
     """Environment steps, 0 for the protocol's."""
+    lean: bool = False
+    """Only networks of 64-64, batches of at most 64 and one gradient step, which train faster."""
     jobs: int = 1
     """Processes that search together, each on a core of its own."""
     seconds: float = 0.0
@@ -105,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
             " begin with another --protocol"
         )
     for text in options.lead:
-        spaces.lead(text, began, spaces.space(began, options.arm, inputs(task)))
+        spaces.lead(text, began, space_of(options, task))
     with files.claimed(path):
         _kept(path, options, task)  # what cannot be read is refused before hours are spent
         console = Console(stderr=True, highlight=False)
@@ -125,6 +127,11 @@ def base(options: Options, task: Task) -> Protocol:
     if options.arm == "ppo":
         protocol = protocol.replace(agent=Plan(protocol, 1, 0, 1).ppo)
     return protocol.replace(budget=options.budget) if options.budget else protocol
+
+
+def space_of(options: Options, task: Task) -> spaces.Space:
+    """What the search tries."""
+    return spaces.space(base(options, task), options.arm, inputs(task), options.lean)
 
 
 def inputs(task: Task) -> int:
@@ -154,7 +161,7 @@ def about(options: Options, task: Task) -> dict[str, Any]:
     began = base(options, task)
     return {
         "task": task.name, "arm": options.arm, "from": began.name, "budget": began.schedule.budget,
-        "file_sha256": task.file_sha256,
+        "file_sha256": task.file_sha256, **({"lean": True} if options.lean else {}),
     }  # fmt: skip
 
 
@@ -304,7 +311,7 @@ def _search(options: Options, number: int, parent: int) -> None:
 
     if enough(study):
         return
-    space = spaces.space(began, options.arm, inputs(task))
+    space = space_of(options, task)
     named = [spaces.lead(text, began, space) for text in options.lead]
     if options.arm != "loro":
         named = [*spaces.first(began, space), *named]
@@ -360,8 +367,8 @@ def _decide(options: Options, task: Task, path: pathlib.Path, console: Console) 
     """The last round, and the file that says all; -> the exit status."""
     from loro_jax.running import machine
 
-    study, began = study_of(options, task), base(options, task)
-    space = spaces.space(began, options.arm, inputs(task))
+    study = study_of(options, task)
+    space = space_of(options, task)
     trials = list(_tried(study).values())
     whole = [t for t in trials if t.user_attrs["seeds"] == LOOKS[-1]]
     final = finalists([t.user_attrs for t in whole], options.finalists)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -12,6 +13,7 @@ import optuna
 import pytest
 
 from loro_jax import files
+from loro_jax.agents import DDQN
 from loro_jax.errors import command
 from loro_jax.protocols import PAPER, SAC_PAPER
 from loro_jax.tasks import NAMES, load
@@ -68,6 +70,20 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     for seed in range(20):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         spaces.suggested(study.ask(), protocol, space)
+
+
+def test_a_lean_search_draws_what_costs_little() -> None:
+    task = load("household")
+    protocol = task.protocol("common@1")
+    space = spaces.space(protocol, "pure_rl", tune.inputs(task), lean=True)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    for _ in range(20):
+        agent = spaces.suggested(study.ask(), protocol, space).agent
+        assert isinstance(agent, DDQN) and agent.hidden == (64, 64)
+        assert agent.batch_size <= 64 and agent.gradient_steps == 1
+    options = tune.Options(task="household", protocol="common@1")
+    wide, lean = (tune.about(dataclasses.replace(options, lean=on), task) for on in (False, True))
+    assert wide != lean and tune.space_of(dataclasses.replace(options, lean=True), task) == space
 
 
 def test_agents_that_copy_no_target_are_asked_for_a_share() -> None:
