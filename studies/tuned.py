@@ -153,10 +153,11 @@ def _one(r: Mapping[str, Any]) -> list[str]:
     """A task's winner and finalists."""
     settings = {k: v for k, v in r["winner"]["settings"].items() if k != "budget"}
     said = ", ".join(f"{k} {json.dumps(v)}" for k, v in settings.items()) or "nothing"
+    lean = ", with `--lean`" if r.get("lean") else ""
     lines = [
         f"### {r['task']}",
         "",
-        f"Begun with {r['from']}{_grown(r)}, in which the winner changes: {said}.",
+        f"Begun with {r['from']}{_grown(r)}{lean}, in which the winner changes: {said}.",
         "",
         f"{r['final_seeds']} seeds of each finalist:",
         "",

@@ -405,6 +405,7 @@ def task(map_: Kitchen, protocols: Mapping[str, Protocol]) -> Task:
         game=functools.partial(environment, map_),
         protocols=protocols,
         words=description(map_),
+        answers="qwen2.5-coder-0.5b-instruct-shots",
         reference=functools.partial(reference, map_),
         reference_episodes=1,
         replayed=True,

@@ -406,6 +406,7 @@ TASK = Task(
     game=household,
     protocols=by_name([COMMON]),
     words=Description(fields=fields(), reader=Mentions(PHRASES)),
+    answers="qwen2.5-coder-0.5b-instruct-shots",
     reference=reference,
     reference_episodes=64,
     seeds=64,

@@ -71,12 +71,11 @@ def test_blocks_hold_what_each_table_says_about_every_text(folder: pathlib.Path)
     assert table.samples == 6 * N and len(table.digits) == 11
     for tag in ("05b", "15b"):
         one = known.models[tag]
-        names = [f.name for f in one.coding.fields]
-        cells = {
-            tuple(c[:2]): said for c, said in zip(table.digits.tolist(), known.blocks.said(tag), strict=True)
-        }
+        every = [f.name for f in table.coding.fields]
+        places = [every.index(f.name) for f in one.coding.fields]
+        cells = dict(zip(map(tuple, table.digits[:, places].tolist()), known.blocks.said(tag), strict=True))
         for digits, said in zip(one.digits.tolist(), one.actions, strict=True):
-            assert cells[digits[names.index("row")], digits[names.index("column")]].tolist() == said.tolist()
+            assert cells[tuple(digits)].tolist() == said.tolist()
     seen = np.eye(16)[[0, 4, 8]]
     rows = table.nearest(np.asarray(answers.digits_of(table.coding)(seen.astype(np.float32))))
     assert (known.blocks.wanted[rows] == preferences(known.task, seen)).all()
@@ -234,7 +233,7 @@ def test_what_there_is_not_is_one_line(tmp_path: pathlib.Path) -> None:
     for argv, says in (
         (["--worlds", "pong"], "the study has no world 'pong'"),
         (["--parts", "all"], "the study has no part 'all'"),
-        (["--worlds", LAKE, "--tables", str(tmp_path)], "no model was asked with the prompt direct"),
+        (["--worlds", LAKE, "--tables", str(tmp_path)], "no model was asked with the prompt shots"),
         (["--page-only", "--out", str(tmp_path)], "nothing of the study is finished"),
     ):
         with pytest.raises(UserError, match=says):
