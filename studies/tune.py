@@ -106,6 +106,10 @@ def main(argv: list[str] | None = None) -> int:
             f"{began.name} says how often LORO copies its target, which a search of LORO's settings tries;"
             " begin with another --protocol"
         )
+    if options.lean and options.arm == "loro":
+        raise UserError(
+            "--lean is about networks, batches and gradient steps, which LORO's search leaves alone"
+        )
     for text in options.lead:
         spaces.lead(text, began, space_of(options, task))
     with files.claimed(path):

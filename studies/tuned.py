@@ -73,12 +73,16 @@ def page(records: Sequence[Mapping[str, Any]], name: str = "standard@2") -> str:
         ("loro", " --arm loro --trials 20"),
         ("ppo", " --arm ppo --trials 20"),
     ):
-        if known := sorted((r for r in records if r["arm"] == arm), key=_place):
-            began = f"--protocol {known[0]['from']} --task {known[0]['task']}"
-            lines.append(f"    python -m studies.tune {began} --jobs 2{flags}{out}")
+        for lean in (False, True):
+            mine = (r for r in records if r["arm"] == arm and r.get("lean", False) == lean)
+            if known := sorted(mine, key=_place):
+                began = f"--protocol {known[0]['from']} --task {known[0]['task']}"
+                more = flags + " --lean" * lean
+                lines.append(f"    python -m studies.tune {began} --jobs 2{more}{out}")
     lines += [
         f"    python -m studies.tuned{out}", "",
-        "A search goes on from its log; `python -m studies.tuned` writes this page.", "",
+        "A search goes on from its log, to as many settings as `--trials` says (the tables have those that"
+        " were tried); `python -m studies.tuned` writes this page.", "",
     ]  # fmt: skip
     for arm, title, about in ARMS:
         chosen = sorted((r for r in records if r["arm"] == arm), key=_place)

@@ -57,7 +57,6 @@ def ran(e: experiment.Experiment, kept: Any = None) -> results.Result:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_arms_side_by_side_are_what_they_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves and counters of six seeds of seven arms, of which two groups are trained together."""
     e = made(*CHOSEN)

@@ -14,7 +14,7 @@ import pytest
 
 from loro_jax import files
 from loro_jax.agents import DDQN
-from loro_jax.errors import command
+from loro_jax.errors import UserError, command
 from loro_jax.protocols import PAPER, SAC_PAPER
 from loro_jax.tasks import NAMES, load
 from studies import goals, spaces, tune, tuned
@@ -84,6 +84,11 @@ def test_a_lean_search_draws_what_costs_little() -> None:
     options = tune.Options(task="household", protocol="common@1")
     wide, lean = (tune.about(dataclasses.replace(options, lean=on), task) for on in (False, True))
     assert wide != lean and tune.space_of(dataclasses.replace(options, lean=True), task) == space
+
+
+def test_a_lean_search_of_loros_own_settings_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="LORO's search leaves alone"):
+        tune.main(["--task", "frozen_lake", "--arm", "loro", "--lean", "--out", str(tmp_path)])
 
 
 def test_agents_that_copy_no_target_are_asked_for_a_share() -> None:

@@ -52,15 +52,11 @@ def problems(found: lj.Task) -> list[str]:
     return [f.says for f in check_task(found) if f.kind == "problem"]
 
 
-QUICK, LONG = ("frozen_lake",), ("pong",)
+QUICK = ("frozen_lake",)
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        n if n in QUICK else pytest.param(n, marks=[pytest.mark.slow] + [pytest.mark.long] * (n in LONG))
-        for n in NAMES
-    ],
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 )
 def test_the_suites_own_tasks_are_sound(name: str) -> None:
     assert problems(load(name)) == []

@@ -109,9 +109,7 @@ def numbered(seen: np.ndarray) -> Coding:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n == "household")) for n in WORLDS]
-)
+@pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_greedy_play_earns_what_value_iteration_does(name: str, seed: int) -> None:
     w = WORLDS[name]()
