@@ -9,9 +9,9 @@ import dataclasses
 import numbers
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from loro_jax import files, keys, processes
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
 from loro_jax.data.answers import Answers
+from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.records import identity, results
@@ -28,7 +29,9 @@ from loro_jax.running import command, experiment, machine, options, policies, tr
 from loro_jax.running.store import Nowhere, opened
 from loro_jax.tasks import Environment, Task, load, recorded
 from loro_jax.tasks.rollout import rollouts
-from loro_jax.training.arms import Sentence
+from loro_jax.training import guidance
+from loro_jax.training.arms import ARMS, Sentence
+from loro_jax.training.phases import Evaluate
 from loro_jax.types import Agent, Among
 
 
@@ -306,12 +309,14 @@ class Policy:
         environment: the game.
         agent: what acts.
         state: the numbers that it acts by.
+        among: of an arm that chooses among a model's answers: observation (*obs,) -> those that there are.
     """
 
     task: Task
     environment: Environment
     agent: Agent
     state: Any
+    among: Callable[[jax.Array], Among | None] | None = dataclasses.field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"Policy({self.task.name}, {type(self.agent).__name__})"
@@ -331,8 +336,11 @@ class Policy:
 
     def _act(self, obs: jax.Array) -> jax.Array:
         """The greedy action of those that there are in an observation (*obs,)."""
-        legal = self.environment.allowed(obs)
-        told = () if legal is None else (Among(counts=legal.astype(jax.numpy.int32)),)
+        told: tuple[Any, ...] = ()
+        if self.among is not None:
+            told = (self.among(obs),)
+        elif (legal := self.environment.allowed(obs)) is not None:
+            told = (Among(counts=legal.astype(jax.numpy.int32)),)
         return self.agent.act(self.state, obs, *told)
 
     def play(self, episodes: int = 100, seed: int = 0) -> np.ndarray:
@@ -348,18 +356,28 @@ class Policy:
 
 
 def load_policy(
-    folder: str | pathlib.Path, arm: str, seed: int = 0, task: str | Task | None = None
+    folder: str | pathlib.Path,
+    arm: str,
+    seed: int = 0,
+    task: str | Task | None = None,
+    *,
+    answers: str | pathlib.Path | Answers = "",
+    support: Any = None,
 ) -> Policy:
-    """A policy that a run with `--save-policies` kept.
+    """A policy that a run with `--save-policies` kept. One that was trained among a model's answers, such as
+    `dqn_prior`'s, chooses among them as it did then.
 
     Args:
         folder: the run's.
         arm: which arm's.
         seed: which seed's; the first is 0, unless the run has another range of seeds.
         task: the task, where the run's own name of it does not lead there from here.
+        answers: the table that it chooses among, where the run's own name of it does not lead there.
+        support: what an arm of one's own chooses by, as its last phase has it.
 
     Raises:
-        UserError: no policies were kept, or not of this arm or seed, or they do not fit the task.
+        UserError: no policies were kept, or not of this arm or seed, or they do not fit the task; or what it
+            chooses among is not here, or is not the same.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp() + "/run"
@@ -398,7 +416,44 @@ def load_policy(
         state = policies.rebuilt(like, arrays, int(seed) - first)
     except ValueError as error:
         raise UserError(f"{folder}: {error}; was the task changed?") from None
-    return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state)
+    among = None
+    if any("support=" in phase for phase in ran["arms"].get(arm, ())):
+        among = _among(ran, arm, int(seed), found, agent, answers, support)
+    return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state, among)
+
+
+def _among(
+    ran: Mapping[str, Any], arm: str, seed: int, task: Task, agent: Any, answers: Any, support: Any
+) -> Callable[[jax.Array], Among | None]:
+    """What a seed of an arm chooses among in an observation."""
+    whose = ran.get("answers") or {}
+    told = answers or str(whose.get("name") or "")
+    if support is None and arm not in ARMS:
+        raise UserError(f"{arm} chooses among a model's answers and is no arm of the suite: give its support")
+    others = tuple(dict.fromkeys(identity.agent_of(ran, name) for name in ran.get("agents") or {}))
+    ready = experiment.prepare_experiment(
+        task, identity.protocol_of(ran).replace(others=others), (arm if support is None else "pure_rl",),
+        1, int(ran["seed"]), str((ran.get("episodes") or {}).get("name") or ""),
+        answers=told if isinstance(told, Answers) else str(told),
+        proposals=str(whose.get("proposals") or "first"),
+    )  # fmt: skip
+    assert ready.answers is not None
+    if told_of(ready.answers)["arrays_sha256"] != whose.get("arrays_sha256"):
+        raise UserError(f"the answers '{told}' are not those that {arm} was trained among")
+    world = dataclasses.replace(ready.world, agent=agent)
+    known = experiment.knowledge(ready, world)
+    last = ready.arms[0].phases[-1] if support is None else Evaluate(1, support=support)
+    run: Any = _Keyed(keys.of_seed(int(ran["seed"]), seed))
+    doors = guidance.opened(last, run, world, known)
+    if world.environment.indexed:  # by the number of a state, which is given one-hot here
+        return lambda obs: doors.among(world, known, obs.argmax())
+    return lambda obs: doors.among(world, known, obs)
+
+
+class _Keyed(NamedTuple):
+    """What a support reads of a run."""
+
+    key: jax.Array
 
 
 def _initial(agent: Any, env: Environment, key: jax.Array) -> Any:

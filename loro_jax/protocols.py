@@ -143,7 +143,7 @@ class Protocol:
 
     def replace(self, **settings: Any) -> Protocol:
         """The protocol with some settings changed, whichever group they are in, or `agent` (an agent, or its
-        name), `others`, `name` or `game`.
+        name), `others`, `name` or `game`. A discount is that of the `others` too; all else of theirs stays.
 
         Raises:
             UserError: no setting is called so, or its value means nothing.
@@ -175,6 +175,12 @@ class Protocol:
                 raise UserError(f"no setting is called '{name}'; there are: {', '.join(known)}")
             else:
                 named[group][name] = tuple(value) if isinstance(value, list) else value
+        if "discount" in settings and "others" not in changed:  # what is to be learned is the same for all
+            told = {"discount": settings["discount"]}
+            changed["others"] = tuple(
+                dataclasses.replace(one, **told) if "discount" in agents.settings(one) else one
+                for one in self.others
+            )
         for group, values in named.items():
             if values:
                 changed[group] = dataclasses.replace(changed.get(group, getattr(self, group)), **values)

@@ -16,7 +16,9 @@ import loro_jax as lj
 from loro_jax import rerun
 from loro_jax.errors import command
 from loro_jax.records import results
+from loro_jax.running import experiment
 from loro_jax.running.command import main
+from loro_jax.training.guidance import Proposals
 from loro_jax.training.phases import Interact
 
 SMALL: dict[str, Any] = {
@@ -260,3 +262,43 @@ def test_a_policy_of_an_arms_own_agent_is_played_as_it_was_trained(tmp_path: pat
     again = lj.run("mountain_car", ("pure_rl", scaled), seeds=2, out=tmp_path / "run", resume=True,
                    progress=False, **small)  # fmt: skip
     assert again.returns.axes["arm"] == ["pure_rl", "scaled"]
+
+
+def test_a_policy_chooses_among_what_it_was_trained_among(tmp_path: pathlib.Path) -> None:
+    """Untrained, among a perfect policy's answers it walks to the goal; among all actions it does not."""
+    lake = lj.load_task("frozen_lake_nonslippery")
+    assert lake.reference is not None
+    told = lj.answers_from_policy(lambda obs: lake.reference(obs).argmax(axis=1), lake)  # type: ignore[misc]
+
+    def own(p: lj.Plan) -> lj.Arm:
+        return lj.Arm("own", (Interact(80, support=Proposals(k=1)),), "one answer")
+
+    given: dict[str, Any] = {"seeds": 2, "budget": 80, "learning_starts": 79, "progress": False}
+    folder = tmp_path / "run"
+    lj.run(lake, ("dqn_prior", "pure_rl", own), answers=told, out=folder, save_policies=True, **given)
+    for arm, settings in (("dqn_prior", {}), ("own", {"support": Proposals(k=1)})):
+        policy = lj.load_policy(folder, arm, 1, answers=told, **settings)
+        assert policy.play(5).tolist() == [1.0] * 5, arm
+        assert policy(np.eye(16)).shape == (16,)
+    assert lj.load_policy(folder, "pure_rl", 1).play(5).max() == 0
+    wrong = lj.answers_from_policy(lambda obs: np.zeros(len(obs), int), lake)
+    for call, says in (
+        (
+            lambda: lj.load_policy(folder, "own", answers=told),
+            "own chooses among a model's answers and is no",
+        ),
+        (
+            lambda: lj.load_policy(folder, "dqn_prior", answers=wrong),
+            "are not those that dqn_prior was trained",
+        ),
+    ):
+        with pytest.raises(lj.UserError, match=says):
+            call()
+
+
+def test_a_discount_is_everybodys() -> None:
+    """What is to be learned is the same for PPO, its own settings or common ones."""
+    for name in ("frozen_lake_nonslippery", "cartpole"):
+        protocol = lj.load_task(name).protocol().replace(discount=0.9)
+        ready = experiment.prepare_experiment(lj.load_task(name), protocol, ("pure_rl", "ppo"), 1, 0)
+        assert {world.agent.discount for world in ready.worlds} == {0.9}

@@ -28,7 +28,7 @@ from loro_jax.language import collect, players, tables
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 from loro_jax.tasks.actions import Reader, Spoken
-from loro_jax.tasks.reference import agreement, preferences
+from loro_jax.tasks.reference import agreement, by_chance, legal, preferences
 
 WIDE = 200
 """Columns, where the output is no terminal."""
@@ -114,48 +114,51 @@ def scored(log_probs: np.ndarray, reader: Reader) -> str:
     return ", ".join(f"{words.get(int(a), str(int(a)))} {np.exp(log_probs[a]):.0%}" for a in order)
 
 
-def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
-    """For each observation the share of its answers, an unreadable one drawn uniformly, that the reference
-    would give too, (N,); None where the task has no reference."""
+def right(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
+    """How likely each answer about each observation is one that the reference would give too, (N, n): 1 or 0,
+    and of an answer that is unreadable, or no action that there is, for which a seed draws one of those that
+    there are, by that draw. None where the task has no reference."""
     if task.reference is None:
         return None
     drawn, space = table.actions[rows], task.environment().action_space
-    agreed = np.zeros(drawn.shape[:2])
+    if isinstance(space, Discrete):
+        wanted, there = preferences(task, met.observations), legal(task, met.observations)
+        agrees, readable = (np.take_along_axis(x, np.maximum(drawn, 0), axis=1) for x in (wanted, there))
+        return np.where((drawn >= 0) & readable, agrees, by_chance(wanted, there)[:, None])
+    found = np.zeros(drawn.shape[:2])
     for k in range(table.samples):
         unread = answers.unreadable(drawn[:, k], space)
-        safe = np.where(unread.reshape(-1, *(1,) * (drawn.ndim - 2)), 0, drawn[:, k])
-        agrees, chance = agreement(task, met.observations, safe)
-        agreed[:, k] = np.where(unread, chance, agrees)
-    return agreed.mean(axis=1)
+        agrees, chance = agreement(task, met.observations, np.where(unread[:, None], 0, drawn[:, k]))
+        found[:, k] = np.where(unread, chance, agrees)
+    return found
+
+
+def agreements(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
+    """For each observation the share of its answers that the reference would give too, as `right` has it,
+    (N,); None where the task has no reference."""
+    agreed = right(task, table, met, rows)
+    return None if agreed is None else agreed.mean(axis=1)
 
 
 def covered(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray | None:
     """The share of the play in observations for which one of the first k answers is an action that the
-    reference holds for the best, by k = 1 to n, (n,): of what proposals are there to choose from.
-
-    An unreadable answer, for which a seed draws an action, counts with the chance that its draw is one. None
-    where the task has no reference, or its actions are continuous.
-    """
-    space = task.environment().action_space
-    if task.reference is None or not isinstance(space, Discrete):
+    reference holds for the best, as `right` has it, by k = 1 to n, (n,): of what proposals are there to
+    choose from. None where the task has no reference, or its actions are continuous."""
+    if not isinstance(task.environment().action_space, Discrete):
         return None
-    wanted = preferences(task, met.observations)
-    said = table.actions[rows]
-    among = np.ones(wanted.shape, bool)
-    if table.legal is not None:
-        among = np.pad(table.legal, ((0, 0), (0, space.n - table.legal.shape[1])))[rows]
-    chance = (wanted & among).sum(axis=1) / among.sum(axis=1)
-    right = np.take_along_axis(wanted, np.maximum(said, 0), axis=1)
-    missed = 1.0 - np.where(said < 0, chance[:, None], right)
-    return np.asarray(met.shares @ (1.0 - np.cumprod(missed, axis=1)))
+    agreed = right(task, table, met, rows)
+    return None if agreed is None else np.asarray(met.shares @ (1.0 - np.cumprod(1.0 - agreed, axis=1)))
 
 
-def apart(one: np.ndarray, other: np.ndarray, space: Any) -> float:
+def apart(one: np.ndarray, other: np.ndarray, space: Any, there: np.ndarray | None = None) -> float:
     """How far answers (n, *action) are from others (m, *action): the total variation distance between their
-    shares of the actions, or the distance between their means where actions are continuous."""
+    shares of the actions, or the distance between their means where actions are continuous. An unreadable
+    one stands for a uniform action, of those that there are if that is said, bool (A,) or fewer."""
     if isinstance(space, Discrete):
+        of = np.ones(space.n) if there is None else np.pad(there, (0, space.n - len(there)))
+        uniform = of / of.sum()
         shares = [
-            np.bincount(x[x >= 0], minlength=space.n) / len(x) + (x < 0).mean() / space.n
+            np.bincount(x[x >= 0], minlength=space.n) / len(x) + (x < 0).mean() * uniform
             for x in (one, other)
         ]
         return float(np.abs(shares[0] - shares[1]).sum() / 2)
@@ -212,7 +215,10 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
     if other is not None:
         there = met.rows(other)
         pairs, place = np.unique(np.stack([rows, there]), axis=1, return_inverse=True)
-        distances = np.array([apart(table.actions[a], other.actions[b], space) for a, b in pairs.T])
+        listed: Any = [None] * len(table.digits) if table.legal is None else table.legal
+        distances = np.array(
+            [apart(table.actions[a], other.actions[b], space, listed[a]) for a, b in pairs.T]
+        )
         far = distances[place.ravel()]
         by = times * mean(far)
         console.print(f"against {other.name}: {heading(other, space)}", markup=False, soft_wrap=True)

@@ -171,8 +171,11 @@ def checked(table: Answers, task: Task, env: Environment) -> Answers:
         raise UserError(
             f"the answers' texts are not those of {task.name}'s words as they are; make them anew"
         )
-    _check(table, env.action_space, "the answers")
-    return _typed(table, env.action_space)
+    space, listed = env.action_space, table.legal
+    if listed is not None and not (isinstance(space, Discrete) and listed.shape[1] <= space.n):
+        raise UserError(f"{task.name}'s words list the action {listed.shape[1] - 1}; there are {space}")
+    _check(table, space, "the answers")
+    return _typed(table, space)
 
 
 def save(table: Answers, task: Task, folder: pathlib.Path) -> None:

@@ -117,12 +117,19 @@ class Environment:
         return _rounded((self._observed(obs), state, reward, terminated, truncated))
 
     def allowed(self, obs: jax.Array) -> jax.Array | None:
-        """Which actions there are in an observation as agents see it: bool (actions,); None for all."""
+        """Which actions there are in an observation as agents see it: bool (actions,); None for all.
+
+        Where the game has none, as it may at an end, in which nobody acts, they are all there: values of such
+        a state are finite, whatever they are multiplied by.
+
+        Raises:
+            UserError: what `legal` gives is no mask of the actions.
+        """
         if self.legal is None:
             return None
         if self.indexed:
-            return jnp.asarray(_of_every_state(self.legal, self.states))[obs]
-        return jnp.asarray(self.legal(obs), bool)
+            return jnp.asarray(_of_every_state(self.legal, self.action_space, self.states))[obs]
+        return _mask(self.legal, self.action_space, obs)
 
     def sample(self, key: chex.PRNGKey, obs: jax.Array) -> jax.Array:
         """A uniform action of those that there are in `obs`, (*action,)."""
@@ -146,11 +153,22 @@ class Environment:
         return jnp.asarray(obs, jnp.float32)
 
 
+def _mask(legal: Callable[[jax.Array], jax.Array], space: Space, obs: jax.Array) -> jax.Array:
+    """What is legal in an observation; everything where nothing is."""
+    mask = jnp.asarray(legal(obs))
+    if not isinstance(space, Discrete):
+        raise UserError(f"legal masks Discrete actions; this game has {space}")
+    if mask.shape != (space.n,) or mask.dtype != bool:
+        raise UserError(f"legal gives {mask.dtype}{mask.shape}; a mask is needed, bool ({space.n},)")
+    return mask | ~mask.any()
+
+
 @functools.cache
-def _of_every_state(legal: Callable[[jax.Array], jax.Array], states: int) -> np.ndarray:
+def _of_every_state(legal: Callable[[jax.Array], jax.Array], space: Space, states: int) -> np.ndarray:
     """The masks of all states, bool (states, actions)."""
     with jax.ensure_compile_time_eval():
-        return np.asarray(jax.vmap(legal)(jnp.eye(states, dtype=jnp.float32)), bool)
+        each = jax.vmap(functools.partial(_mask, legal, space))
+        return np.asarray(each(jnp.eye(states, dtype=jnp.float32)), bool)
 
 
 def of_gymnax(game: Any, params: Any = None) -> Environment:

@@ -74,9 +74,15 @@ def check_task(task: Task) -> list[Finding]:
     findings += _rules(env)
     if any(f.kind == "problem" for f in findings):
         return findings
+    masks = [*_mask(env)]
+    if masks:
+        return findings + masks
     played = play(env)
+    masks = [*_legal(env, played)]
+    findings += masks
+    if any(f.kind == "problem" for f in masks):
+        return findings  # what was played is not this game
     findings += [
-        *_legal(env, played),
         *_episodes(env, played),
         *_levels(env, played),
         *_words(task, env, played),
@@ -198,23 +204,27 @@ def _episodes(env: Environment, p: Played) -> Iterator[Finding]:
         yield problem("magnitudes must be positive")
 
 
+def _mask(env: Environment) -> Iterator[Finding]:
+    """Whether the mask is one, and can be compiled."""
+    if env.legal is None:
+        return
+    try:
+        jax.eval_shape(env.allowed, env.blank)
+    except UserError as error:
+        yield problem(str(error))
+    except Exception as error:
+        yield problem(f"legal cannot be compiled: {_why(error)}")
+
+
 def _legal(env: Environment, p: Played) -> Iterator[Finding]:
-    """Whether there is always an action, and whether the mask is one."""
+    """Whether there is always an action to take."""
     if env.legal is None:
         return
     space = env.action_space
-    if not isinstance(space, Discrete):
-        yield problem("legal masks discrete actions, which this game does not have")
-        return
+    assert isinstance(space, Discrete)
     seen = jnp.asarray(p.visited[:STEPS])
-    try:
-        masks = np.asarray(jax.jit(jax.vmap(env.legal))(seen))
-    except Exception as error:
-        yield problem(f"legal cannot be compiled: {_why(error)}")
-        return
-    if masks.dtype != bool or masks.shape[1:] != (space.n,):
-        yield problem(f"legal gives {masks.dtype}{masks.shape[1:]}; a mask is needed, bool ({space.n},)")
-    elif not masks.any(axis=1).all():
+    masks = np.asarray(jax.jit(jax.vmap(env.legal))(seen))
+    if not masks.any(axis=1).all():
         yield problem(
             f"no action is legal in the observation {seen[int(masks.any(axis=1).argmin())].tolist()}"
         )
@@ -262,6 +272,7 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         texts.add("|".join(fields[k] for k in sorted(fields)))
     yield ok(f"{len(texts)} different descriptions in {min(len(p.visited), STEPS)} steps")
     yield from _fields(words, list(p.visited[:STEPS]))
+    yield from _listed(words, env, p.visited[:STEPS])
     yield from _reader(words.reader, env)
     names = prompts.available(task)
     if not names:
@@ -300,6 +311,28 @@ def _fields(words: Description, observations: Sequence[np.ndarray]) -> Iterator[
             )
 
 
+def _listed(words: Description, env: Environment, observations: np.ndarray) -> Iterator[Finding]:
+    """Whether a field that lists actions lists those that there are."""
+    if not isinstance(space := env.action_space, Discrete):
+        return
+    every = np.ones((len(observations), space.n), bool)
+    masks = every if env.legal is None else np.asarray(jax.jit(jax.vmap(env.allowed))(observations))
+    for field in words.fields:
+        if not field.legal:
+            continue
+        if beyond := [a for told in field.legal for a in told if not 0 <= a < space.n]:
+            yield problem(f"words' field '{field.name}' lists the action {beyond[0]}, of {space.n}")
+            continue
+        for obs, mask in zip(observations, masks, strict=True):
+            place = int(field.index(obs))
+            if 0 <= place < len(field.legal) and set(field.legal[place]) != set(np.flatnonzero(mask)):
+                yield problem(
+                    f"words' field '{field.name}' lists the actions {list(field.legal[place])}; legal are"
+                    f" {np.flatnonzero(mask).tolist()} in the observation {obs.tolist()}"
+                )
+                break
+
+
 def _reader(reader: Any, env: Environment) -> Iterator[Finding]:
     space = env.action_space
     numbers = np.random.default_rng(0).integers(0, 2**31, 1000)
@@ -334,6 +367,13 @@ def _reference(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
     if isinstance(space, Discrete) and not (wanted.dtype == bool and wanted.any(axis=1).all()):
         yield problem("the reference must give a mask, bool, with at least one action in each row")
         return
+    if isinstance(space, Discrete) and env.legal is not None:
+        asked = np.asarray(task.reference(np.asarray(p.visited[:100], np.float64)))  # type: ignore[misc]
+        without = ~(asked & reference.legal(task, p.visited[:100])).any(axis=1)
+        if without.any():
+            where = p.visited[int(without.argmax())].tolist()
+            yield problem(f"the reference takes an action that is not legal in the observation {where}")
+            return
     level = reference.returns(task, min(task.reference_episodes, 32)).mean()
     found = ok if level > p.returns.mean() else note
     yield found(f"the reference policy's return is {level:.4g}; uniform play has {p.returns.mean():.4g}")

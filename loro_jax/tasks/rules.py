@@ -126,6 +126,8 @@ def environment(
     if limit < 1:
         raise UserError(f"limit is {limit}, but an episode needs at least one step")
     rules = Rules(reset, step, shape, actions)
-    if legal is not None and not (callable(legal) and isinstance(actions, Discrete)):
-        raise UserError(f"legal is a function that masks Discrete actions, got {legal!r}")
+    if legal is not None and not callable(legal):
+        raise UserError(f"legal is a function, observation -> a mask of the actions; got {legal!r}")
+    if legal is not None and not isinstance(actions, Discrete):
+        raise UserError(f"legal masks Discrete(n) actions; this game has {actions!r}")
     return Environment(rules, Limit(limit), "", threshold, best, states, sizes, legal=legal)

@@ -96,12 +96,13 @@ class Plan:
 
     @property
     def ppo(self) -> PPO:
-        """The protocol's own PPO; where it has none PPO with common settings, whose updates fit into an
-        evaluation interval."""
+        """The protocol's own PPO; where it has none PPO with common settings and the protocol's discount,
+        whose updates fit into an evaluation interval."""
         for agent in (self.protocol.agent, *self.protocol.others):
             if isinstance(agent, PPO):
                 return agent
-        return PPO.within(self.protocol.schedule.eval_interval)
+        fits = PPO.within(self.protocol.schedule.eval_interval)
+        return dataclasses.replace(fits, discount=self.protocol.agent.discount)
 
     @property
     def online(self) -> int:

@@ -219,6 +219,15 @@ def among_listed(known: Knowledge, n: int) -> jax.Array | None:
     return None if listed is None else jnp.pad(listed, ((0, 0), (0, n - listed.shape[1])))
 
 
+def there(known: Knowledge) -> jax.Array:
+    """Whether each answer could be read, and is an action that its text lists, bool (T, n)."""
+    said, listed = known.answers.actions, known.answers.legal
+    if listed is None:
+        return jnp.asarray(said >= 0)
+    known_of = (said >= 0) & (said < listed.shape[1])
+    return known_of & jnp.take_along_axis(listed, jnp.where(known_of, said, 0), axis=1)
+
+
 def slots(
     run: Run,
     world: World,
@@ -227,7 +236,8 @@ def slots(
 ) -> jax.Array:
     """How often each action was proposed about each text, int32 (T, A), for one seed.
 
-    An answer that could not be read stands for an action that the seed draws, of those that the text lists.
+    An answer that could not be read, or names what the text does not list, stands for an action that the seed
+    draws, of those that it lists.
 
     Args:
         chosen: a text's answers, (n,), and the seed's key for it -> some answers, (m,), and which of them are
@@ -245,7 +255,8 @@ def slots(
         uniform = jax.random.randint(own, told.shape, 0, n)
         if listed is not None:
             uniform = jax.vmap(lambda key: Discrete(n).sample(key, legal))(jax.random.split(own, len(told)))
-        return jnp.zeros(n, jnp.int32).at[jnp.where(told < 0, uniform, told)].add(taken.astype(jnp.int32))
+        meant = jnp.where((told >= 0) & legal[told], told, uniform)
+        return jnp.zeros(n, jnp.int32).at[meant].add(taken.astype(jnp.int32))
 
     return jax.vmap(one)(known.answers.actions, legal, jnp.arange(texts))
 
@@ -274,7 +285,9 @@ class Proposals:
     """The first k of a text's n answers, an action as many slots as it was given answers.
 
     Sampled with replacement, as in arXiv 2410.07927: a softmax over slots weights each action by how often it
-    was proposed. An answer that could not be read stands for an action that the seed drew once.
+    was proposed. An answer that could not be read, or names what its text does not list, stands for an action
+    that the seed drew once. Where texts list no actions, a slot of what is not legal in a state is closed
+    there, and where all are, every legal action is open.
 
     Attributes:
         k: answers that are taken of each text, from 1 to n. Traced.
@@ -310,7 +323,7 @@ class Proposals:
     def readable(self, known: Knowledge) -> jax.Array:
         said = known.answers.actions
         taken = jnp.bool_(True) if self.own else jnp.arange(said.shape[1]) < self.k
-        return (~taken | (said >= 0)).all(axis=1)
+        return (~taken | there(known)).all(axis=1)
 
     def refuses(self, answers: Answers | None) -> str:
         n = 0 if answers is None else answers.samples

@@ -19,7 +19,7 @@ from loro_jax.training.guidance import opened
 from loro_jax.training.phases import Evaluate
 from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Knowledge
-from studies.priors.blocks import Block
+from studies.priors.blocks import BEST, Block
 from studies.priors.worlds import Known
 
 EPISODES = 20
@@ -30,7 +30,8 @@ class Trained:
     """The policies of an arm, of all its seeds."""
 
     def __init__(self, folder: pathlib.Path, arm: str, known: Known, seeds: int) -> None:
-        one = api.load_policy(folder, arm, 0, known.task)
+        table, any_of = known.blocks.table, known.blocks.block(BEST, 1)
+        one = api.load_policy(folder, arm, 0, known.task, answers=table, support=any_of)
         kept = files.read_npz(folder / results.POLICIES)
         leaves, tree = jax.tree_util.tree_flatten_with_path(one.state)
         names = [f"{arm}/{jax.tree_util.keystr(path)}" for path, _ in leaves]

@@ -45,6 +45,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
         raise UserError(f"{folder}: nothing of the study is finished")
     figures = folder / "figures"
     drawn = {
+        "said": first_answers(found, figures / "said"),
         "online": online(found, folder, figures / "online"),
         "offline": offline(found, figures / "offline"),
         "coverage": coverage(found, figures / "coverage"),
@@ -79,6 +80,27 @@ def title(world: str) -> str:
     return world.replace("_", " ")
 
 
+def first_answers(found: Found, stem: pathlib.Path) -> bool:
+    """How often a best action is among the first k answers, for every k."""
+    here = having(found, "online")
+    if not here:
+        return False
+    with page(stem, *sized(len(here))) as figure:
+        for axes, (world, told) in zip(panels(figure, len(here)), here.items(), strict=True):
+            for name in (*MODELS, UNIFORM):
+                if name not in told["policies"]:
+                    continue
+                among = told["policies"][name]["best_among_first"]
+                line = "-" if name in MODELS else (0, (1, 1))
+                axes.plot(range(1, len(among) + 1), among, color=COLOURS[name], ls=line, label=SAYS[name])
+            axes.set(title=title(world), xlabel="k", ylabel="P(best among the first k)", ylim=(0, 1.03))
+            axes.set_xticks((1, 4, 8, 12, 16))
+        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+        footer(figure, "Of play: uniform, the reference's and each table's own, a like share of each.")
+    return True
+
+
 def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
     """Learning curves: IQM and 95 % band, of the best model's proposals beside DQN and PPO."""
     here = having(found, "online")
@@ -105,7 +127,8 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
                 centre, low, high = statistics.band(kept[name][:, which], seed=0, resamples=500)
                 axes.plot(steps[which], centre, color=colour, ls=line, label=label)
                 axes.fill_between(steps[which], low, high, color=colour, alpha=0.15, lw=0)
-            axes.set(title=title(world), xlabel="environment steps", ylabel="return, IQM")
+            which_best = f"{title(world)} (best: {SAYS[best(told)]})"
+            axes.set(title=which_best, xlabel="environment steps", ylabel="return, IQM")
         handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
         figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)
         footer(figure, "Greedy evaluations; bands are 95 % bootstrap intervals over seeds.")
@@ -296,7 +319,10 @@ def markdown(found: Found, drawn: Mapping[str, bool]) -> str:
         " action is one that the task's reference would take; of the kitchens that is the way to the"
         " dish, of `household` that of who knows where things are.", "",
     ]  # fmt: skip
-    lines += ["## What the models say", "", *policies(found), ""]
+    lines += ["## What the models say", ""]
+    if drawn.get("said"):
+        lines += ["![What the models say](figures/said.png)", ""]
+    lines += [*policies(found), ""]
     sections = {
         "online": ("Online", of_online),
         "offline": ("Offline", of_offline),

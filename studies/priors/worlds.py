@@ -42,9 +42,6 @@ class World:
             worst; None where there are two actions.
         unseen: parameters of a game that nothing was trained on; () for none.
         everything: of a game that has its texts as well.
-        grammar: whether answers were held to the actions while decoding.
-        apart: the models whose table is another one than what the suite's protocols play by, with more
-            answers about each text.
     """
 
     task: str
@@ -55,13 +52,11 @@ class World:
     worth: Worth | None = None
     unseen: tuple[tuple[str, Any], ...] = ()
     everything: tuple[tuple[str, Any], ...] = ()
-    grammar: bool = False
-    apart: tuple[str, ...] = ()
 
     def table(self, tag: str) -> str:
-        """The name of a model's table."""
-        more = ("-grammar" if self.grammar else "") + ("-16" if tag in self.apart else "")
-        return f"{MODELS[tag]}-{self.prompt}{more}"
+        """The name of a model's table, drawn at temperature 1 from the whole distribution: what the suite's
+        protocols play by repeats itself."""
+        return f"{MODELS[tag]}-{self.prompt}-t1"
 
 
 WORLDS = (
@@ -70,16 +65,16 @@ WORLDS = (
         worth=lambda obs: frozen_lake.values(slippery=False)[obs.argmax(axis=1)],
     ),
     World(
-        "frozen_lake", "cell", success=1.0, seeds=64, apart=("135m", "05b"),
+        "frozen_lake", "cell", success=1.0, seeds=64,
         worth=lambda obs: frozen_lake.values()[obs.argmax(axis=1)],
     ),
-    World("overcooked_tomato", "shots", success=1.0, worth=functools.partial(cooking.worth, TOMATO)),
-    World("overcooked_salad", "shots", success=1.0, worth=functools.partial(cooking.worth, SALAD)),
+    World("overcooked_tomato", "other", success=1.0, worth=functools.partial(cooking.worth, TOMATO)),
+    World("overcooked_salad", "other", success=1.0, worth=functools.partial(cooking.worth, SALAD)),
     World(
         "household", "shots", success=1.0, worth=household.worth, unseen=(("games", "unseen"),),
         everything=(("games", "all"),),
     ),
-    World("cartpole", "rate", success=195.0, seeds=64, apart=("05b",)),
+    World("cartpole", "rate", success=195.0, seeds=64),
 )  # fmt: skip
 
 
@@ -137,7 +132,8 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     if not found:
         raise UserError(
             f"{world.task}: no model was asked with the prompt {world.prompt} (python -m"
-            f" loro_jax.language.survey --task {world.task} --prompt {world.prompt} --model NAME)"
+            f" loro_jax.language.survey --task {world.task} --prompt {world.prompt} --model NAME"
+            f" --temperature 1 --top-p 1 --out results/answers/{world.task}/NAME-{world.prompt}-t1)"
         )
     env, everywhere = task.under(protocol), None
     if world.everything:

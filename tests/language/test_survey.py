@@ -509,6 +509,9 @@ def test_how_far_answers_are_apart() -> None:
     # An unreadable answer is a quarter of each of four: (9, 5, 1, 1) / 16 against (0, 16, 0, 0) / 16.
     assert show.apart(one, other, Discrete(4)) == pytest.approx(11 / 16)
     assert show.apart(one, one, Discrete(4)) == 0
+    # Of three that there are a third of each: (28, 16, 4, 0) / 48.
+    there = np.array([True, True, True])
+    assert show.apart(one, other, Discrete(4), there) == pytest.approx(2 / 3)
 
 
 @pytest.mark.long

@@ -198,3 +198,48 @@ def test_the_example_is_short_and_its_best_cannot_be_beaten() -> None:
     assert env.best == pytest.approx(1 - 3 * 0.05)
     with pytest.raises(lj.UserError, match="a task's name is lower-case"):
         dataclasses.replace(load(LADDER), name="My Ladder")
+
+
+def masked(legal: Any, **more: Any) -> lj.Task:
+    """The walk, of which the way to the left is not legal in the first place."""
+    return task(legal=legal, **more)
+
+
+def step_or_stay(obs: Any) -> Any:
+    return jnp.stack([obs[0] > 0, jnp.bool_(True)])
+
+
+def test_masks_are_looked_at_first() -> None:
+    """And where they are wrong nothing is said of what was played."""
+    assert problems(masked(step_or_stay)) == []
+    wrong = {
+        "a mask is needed": lambda obs: jnp.ones(3, bool),
+        "legal cannot be compiled: a Python `if`": lambda obs: step_or_stay(obs) if obs[0] > 0 else None,
+        "no action is legal in the observation": lambda obs: jnp.stack([obs[0] > 1, obs[0] > 0]),
+    }
+    for says, legal in wrong.items():
+        found = check_task(masked(legal))
+        assert [f.kind for f in found] == ["ok", "problem"] and says in found[-1].says, found
+
+
+def test_a_reference_that_takes_what_is_not_legal_is_found() -> None:
+    def left(obs: np.ndarray) -> np.ndarray:
+        return np.tile([True, False], (len(obs), 1))
+
+    (said,) = problems(masked(step_or_stay, reference=left))
+    assert said == "the reference takes an action that is not legal in the observation [0.0]"
+
+
+def test_a_list_of_actions_is_held_against_the_mask() -> None:
+    def listed(*legal: tuple[int, ...]) -> list[str]:
+        field = lj.Field("options", ("right", "both"), lambda obs: (obs[0] > 0).astype("int32"), legal)
+        described = lj.Description((field,), lj.Words(("left", "right")))
+        return problems(masked(step_or_stay, words=described, prompts={"cot": "Action: x\n{options}"}))
+
+    assert listed((1,), (0, 1)) == []
+    (said,) = listed((0, 1), (0, 1))
+    assert said.startswith(
+        "words' field 'options' lists the actions [0, 1]; legal are [1] in the observation"
+    )
+    (said,) = listed((1,), (0, 9))
+    assert said == "words' field 'options' lists the action 9, of 2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
@@ -65,6 +66,15 @@ def test_chance_is_what_a_uniform_policy_scores() -> None:
     cells = np.eye(48)[rng.integers(48, size=20_000)]
     agrees, chance = reference.agreement(load("cliff_walking"), cells, rng.integers(4, size=20_000))
     assert agrees.mean() == pytest.approx(chance.mean(), abs=0.016)
+
+
+def test_chance_is_that_of_the_actions_that_there_are() -> None:
+    """At the beginning of a household's game one of the four there are is the way to the thing, of 16."""
+    task = load("household")
+    obs, _ = task.environment().reset(jax.random.key(0))
+    assert reference.legal(task, np.asarray(obs)[None]).sum() == 4
+    _, chance = reference.agreement(task, np.asarray(obs)[None], np.array([0]))
+    assert chance.tolist() == [0.25]
 
 
 def test_a_task_without_a_reference_is_refused() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import struct
 
+import loro_jax as lj
 from loro_jax.agents import DDQN, PPO
 from loro_jax.data.answers import Answers, Coding
 from loro_jax.errors import UserError
@@ -162,6 +163,57 @@ def test_uniform_play_is_uniform_over_what_is_legal() -> None:
         seen = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
         chosen = act(seen, chance).astype(int)
         assert LEGAL[seen.argmax(axis=1), chosen].all()
+
+
+def test_an_answer_that_its_text_does_not_list_is_drawn_anew() -> None:
+    """Of those that it lists, and counted among what could not be read: it is not left out."""
+    coding = Coding((dataclasses.replace(CODING.fields[0], legal=((0, 1), (1, 2), (0, 3))),))
+    w = World(game(), AGENT.for_game(Discrete(4)), Interaction(STEPS // 2, 2, False), coding)
+    said = np.array([[2, 1], [1, 2], [-1, 2]], np.int32)
+    table = Answers(coding, np.arange(3, dtype=np.int32)[:, None], said, np.ones(3, bool), {}).table()
+    k = Knowledge(jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), w.example), table)
+    begun = w.begin(jax.random.key(0), jax.random.key(0), k)
+    rows = np.asarray(Proposals(k=2).rows(begun, w, k))[:3]
+    assert (rows.sum(axis=1) == 2).all() and not rows[~LEGAL].any()
+    assert rows[0, 1] >= 1 and rows[1].tolist() == [0, 1, 1, 0]
+    assert Proposals(k=2).readable(k)[:3].tolist() == [False, True, False]
+    drawn = [
+        np.asarray(Proposals(k=1).rows(begun._replace(key=jax.random.key(i)), w, k))[0] for i in range(200)
+    ]
+    assert 60 < sum(row[0] for row in drawn) < 140  # of 200 fair draws; beyond that in one of ten million
+
+
+def test_an_end_may_have_nothing_legal() -> None:
+    """Nobody acts there; what is told of it is everything, so that its values are finite."""
+    env = rules.environment(
+        lambda key: (jnp.int32(0), jnp.int32(0)),
+        lambda key, state, action: (jnp.int32(1), jnp.int32(1), jnp.float32(action == 1), state >= 0),
+        states=2, actions=Discrete(3), limit=5, legal=lambda obs: (obs[0] > 0) & (jnp.arange(3) < 2),
+    )  # fmt: skip
+    assert env.allowed(jnp.eye(2)[0]).tolist() == [True, True, False]  # type: ignore[union-attr]
+    assert env.allowed(jnp.eye(2)[1]).tolist() == [True] * 3  # type: ignore[union-attr]
+    words = lj.Description((lj.Field("at", ("here", "there"), lambda obs: obs.argmax()),), lj.Words("abc"))
+    task = lj.Task("ends", env, words=words, prompts={"cot": "Action: a, b or c.\n\n{at}"})
+    told = lj.answers_from_policy(lambda obs: np.ones(len(obs), int), task)
+    found = lj.run(
+        task, ("soft_prior", "dqn_prior"), answers=told, seeds=2, budget=400, learning_starts=50,
+        progress=False,
+    )  # fmt: skip
+    assert np.isfinite(found.returns.values).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (lambda obs: jnp.ones(6, bool), r"bool\(6,\)"),
+        (lambda obs: jnp.zeros(4), r"float32\(4,\)"),
+        (lambda obs: True, r"bool\(\)"),
+    ],
+)
+def test_what_is_no_mask_is_refused(mask: Any, found: str) -> None:
+    task = lj.Task("masked", dataclasses.replace(game(), legal=mask))
+    with pytest.raises(UserError, match=rf"^legal gives {found}; a mask is needed, bool \(4,\)"):
+        lj.run(task, ("random_policy",), seeds=1, budget=400, learning_starts=50, progress=False)
 
 
 def test_a_support_without_anything_legal_is_every_legal_move() -> None:
