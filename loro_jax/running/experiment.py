@@ -127,8 +127,8 @@ def prepare_experiment(
     departed = [d for d in ("shared_pretraining", "limits_terminal") if getattr(protocol.departures, d)]
     if plays and departed:
         raise UserError(
-            f"--{departed[0].replace('_', '-')} of {protocol.name} is the released pipeline's, on episodes"
-            " that were played: name them with --episodes beside --answers"
+            f"--{departed[0].replace('_', '-')}, which the protocol released has, is for episodes that were"
+            " played: name them with --episodes beside --answers"
         )
     if isinstance(answers, Answers):
         table = tables.checked(answers, task, env)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.agents import PPO
 from loro_jax.errors import UserError
 from loro_jax.protocols import by_name, common
 from loro_jax.spaces import Discrete
@@ -401,10 +402,39 @@ def fields() -> tuple[Field, ...]:
 
 COMMON = common(budget=8000, eval_interval=80, eval_episodes=8)
 
+# The winners of 16 settings each (results/tuning/worlds).
+STANDARD = COMMON.replace(
+    name="standard@1",
+    hidden=(64, 64),
+    learning_rate=0.0008,
+    batch_size=64,
+    discount=0.98,
+    epsilon=0.05,
+    epsilon_decay_steps=1600,
+    n_step=5,
+    learning_starts=100,
+    target_network_frequency=50,
+    huber_delta=10.0,
+    others=(
+        PPO(
+            hidden=(256,),
+            learning_rate=0.000946,
+            discount=0.98,
+            gae_lambda=0.9,
+            games=4,
+            rollout=10,
+            epochs=2,
+            minibatches=2,
+            clip=0.3,
+            entropy_weight=0.003,
+        ),
+    ),
+)
+
 TASK = Task(
     name="household",
     game=household,
-    protocols=by_name([COMMON]),
+    protocols=by_name([STANDARD, COMMON]),
     words=Description(fields=fields(), reader=Mentions(PHRASES)),
     answers="qwen2.5-coder-0.5b-instruct-shots",
     reference=reference,

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import loro_jax as lj
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import prompts
-from loro_jax.tasks import NAMES, SUITE, Task, load
+from loro_jax.tasks import NAMES, SUITE, Task, cooking, load
 from loro_jax.tasks.actions import Words
+from loro_jax.tasks.kitchen import SALAD, TOMATO
 
 FIELDS = ("angle", "side")
 SHIPPED = [(name, prompt) for name in NAMES for prompt in prompts.available(load(name))]
@@ -44,9 +46,23 @@ def test_shipped_prompts(task: str, name: str) -> None:
     assert len(prompt.head) > len(prompt.tail(values))  # most of it is evaluated once
     if isinstance(words.reader, Words):
         assert all(f"Action: {word}" in prompt.head for word in words.reader.words)
-    # The household's examples are about a thing that its games do not have.
-    shown = [line for line in prompt.head.splitlines() if "Action:" in line and "take the pan" not in line]
+    # Some examples are about things that the games do not have.
+    strange = r"take the pan|the onion|the carrot|the cucumber"
+    shown = [line for line in prompt.head.splitlines() if re.search(r"Action:(?!.*(" + strange + "))", line)]
     assert all(words.reader.read(line) is not None for line in shown)
+
+
+@pytest.mark.parametrize("task", ["overcooked_tomato", "overcooked_salad"])
+def test_other_examples_are_none_of_the_games_texts(task: str) -> None:
+    """Of the whole game, as its rules can be solved; the usual examples are."""
+    solved = cooking.solved(TOMATO if task == "overcooked_tomato" else SALAD)
+    kitchen = load(task)
+    assert kitchen.words is not None
+    for name, among in (("other", False), ("shots", True)):
+        prompt = prompts.load(kitchen, name)
+        tails = {prompt.tail(kitchen.words.tell(obs, [])) for obs in solved.observations}
+        shown = [line.rpartition(" Action:")[0] for line in prompt.head.splitlines() if " Action:" in line]
+        assert len(shown) >= 6 and {line in tails for line in shown} == {among}
 
 
 def test_every_task_of_the_suite_can_be_told_and_has_a_prompt_for_each_mode() -> None:

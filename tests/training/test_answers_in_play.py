@@ -354,7 +354,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
 
         prepare_experiment(task, protocol, (twice,), SEEDS, 0, answers=str(lake))
     for departure in ("shared_pretraining", "limits_terminal"):
-        with pytest.raises(UserError, match="is the released pipeline's, on played episodes"):
+        with pytest.raises(UserError, match="is for episodes that were played: name them"):
             prepare_experiment(
                 task, protocol.replace(**{departure: True}), ("loro",), SEEDS, 0, answers=str(lake)
             )
