@@ -416,8 +416,8 @@ def load_policy(
         state = policies.rebuilt(like, arrays, int(seed) - first)
     except ValueError as error:
         raise UserError(f"{folder}: {error}; was the task changed?") from None
-    among = None
-    if any("support=" in phase for phase in ran["arms"].get(arm, ())):
+    among, phases = None, ran["arms"].get(arm) or [""]
+    if "support=" in phases[-1]:
         among = _among(ran, arm, int(seed), found, agent, answers, support)
     return Policy(found, env.limited(protocol.schedule.eval_limit), agent, state, among)
 

@@ -102,7 +102,7 @@ class Plan:
             if isinstance(agent, PPO):
                 return agent
         fits = PPO.within(self.protocol.schedule.eval_interval)
-        return dataclasses.replace(fits, discount=self.protocol.agent.discount)
+        return dataclasses.replace(fits, discount=getattr(self.protocol.agent, "discount", fits.discount))
 
     @property
     def online(self) -> int:
