@@ -13,11 +13,13 @@ import optuna
 import pytest
 
 from loro_jax import files
-from loro_jax.agents import DDQN
+from loro_jax.agents import DDQN, PPO
 from loro_jax.errors import UserError, command
 from loro_jax.protocols import PAPER, SAC_PAPER
 from loro_jax.tasks import NAMES, load
 from studies import goals, spaces, tune, tuned
+
+WORLDS = pathlib.Path(__file__).parents[2] / "results/tuning/worlds"
 
 
 def test_settings_are_read_as_the_space_names_them() -> None:
@@ -70,6 +72,19 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
     for seed in range(20):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         spaces.suggested(study.ask(), protocol, space)
+
+
+@pytest.mark.parametrize("path", sorted(WORLDS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_worlds_protocol_is_what_its_searches_found(path: pathlib.Path) -> None:
+    found = files.read_json(path)
+    task = load(found["task"])
+    began, standard = task.protocol(found["from"]), task.protocol("standard@1")
+    won = {k: tuple(v) if isinstance(v, list) else v for k, v in found["winner"]["settings"].items()}
+    if found["arm"] == "ppo":
+        fits = PPO.within(began.schedule.eval_interval)
+        assert standard.others == (dataclasses.replace(fits, **won),)
+    else:
+        assert standard.replace(others=()) == began.replace(name="standard@1", **won)
 
 
 def test_a_lean_search_draws_what_costs_little() -> None:
