@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -443,17 +443,10 @@ def _among(
     world = dataclasses.replace(ready.world, agent=agent)
     known = experiment.knowledge(ready, world)
     last = ready.arms[0].phases[-1] if support is None else Evaluate(1, support=support)
-    run: Any = _Keyed(keys.of_seed(int(ran["seed"]), seed))
-    doors = guidance.opened(last, run, world, known)
+    doors = guidance.opened(last, guidance.keyed(keys.of_seed(int(ran["seed"]), seed)), world, known)
     if world.environment.indexed:  # by the number of a state, which is given one-hot here
         return lambda obs: doors.among(world, known, obs.argmax())
     return lambda obs: doors.among(world, known, obs)
-
-
-class _Keyed(NamedTuple):
-    """What a support reads of a run."""
-
-    key: jax.Array
 
 
 def _initial(agent: Any, env: Environment, key: jax.Array) -> Any:

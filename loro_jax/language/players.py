@@ -19,6 +19,7 @@ import numpy as np
 from loro_jax.data.answers import Coding, digits_of, unreadable
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
+from loro_jax.tasks.base import legal_of
 from loro_jax.tasks.reference import preferences
 from loro_jax.types import Transition
 
@@ -107,16 +108,6 @@ def uniform(env: Environment) -> Act:
         return lambda obs, chance: chance.integers(space.n, size=len(obs))
     low, high = np.asarray(space.low), np.asarray(space.high)
     return lambda obs, chance: chance.uniform(low, high, (len(obs), len(low)))
-
-
-def legal_of(env: Environment, obs: np.ndarray) -> np.ndarray:
-    """Which actions there are in observations (N, *obs), of a game that says so: bool (N, actions)."""
-    return np.asarray(_masks(env, obs))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _masks(env: Environment, obs: jax.Array) -> Any:
-    return jax.vmap(env.allowed)(obs)
 
 
 def reference(task: Task) -> Act:

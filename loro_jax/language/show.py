@@ -28,7 +28,8 @@ from loro_jax.language import collect, players, tables
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Task
 from loro_jax.tasks.actions import Reader, Spoken
-from loro_jax.tasks.reference import agreement, by_chance, legal, preferences
+from loro_jax.tasks.base import legal_of
+from loro_jax.tasks.reference import agreement, by_chance, preferences
 
 WIDE = 200
 """Columns, where the output is no terminal."""
@@ -120,9 +121,10 @@ def right(task: Task, table: Answers, met: Met, rows: np.ndarray) -> np.ndarray 
     there are, by that draw. None where the task has no reference."""
     if task.reference is None:
         return None
-    drawn, space = table.actions[rows], task.environment().action_space
+    drawn, env = table.actions[rows], task.environment()
+    space = env.action_space
     if isinstance(space, Discrete):
-        wanted, there = preferences(task, met.observations), legal(task, met.observations)
+        wanted, there = preferences(task, met.observations), legal_of(env, met.observations)
         agrees, readable = (np.take_along_axis(x, np.maximum(drawn, 0), axis=1) for x in (wanted, there))
         return np.where((drawn >= 0) & readable, agrees, by_chance(wanted, there)[:, None])
     found = np.zeros(drawn.shape[:2])

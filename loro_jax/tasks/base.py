@@ -171,6 +171,19 @@ def _of_every_state(legal: Callable[[jax.Array], jax.Array], space: Space, state
         return np.asarray(each(jnp.eye(states, dtype=jnp.float32)), bool)
 
 
+def legal_of(env: Environment, observations: np.ndarray) -> np.ndarray:
+    """Which of its discrete actions there are in observations (N, *obs), bool (N, actions)."""
+    if env.legal is None:
+        assert isinstance(env.action_space, Discrete)
+        return np.ones((len(observations), env.action_space.n), bool)
+    return np.asarray(_masks(env, np.asarray(observations, np.float32)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _masks(env: Environment, obs: jax.Array) -> jax.Array:
+    return jnp.asarray(jax.vmap(env.allowed)(obs))
+
+
 def of_gymnax(game: Any, params: Any = None) -> Environment:
     """A gymnax game, by default under its own parameters; n enumerated observations are given one-hot.
 

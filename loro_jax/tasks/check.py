@@ -13,7 +13,7 @@ import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
-from loro_jax.tasks.base import Environment, Task
+from loro_jax.tasks.base import Environment, Task, legal_of
 from loro_jax.tasks.rollout import Recorded, recorded, uniform
 from loro_jax.tasks.words import Description
 
@@ -315,8 +315,7 @@ def _listed(words: Description, env: Environment, observations: np.ndarray) -> I
     """Whether a field that lists actions lists those that there are."""
     if not isinstance(space := env.action_space, Discrete):
         return
-    every = np.ones((len(observations), space.n), bool)
-    masks = every if env.legal is None else np.asarray(jax.jit(jax.vmap(env.allowed))(observations))
+    masks = legal_of(env, observations)
     for field in words.fields:
         if not field.legal:
             continue
@@ -369,7 +368,7 @@ def _reference(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
         return
     if isinstance(space, Discrete) and env.legal is not None:
         asked = np.asarray(task.reference(np.asarray(p.visited[:100], np.float64)))  # type: ignore[misc]
-        without = ~(asked & reference.legal(task, p.visited[:100])).any(axis=1)
+        without = ~(asked & legal_of(env, p.visited[:100])).any(axis=1)
         if without.any():
             where = p.visited[int(without.argmax())].tolist()
             yield problem(f"the reference takes an action that is not legal in the observation {where}")

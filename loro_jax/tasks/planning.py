@@ -43,6 +43,19 @@ WANDER = 0.1
 """Share of uniform moves in the play by which states that look alike are weighed."""
 
 
+def reachable(after: np.ndarray, goes_on: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """In which of N states one can come to be, bool (N,), from those of `start`, bool (N,).
+
+    Args:
+        after: the state that each action leads to, (N, actions).
+        goes_on: whether there is such an action, and it does not end the episode, bool (N, actions).
+    """
+    there = start.copy()
+    while not there[(led := np.unique(after[there][goes_on[there]]))].all():
+        there[led] = True
+    return there
+
+
 def occupancy(
     after: np.ndarray, ended: np.ndarray, q: Floats, legal: np.ndarray, start: Floats, discount: Any
 ) -> Floats:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
-from loro_jax.tasks.base import Environment, Task
+from loro_jax.tasks.base import Task, legal_of
 
 TOLERANCE = 1 / 8
 """An action this near to the reference's, in shares of its range, counts as the same (Pendulum: 0.5 N m)."""
@@ -26,9 +23,10 @@ def preferences(task: Task, observations: np.ndarray) -> np.ndarray:
     if task.reference is None:
         raise UserError(f"{task.name} has no reference policy")
     wanted = np.asarray(task.reference(np.asarray(observations, np.float64)))
-    if task.environment().legal is None:
+    env = task.environment()
+    if env.legal is None:
         return wanted
-    there = legal(task, observations)
+    there = legal_of(env, observations)
     left = wanted & there
     return np.where(left.any(axis=1, keepdims=True), left, there)
 
@@ -36,29 +34,16 @@ def preferences(task: Task, observations: np.ndarray) -> np.ndarray:
 def agreement(task: Task, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether the reference would also take the actions (N,) or (N, k), bool (N,); and by what chance (N,)
     a uniform one of the actions that there are would be one that it takes in the same observation."""
-    wanted, space = preferences(task, observations), task.environment().action_space
+    wanted, env = preferences(task, observations), task.environment()
+    space = env.action_space
     if isinstance(space, Discrete):
-        chance = by_chance(wanted, legal(task, observations))
+        chance = by_chance(wanted, legal_of(env, observations))
         return wanted[np.arange(len(actions)), actions], chance
     lowest, highest = np.asarray(space.low), np.asarray(space.high)
     tolerance = TOLERANCE * (highest - lowest)
     agrees = (np.abs(wanted - actions) <= tolerance).all(axis=1)
     inside = np.minimum(wanted + tolerance, highest) - np.maximum(wanted - tolerance, lowest)
     return agrees, (inside / (highest - lowest)).prod(axis=1)
-
-
-def legal(task: Task, observations: np.ndarray) -> np.ndarray:
-    """Which of its discrete actions there are in observations (N, *obs), bool (N, actions)."""
-    env = task.environment()
-    if env.legal is None:
-        assert isinstance(env.action_space, Discrete)
-        return np.ones((len(observations), env.action_space.n), bool)
-    return np.asarray(_masks(env, np.asarray(observations, np.float32)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _masks(env: Environment, obs: jax.Array) -> jax.Array:
-    return jnp.asarray(jax.vmap(env.allowed)(obs))
 
 
 def by_chance(wanted: np.ndarray, legal: np.ndarray) -> np.ndarray:

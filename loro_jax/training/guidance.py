@@ -853,6 +853,15 @@ class Doors:
 CLOSED = Doors()
 
 
+class _Keyed(NamedTuple):
+    key: chex.PRNGKey
+
+
+def keyed(key: chex.PRNGKey) -> Run:
+    """What a support reads of a seed's run, which is its key alone, where there is no run."""
+    return _Keyed(key)  # type: ignore[return-value]
+
+
 def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
     """A phase's doors, for one seed."""
     support = getattr(phase, "support", None)

@@ -24,6 +24,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import players
 from loro_jax.spaces import Discrete
 from loro_jax.tasks import Environment, Task
+from loro_jax.tasks.base import legal_of
 from loro_jax.tasks.reference import preferences
 from loro_jax.training.guidance import slots, swept
 from loro_jax.types import Among, Knowledge, Run
@@ -210,9 +211,7 @@ def together(
         total = np.bincount(row, weigh, len(texts))
         return np.stack([np.bincount(row, weigh * v, len(texts)) for v in values.T], axis=1) / total[:, None]
 
-    legal = np.ones((len(texts), space.n), bool)
-    if env.legal is not None:
-        legal = players.legal_of(env, seen[first])
+    legal = legal_of(env, seen[first])
     # Where a text stands for states with different best actions: those that are best most often.
     often = np.where(legal, mean(preferences(task, seen)), -1.0)
     wanted = (often >= often.max(axis=1, keepdims=True) - 1e-9) & legal

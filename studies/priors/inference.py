@@ -15,7 +15,7 @@ from loro_jax import api, files, keys
 from loro_jax.keys import Purpose
 from loro_jax.records import results
 from loro_jax.tasks import Environment
-from loro_jax.training.guidance import opened
+from loro_jax.training.guidance import keyed, opened
 from loro_jax.training.phases import Evaluate
 from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Knowledge
@@ -30,6 +30,7 @@ class Trained:
     """The policies of an arm, of all its seeds."""
 
     def __init__(self, folder: pathlib.Path, arm: str, known: Known, seeds: int) -> None:
+        # Only its numbers are of use: `returns` is told among what it chooses.
         table, any_of = known.blocks.table, known.blocks.block(BEST, 1)
         one = api.load_policy(folder, arm, 0, known.task, answers=table, support=any_of)
         kept = files.read_npz(folder / results.POLICIES)
@@ -54,16 +55,8 @@ def _returns(world: World, states: Any, each: jax.Array, support: Block, told: K
     """Mean returns of agents with such states, (seeds,)."""
 
     def one(state: Any, key: jax.Array) -> jax.Array:
-        run: Any = _Key(key)
-        doors = opened(Evaluate(EPISODES, support=support), run, world, told)
+        doors = opened(Evaluate(EPISODES, support=support), keyed(key), world, told)
         at = keys.fold(key, Purpose.EVALUATE)
         return evaluate(world, state, at, lambda obs: doors.among(world, told, obs))
 
     return jax.vmap(one)(states, each)
-
-
-class _Key:
-    """What a support reads of a run: the seed's key."""
-
-    def __init__(self, key: jax.Array) -> None:
-        self.key = key

@@ -76,6 +76,13 @@ def sized(many: int) -> tuple[float, float]:
     return WIDTH * min(2.1, max(1.6, 0.75 * many)), 1.9 * -(-many // 3) + 0.5
 
 
+def legend(figure: Any, columns: int) -> None:
+    """Every label of the panels' lines once, above them."""
+    lines = {line.get_label(): line for axes in figure.axes if axes.axison for line in axes.get_lines()}
+    named = [line for label, line in lines.items() if not str(label).startswith("_")]
+    figure.legend(handles=named, loc="outside upper center", ncols=columns)
+
+
 def title(world: str) -> str:
     return world.replace("_", " ")
 
@@ -95,8 +102,7 @@ def first_answers(found: Found, stem: pathlib.Path) -> bool:
                 axes.plot(range(1, len(among) + 1), among, color=COLOURS[name], ls=line, label=SAYS[name])
             axes.set(title=title(world), xlabel="k", ylabel="P(best among the first k)", ylim=(0, 1.03))
             axes.set_xticks((1, 4, 8, 12, 16))
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+        legend(figure, 4)
         footer(figure, "Of play: uniform, the reference's and each table's own, a like share of each.")
     return True
 
@@ -129,8 +135,7 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
                 axes.fill_between(steps[which], low, high, color=colour, alpha=0.15, lw=0)
             which_best = f"{title(world)} (best: {SAYS[best(told)]})"
             axes.set(title=which_best, xlabel="environment steps", ylabel="return, IQM")
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)
+        legend(figure, 3)
         footer(figure, "Greedy evaluations; bands are 95 % bootstrap intervals over seeds.")
     return True
 
@@ -161,8 +166,7 @@ def offline(found: Found, stem: pathlib.Path) -> bool:
             axes.set(xscale="log", title=title(world), xlabel="rows, % of the dataset", ylabel="return, mean")
             axes.set_xticks(list(arms.PERCENT), [str(p) for p in arms.PERCENT])
             axes.minorticks_off()
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+        legend(figure, 4)
         said = "Bands are 95 % intervals over seeds, each with its own rows of one dataset and proposals."
         footer(figure, said)
     return True
@@ -206,9 +210,7 @@ def coverage(found: Found, stem: pathlib.Path) -> bool:
             axes.set(
                 title=title(world), xlabel="P(a best action among the 4)", ylabel="gain on DQN, mean return"
             )
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
-        handles = {k: h for k, h in handles.items() if not str(k).startswith("_")}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=2)
+        legend(figure, 2)
         footer(
             figure, "Mean return over all evaluations less DQN's, paired by seed; bands are 95 % intervals."
         )
@@ -236,9 +238,7 @@ def sweeps(found: Found, stem: pathlib.Path) -> bool:
             level(right, numbers["ppo"], "PPO")
             right.set_xticks(range(len(arms.WEIGHTS)), [f"{w:g}" for w in arms.WEIGHTS])
             right.set(title=title(world), xlabel="weight of the KL term")
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_lines() if a.axison}
-        handles = {k: h for k, h in handles.items() if not str(k).startswith("_")}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=4)
+        legend(figure, 4)
     return True
 
 

@@ -54,8 +54,8 @@ class World:
     everything: tuple[tuple[str, Any], ...] = ()
 
     def table(self, tag: str) -> str:
-        """The name of a model's table, drawn at temperature 1 from the whole distribution: what the suite's
-        protocols play by repeats itself."""
+        """The name of a model's table, drawn at temperature 1 from the whole distribution, as in the study of
+        LLM priors; what the suite's protocols play by is not."""
         return f"{MODELS[tag]}-{self.prompt}-t1"
 
 

@@ -15,7 +15,7 @@ import loro_jax as lj
 from loro_jax.data.episodes import SHIPPED as EPISODES
 from loro_jax.errors import UserError
 from loro_jax.language import prompts
-from loro_jax.tasks import NAMES, SUITE, Task, cooking, load
+from loro_jax.tasks import NAMES, SUITE, Task, cooking, household, load
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.kitchen import SALAD, TOMATO
 
@@ -52,17 +52,33 @@ def test_shipped_prompts(task: str, name: str) -> None:
     assert all(words.reader.read(line) is not None for line in shown)
 
 
-@pytest.mark.parametrize("task", ["overcooked_tomato", "overcooked_salad"])
-def test_other_examples_are_none_of_the_games_texts(task: str) -> None:
-    """Of the whole game, as its rules can be solved; the usual examples are."""
-    solved = cooking.solved(TOMATO if task == "overcooked_tomato" else SALAD)
-    kitchen = load(task)
-    assert kitchen.words is not None
-    for name, among in (("other", False), ("shots", True)):
-        prompt = prompts.load(kitchen, name)
-        tails = {prompt.tail(kitchen.words.tell(obs, [])) for obs in solved.observations}
-        shown = [line.rpartition(" Action:")[0] for line in prompt.head.splitlines() if " Action:" in line]
-        assert len(shown) >= 6 and {line in tails for line in shown} == {among}
+@pytest.mark.parametrize(
+    ("name", "prompt", "own", "shown"),
+    [
+        ("overcooked_tomato", "other", 0, 6),
+        ("overcooked_tomato", "shots", 6, 6),
+        ("overcooked_salad", "other", 0, 10),
+        ("overcooked_salad", "shots", 10, 10),
+        ("household", "shots", 0, 9),
+        ("frozen_lake_nonslippery", "shots", 1, 6),
+    ],
+)
+def test_how_many_examples_are_the_games_own_texts(name: str, prompt: str, own: int, shown: int) -> None:
+    """results/answers/README.md; of all that there is to be seen in the game."""
+    task = load(name)
+    assert task.words is not None
+    seen = {
+        "overcooked_tomato": lambda: cooking.solved(TOMATO).observations,
+        "overcooked_salad": lambda: cooking.solved(SALAD).observations,
+        "household": lambda: np.unique(household.solved()[0], axis=0).astype(np.float32),
+        "frozen_lake_nonslippery": lambda: np.eye(16, dtype=np.float32),
+    }[name]()
+    asked = prompts.load(task, prompt)
+    tails = {asked.tail(task.words.tell(obs, [])) for obs in seen}
+    examples = [
+        line.rpartition("Action:")[0].strip() for line in asked.head.splitlines() if "Action:" in line
+    ]
+    assert (sum(example in tails for example in examples), len(examples)) == (own, shown)
 
 
 def test_every_task_of_the_suite_can_be_told_and_has_a_prompt_for_each_mode() -> None:

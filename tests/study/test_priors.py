@@ -19,12 +19,12 @@ from loro_jax.language import journal, prompts, tables
 from loro_jax.tasks import Task, load
 from loro_jax.tasks.actions import among
 from loro_jax.tasks.reference import preferences
+from loro_jax.training.guidance import keyed
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Knowledge
 from studies.priors import arms, blocks, datasets, page, parts
 from studies.priors.blocks import BEST, UNIFORM, WORST, Block, N
 from studies.priors.command import main
-from studies.priors.inference import _Key
 from studies.priors.worlds import MODELS, named, opened
 
 LAKE = "frozen_lake_nonslippery"
@@ -93,7 +93,7 @@ def rows_of(known: object, block: Block, seeds: int) -> np.ndarray:
     world = World(known.env, object(), Interaction(1, 1, False), table.coding)  # type: ignore
     told = Knowledge(None, table.table())  # type: ignore[arg-type]
     keys = jax.random.split(jax.random.key(0), seeds)
-    return np.asarray(jax.vmap(lambda key: block.rows(_Key(key), world, told))(keys))[:, : len(table.digits)]
+    return np.asarray(jax.vmap(lambda key: block.rows(keyed(key), world, told))(keys))[:, : len(table.digits)]
 
 
 def test_a_block_proposes_its_own_answers(folder: pathlib.Path) -> None:
