@@ -180,39 +180,42 @@ def coverage(found: Found, stem: pathlib.Path) -> bool:
     with page(stem, *sized(len(here))) as figure:
         for axes, (world, told) in zip(panels(figure, len(here)), here.items(), strict=True):
             gains = {c["arm"]: c for c in told["contrasts"]}
-            kinds: dict[tuple[str, str], list[tuple[float, Any]]] = {}
+            kinds: dict[tuple[str, str], list[tuple[float, float, Any]]] = {}
             for name, cell in told["cells"].items():
                 key = (cell["base"], cell["other"])
-                point = (cell["best_among"], gains[name])
+                point = (cell["share"], cell["best_among"], gains[name])
                 kinds.setdefault(key, []).append(point)
                 if not cell["share"]:  # nothing replaced: the beginning of both
                     kinds.setdefault((cell["base"], WORST), []).append(point)
                 if cell["share"] == 1:  # all replaced: the end of both
                     kinds.setdefault((told["model"], cell["other"]), []).append(point)
             for (base, other), points in kinds.items():
+                # In the order of the shares: by where they lie a line would jump between them.
                 points = sorted(points, key=lambda point: point[0])
-                x = [p for p, _ in points]
-                low, high = np.array([c["ci95"] for _, c in points]).T
+                x = [among for _, among, _ in points]
+                low, high = np.array([c["ci95"] for *_, c in points]).T
                 colour = COLOURS[base]
                 line, mark = ("-", "o") if other == UNIFORM else ((0, (2, 1.5)), "v")
                 label = f"{SAYS[base]}, {SAYS[other]} instead"
                 axes.plot(
                     x,
-                    [c["difference"] for _, c in points],
+                    [c["difference"] for *_, c in points],
                     color=colour,
                     ls=line,
                     marker=mark,
                     ms=3,
                     label=label,
                 )
-                axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+                axes.vlines(x, low, high, color=colour, lw=0.8)
             axes.axhline(0, color="#000000", lw=0.8)
             axes.set(
                 title=title(world), xlabel="P(a best action among the 4)", ylabel="gain on DQN, mean return"
             )
         legend(figure, 2)
         footer(
-            figure, "Mean return over all evaluations less DQN's, paired by seed; bands are 95 % intervals."
+            figure,
+            "Mean return over all evaluations less DQN's, paired by seed; bars are 95 % intervals."
+            " Lines go from no answer replaced to all of them.",
         )
     return True
 
