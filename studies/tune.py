@@ -129,7 +129,10 @@ def base(options: Options, task: Task) -> Protocol:
     """What the search begins with."""
     protocol = task.protocol(options.protocol)
     if options.arm == "ppo":
-        protocol = protocol.replace(agent=Plan(protocol, 1, 0, 1).ppo)
+        # It learns from nothing before, and what is said of pretraining may be for agents with targets alone.
+        nothing = {"fit_learning_rate": 0.0, "fit_target_network_frequency": 0, "fit_polyak": 0.0}
+        common = Plan(protocol.replace(others=()), 1, 0, 1).ppo
+        protocol = protocol.replace(agent=common, others=(), **nothing)
     return protocol.replace(budget=options.budget) if options.budget else protocol
 
 

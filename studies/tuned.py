@@ -73,12 +73,12 @@ def page(records: Sequence[Mapping[str, Any]], name: str = "standard@2") -> str:
         ("loro", " --arm loro --trials 20"),
         ("ppo", " --arm ppo --trials 20"),
     ):
-        for lean in (False, True):
-            mine = (r for r in records if r["arm"] == arm and r.get("lean", False) == lean)
-            if known := sorted(mine, key=_place):
-                began = f"--protocol {known[0]['from']} --task {known[0]['task']}"
-                more = flags + " --lean" * lean
-                lines.append(f"    python -m studies.tune {began} --jobs 2{more}{out}")
+        first: dict[tuple[bool, str], str] = {}  # of each kind of search one task stands for all
+        for r in sorted((r for r in records if r["arm"] == arm), key=_place):
+            first.setdefault((r.get("lean", False), r["from"]), r["task"])
+        for (lean, began), task in sorted(first.items()):
+            more = flags + " --lean" * lean
+            lines.append(f"    python -m studies.tune --protocol {began} --task {task} --jobs 2{more}{out}")
     lines += [
         f"    python -m studies.tuned{out}", "",
         "A search goes on from its log, to as many settings as `--trials` says (the tables have those that"

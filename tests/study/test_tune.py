@@ -74,17 +74,27 @@ def test_a_search_begins_with_what_a_protocol_has(name: str) -> None:
         spaces.suggested(study.ask(), protocol, space)
 
 
+@pytest.mark.parametrize("name", ["cartpole", "frozen_lake"])
+def test_a_search_of_ppo_begins_with_common_settings(name: str) -> None:
+    """Also where the protocol says how DQN's targets move while pretraining, or has a tuned PPO."""
+    task = load(name)
+    began = tune.base(tune.Options(task=name, arm="ppo", protocol="standard@2"), task)
+    interval, discount = began.schedule.eval_interval, task.protocol("standard@2").agent.discount
+    assert began.agent == dataclasses.replace(PPO.within(interval), discount=discount) and began.others == ()
+
+
 @pytest.mark.parametrize("path", sorted(WORLDS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_worlds_protocol_is_what_its_searches_found(path: pathlib.Path) -> None:
     found = files.read_json(path)
     task = load(found["task"])
-    began, standard = task.protocol(found["from"]), task.protocol("standard@1")
+    began = task.protocol(found["from"])
+    standard = began if began.name.startswith("standard") else task.protocol("standard@1")
     won = {k: tuple(v) if isinstance(v, list) else v for k, v in found["winner"]["settings"].items()}
     if found["arm"] == "ppo":
-        fits = PPO.within(began.schedule.eval_interval)
+        fits = tune.base(tune.Options(task=task.name, arm="ppo", protocol=began.name), task).agent
         assert standard.others == (dataclasses.replace(fits, **won),)
     else:
-        assert standard.replace(others=()) == began.replace(name="standard@1", **won)
+        assert began != standard and standard.replace(others=()) == began.replace(name="standard@1", **won)
 
 
 def test_a_lean_search_draws_what_costs_little() -> None:
