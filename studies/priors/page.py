@@ -283,7 +283,7 @@ def inference(found: Found, stem: pathlib.Path) -> bool:
                     cell = values[(*row, column)]
                     light = shown.norm(cell["mean"]) < 0.6
                     star = "*" if cell.get("holm", 1) < 0.05 else ""
-                    said, colour = f"{significant(cell['mean'])}{star}", "white" if light else "black"
+                    said, colour = f"{cell['mean']:.2f}{star}", "white" if light else "black"
                     axes.text(j, i, said, ha="center", va="center", fontsize=6, color=colour)
             axes.set_xticks(range(len(columns)), [told_name(c) for c in columns], fontsize=6)
             labels = [told_name(t.removeprefix("dqn-")) + (f", {g}" if g else "") for t, g in rows]
@@ -322,6 +322,8 @@ def markdown(found: Found, drawn: Mapping[str, bool]) -> str:
         " action is one that the task's reference would take; of the kitchens that is the way to the"
         " dish, of `household` that of who knows where things are.", "",
     ]  # fmt: skip
+    if short := in_short(found):
+        lines += ["## In short", "", *short, ""]
     lines += ["## What the models say", ""]
     if drawn.get("said"):
         lines += ["![What the models say](figures/said.png)", ""]
@@ -354,6 +356,62 @@ def row(cells: Sequence[str]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [row(head), row(["---"] * len(head)), *(row(r) for r in rows)]
+
+
+def in_short(found: Found) -> list[str]:
+    """A row a world: what its best model's answers are worth, in comparisons that were chosen before."""
+    rows = []
+    for world, kept in having(found, "online").items():
+        model = best(kept)
+        gains = {c["arm"]: c for c in kept["contrasts"]}
+        most = len(kept["policies"][model]["best_among_first"])
+
+        def gain(arm: str, gains: Mapping[str, Any] = gains) -> str:
+            c = gains.get(arm)
+            if c is None:
+                return "-"
+            said = between(c["difference"], c["ci95"], sign="+")
+            return f"**{said}**" if c["holm"] < 0.05 else said
+
+        need = found[world].get("offline", {}).get("needed", {})
+        percents = [percent(need[m]["percent"]) if need and need[m]["level"] else "-" for m in ("cql", model)]
+        rows.append([
+            world, SAYS[model], between(*(kept["arms"]["pure_rl"]["mean"][k] for k in ("iqm", "ci95"))),
+            gain(f"dqn-{model}-own"), gain(f"dqn-{model}-k{most}"), gain(f"kl-{model}-forward"),
+            gain(f"loro-{model}"), f"{percents[0]}; {percents[1]}", breaks_even(found[world].get("coverage")),
+        ])  # fmt: skip
+    if not rows:
+        return []
+    head = [
+        "world", "best model", "DQN, mean return [95 %]", f"DQN-Prior, {arms.K} answers, less DQN",
+        "all answers", "PPO with a KL term less PPO", "LORO less DQN", "rows CQL needs; CQL-Prior",
+        "P(best among the 4) below which DQN-Prior loses, above which it gains",
+    ]  # fmt: skip
+    return [
+        "The best model is the one most of whose first answers are best actions. Differences are of the mean"
+        " return over all evaluations, paired by seed; bold where Holm's p is below 0.05. The KL term is"
+        " forward, with weight 0.1; rows are those with which a learner earns what CQL earns with all.", "",
+        *table(head, rows),
+    ]  # fmt: skip
+
+
+def breaks_even(kept: Mapping[str, Any] | None) -> str:
+    """The largest coverage of a cell that loses to DQN, and the smallest of one that gains, by intervals."""
+    if kept is None:
+        return "-"
+    gains = {c["arm"]: c["ci95"] for c in kept["contrasts"]}
+    loses = [cell["best_among"] for name, cell in kept["cells"].items() if gains[name][1] < 0]
+    wins = [cell["best_among"] for name, cell in kept["cells"].items() if gains[name][0] > 0]
+    return (
+        f"{max(loses):.2f}, {min(wins):.2f}"
+        if loses and wins
+        else (f"{max(loses):.2f}, none" if loses else f"none, {min(wins):.2f}" if wins else "none, none")
+    )
+
+
+def folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Lines that a reader opens."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def policies(found: Found) -> list[str]:
@@ -438,7 +496,7 @@ def of_offline(kept: Mapping[str, Any]) -> list[str]:
     lines += table(head, rows)
     rows = [[f"`{c['arm']}`", f"`{c['baseline']}`", *contrast(c)] for c in kept["contrasts"]]
     head = ["arm", "against", "difference [95 %]", "P(improvement) [95 %]", "p (Holm)"]
-    return [*lines, "", *table(head, rows)]
+    return [*lines, "", *folded("Every comparison with CQL", table(head, rows))]
 
 
 def percent(value: float | None) -> str:
@@ -466,7 +524,7 @@ def of_inference(kept: Mapping[str, Any]) -> list[str]:
         for c in kept["cells"]
     ]  # fmt: skip
     head = ["trained", "chooses among", "games", "return [95 %]", "against its own [95 %]", "p (Holm)"]
-    return table(head, rows)
+    return folded("Every cell", table(head, rows))
 
 
 def differs(cell: Mapping[str, Any]) -> tuple[str, str]:

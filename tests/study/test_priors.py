@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +175,23 @@ def test_rows_that_are_needed_by_hand() -> None:
     assert parts.needed([one] * 5, one, None)["percent"] == pytest.approx(1)
     assert not parts.needed([one] * 5, one, 1.0)["level"]  # CQL learned nothing that a random policy does not
     assert [page.percent(x) for x in (None, 1.0, 5.477)] == ["more than all", "1 % or less", "5.48 %"]
+
+
+def test_where_a_prior_breaks_even_by_hand() -> None:
+    """The largest coverage whose interval lies below 0, and the smallest whose lies above."""
+    told = {
+        "a": (0.2, [-2.0, -1.0]),
+        "b": (0.6, [-1.0, -0.1]),
+        "c": (0.8, [-0.1, 0.2]),
+        "d": (0.9, [0.1, 1.0]),
+    }
+    kept: dict[str, Any] = {
+        "cells": {name: {"best_among": among} for name, (among, _) in told.items()},
+        "contrasts": [{"arm": name, "ci95": ends} for name, (_, ends) in told.items()],
+    }
+    assert page.breaks_even(kept) == "0.60, 0.90"
+    kept["contrasts"] = [{"arm": name, "ci95": [-1.0, 1.0]} for name in told]
+    assert page.breaks_even(kept) == "none, none" and page.breaks_even(None) == "-"
 
 
 def test_data_that_is_among_proposals_is_counted(folder: pathlib.Path) -> None:
