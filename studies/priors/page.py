@@ -71,9 +71,9 @@ def panels(figure: Any, many: int, columns: int = 3) -> list[Any]:
     return list(grid[:many])
 
 
-def sized(many: int) -> tuple[float, float]:
+def sized(many: int, columns: int = 3) -> tuple[float, float]:
     # One panel alone would be too narrow for the legend.
-    return WIDTH * min(2.1, max(1.6, 0.75 * many)), 1.9 * -(-many // 3) + 0.5
+    return WIDTH * min(2.1, max(1.6, 0.75 * many)), 1.9 * -(-many // columns) + 0.5
 
 
 def legend(figure: Any, columns: int) -> None:
@@ -123,9 +123,10 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
             for tag in MODELS:
                 k = f"dqn-{tag}-k{arms.K}"
                 lines += [(k, f"DQN-Prior, {arms.K} of {SAYS[tag]}", COLOURS[tag], (0, (5, 1.5)))]
-            for many, line in ((1, (0, (1, 1))), (8, (0, (8, 1))), (16, (0, (8, 1)))):
+            most = len(told["policies"][best(told)]["best_among_first"])
+            for many, how_many, line in ((1, "1", (0, (1, 1))), (most, "all", (0, (8, 1)))):
                 name = f"dqn-{best(told)}-k{many}"
-                lines += [(name, f"DQN-Prior, {many} of the best model's", "#CC79A7", line)]
+                lines += [(name, f"DQN-Prior, {how_many} of the best model's", "#CC79A7", line)]
             for name, label, colour, line in lines:
                 if name not in kept:
                     continue
@@ -225,8 +226,9 @@ def sweeps(found: Found, stem: pathlib.Path) -> bool:
     here = having(found, "sweeps")
     if not here:
         return False
-    with page(stem, *sized(2 * len(here))) as figure:
-        grid = panels(figure, 2 * len(here), 2 if len(here) == 1 else 4)
+    columns = 2 if len(here) == 1 else 4
+    with page(stem, *sized(2 * len(here), columns)) as figure:
+        grid = panels(figure, 2 * len(here), columns)
         for i, (world, told) in enumerate(here.items()):
             numbers = told["arms"]
             left, right = grid[2 * i : 2 * i + 2]
@@ -234,7 +236,8 @@ def sweeps(found: Found, stem: pathlib.Path) -> bool:
                 left, numbers, [(t, f"temperature-{arms.tag(t)}") for t in arms.TEMPERATURES], "#0072B2", "o"
             )
             level(left, numbers["pure_rl"], "DQN")
-            left.set(xscale="log", title=title(world), xlabel="temperature", ylabel="mean return, IQM")
+            label = "mean return, IQM" if 2 * i % columns == 0 else ""
+            left.set(xscale="log", title=title(world), xlabel="temperature", ylabel=label)
             for estimator, colour in (("forward", "#D55E00"), ("reverse", "#009E73")):
                 points = [(j, f"{estimator}-{arms.tag(w)}") for j, w in enumerate(arms.WEIGHTS)]
                 series(right, numbers, points, colour, "o", f"KL, {estimator}")
