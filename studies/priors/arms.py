@@ -140,6 +140,12 @@ def cql_prior(known: Known, rows: int, weight: float) -> list[str | Sentence]:
     return found
 
 
+def offline_names(bases: Iterable[str], weight: float) -> dict[str, list[str]]:
+    """The arms of `cql` and `cql_prior` by method, in the order of their shares of the rows."""
+    found = {"cql": [f"cql-{percent}-{tag(weight)}" for percent in PERCENT]}
+    return found | {base: [f"prior-{base}-{percent}" for percent in PERCENT] for base in bases}
+
+
 def projection(known: Known) -> list[str | Sentence]:
     """DQN-Prior on answers as they are read here, and by the study's rules, and on draws by scores."""
     found: list[str | Sentence] = ["pure_rl"]

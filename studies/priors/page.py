@@ -15,7 +15,7 @@ from loro_jax.analysis.formats import between, significant
 from loro_jax.errors import UserError
 from studies.priors import arms
 from studies.priors.blocks import BEST, UNIFORM, WORST
-from studies.priors.parts import PARTS
+from studies.priors.parts import PARTS, SAME, needed
 from studies.priors.worlds import MODELS, WORLDS
 
 COLOURS = {"135m": "#56B4E9", "05b": "#0072B2", "15b": "#332288", BEST: "#009E73", UNIFORM: "#7f7f7f",
@@ -39,6 +39,10 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     for world in WORLDS:
         paths = {part: folder / world.task / f"{part}.json" for part in PARTS}
         kept = {part: files.read_json(path) for part, path in paths.items() if path.exists()}
+        if "offline" in kept and kept.get("online", {}).get("random_return") is not None:
+            told, values = kept["offline"], files.read_npz(folder / world.task / "offline.npz")
+            methods = arms.offline_names([m for m in told["values"] if m != "cql"], told["weight"])
+            told["needed"] = needed(values, methods, kept["online"]["random_return"])
         if kept:
             found[world.task] = kept
     if not found:
@@ -393,7 +397,8 @@ def in_short(found: Found) -> list[str]:
     return [
         "The best model is the one most of whose first answers are best actions. Differences are of the mean"
         " return over all evaluations, paired by seed; bold where Holm's p is below 0.05. The KL term is"
-        " forward, with weight 0.1; rows are those with which a learner earns what CQL earns with all.", "",
+        " forward, with weight 0.1; rows are those with which a learner comes"
+        f" {SAME:.0%} of the way from a uniform policy to where CQL comes with all.", "",
         *table(head, rows),
     ]  # fmt: skip
 
@@ -483,23 +488,36 @@ def of_offline(kept: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{kept['rows']:,} rows of {kept['episodes']} episodes, {kept['successes']:.0%} of which succeed"
         f" (mean return {significant(kept['data_return'])}); CQL's weight {kept['weight']:g}, with which CQL"
-        " earns most over the shares, for all.", "",
+        " earns most over the shares, for all. Rows needed are those with which a method comes"
+        f" {SAME:.0%} of the way from a uniform policy to where CQL comes with all.", "",
     ]  # fmt: skip
     rows = []
     for method, values in kept["values"].items():
         cells = [between(v["mean"], v["ci95"]) for v in values]
-        need = kept["needed"][method]
-        low, high = need["ci95"]
-        said = f"{percent(need['percent'])} [{percent(low)}, {percent(high)}]" if need["level"] else "-"
+        said, fewer = rows_needed(kept, method)
         among = kept["in_dataset"].get(method)
-        rows.append(["CQL" if method == "cql" else f"CQL-Prior, {SAYS[method]}", *cells, said,
+        rows.append(["CQL" if method == "cql" else f"CQL-Prior, {SAYS[method]}", *cells, said, fewer,
                      "" if among is None else f"{among:.0%}"])  # fmt: skip
-    head = ["method", *(f"{p} %" for p in arms.PERCENT), "rows for what CQL earns with all [95 %]",
+    head = ["method", *(f"{p} %" for p in arms.PERCENT), "rows needed [95 %]", "fewer than CQL [95 %]",
             "data's action among the 4"]  # fmt: skip
     lines += table(head, rows)
     rows = [[f"`{c['arm']}`", f"`{c['baseline']}`", *contrast(c)] for c in kept["contrasts"]]
     head = ["arm", "against", "difference [95 %]", "P(improvement) [95 %]", "p (Holm)"]
     return [*lines, "", *folded("Every comparison with CQL", table(head, rows))]
+
+
+def rows_needed(kept: Mapping[str, Any], method: str) -> tuple[str, str]:
+    """The share of rows that a method needs, and how many fewer than CQL that is, with intervals."""
+    need = kept.get("needed", {}).get(method)
+    if need is None or not need["level"]:
+        return "-", "-"
+    low, high = need["ci95"]
+    said = f"{percent(need['percent'])} [{percent(low)}, {percent(high)}]"
+    if method == "cql" or need["fewer"] is None:
+        return said, "" if method == "cql" else "-"
+    ends = [f"{end:.0%}" if end is not None else "-" for end in need["fewer_ci95"]]
+    least = "" if need["percent"] > arms.PERCENT[0] * (1 + 1e-9) else "at least "
+    return said, f"{least}{need['fewer']:.0%} [{', '.join(ends)}]"
 
 
 def percent(value: float | None) -> str:

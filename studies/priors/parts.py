@@ -265,9 +265,7 @@ def offline(how: How, known: Known) -> Kept:
     chosen = [*arms.cql(rows, (weight,)), *arms.cql_prior(known, rows, weight)]
     result = ran(how, known, f"offline-{arms.tag(weight)}", chosen, protocol, **given)
     values = flat(result)
-    methods = {"cql": [f"cql-{percent}-{arms.tag(weight)}" for percent in arms.PERCENT]}
-    for base in (*known.models, BEST, UNIFORM):
-        methods[base] = [f"prior-{base}-{percent}" for percent in arms.PERCENT]
+    methods = arms.offline_names((*known.models, BEST, UNIFORM), weight)
     pairs = [
         (name, base) for m, names in methods.items() if m != "cql"
         for name, base in zip(names, methods["cql"], strict=True)
@@ -290,10 +288,6 @@ def offline(how: How, known: Known) -> Kept:
             for m, names in methods.items()
         },
         "contrasts": against(values, pairs),
-        "needed": {
-            m: needed([values[n] for n in names], values[methods["cql"][-1]], random)
-            for m, names in methods.items()
-        },
         "in_dataset": {name: among(known, name, data) for name in (*known.models, BEST, UNIFORM)},
     }  # fmt: skip
     return found, values
@@ -317,34 +311,56 @@ def among(known: Known, name: str, data: Any) -> float:
     return float((1 - without(1 - hit, min(arms.K, said.shape[1]))).mean())
 
 
-def needed(method: Sequence[np.ndarray], all_rows: np.ndarray, random: float | None) -> dict[str, Any]:
-    """The share of rows, in percent, with which a method earns what CQL earns with all, `all_rows`: between
-    two shares by a line in their logarithms; the interval resamples seeds of both together.
+SAME = 0.95
+"""Of the way from a uniform policy to where CQL comes with all rows: what counts as the same return."""
 
-    The least share stands for it or less. None where it does not earn as much with all of them; and "level"
-    says whether CQL earns more than a `random` policy at all, without which nothing is needed.
+
+def needed(
+    values: Mapping[str, np.ndarray], methods: Mapping[str, Sequence[str]], random: float
+) -> dict[str, dict[str, Any]]:
+    """The share of rows, in percent, with which each method earns as much as CQL with all but for `SAME`:
+    between two shares by a line in their logarithms; intervals resample seeds of all methods together.
+
+    The least share stands for it or less. None where not even all rows do; `fewer` is the share of CQL's rows
+    that a method does not need. "level" says whether CQL earns more than a `random` policy at all, without
+    which nothing is needed.
+
+    Args:
+        values: returns (seeds,) by arm.
+        methods: of each, its arms by shares of the rows, "cql" among them.
     """
     shares = np.log(np.array(arms.PERCENT, np.float64))
-    counts = statistics.resample(len(all_rows), 1, seed=SEED) / len(all_rows)
-    counts = np.concatenate([np.full((len(counts), 1), 1 / len(counts)), counts], axis=1)
-    curve, level = np.stack(method).astype(np.float64) @ counts, all_rows.astype(np.float64) @ counts
-    found = np.full(counts.shape[1], np.inf)
-    for i in range(counts.shape[1]):
-        reached = np.flatnonzero(curve[:, i] >= level[i] - 1e-9)
-        if not len(reached):
-            continue
-        at = reached[0]
-        if at == 0:
-            found[i] = shares[0]
-            continue
-        low, high = curve[at - 1, i], curve[at, i]
-        found[i] = shares[at - 1] + (level[i] - low) / (high - low) * (shares[at] - shares[at - 1])
-    values = np.exp(found)
-    low, high = np.quantile(values[1:], (0.025, 0.975), method="nearest")
-    return {
-        "percent": _or_none(values[0]), "ci95": [_or_none(low), _or_none(high)],
-        "level": random is None or float(all_rows.mean()) > random,
-    }  # fmt: skip
+    every = values[methods["cql"][-1]].astype(np.float64)
+    counts = statistics.resample(len(every), 1, seed=SEED) / len(every)
+    counts = np.concatenate([np.full((len(every), 1), 1 / len(every)), counts], axis=1)
+    level = random + SAME * (every @ counts - random)
+    percents = {}
+    for method, names in methods.items():
+        curve = np.stack([values[name] for name in names]).astype(np.float64) @ counts
+        at = np.full(counts.shape[1], np.inf)
+        for i in range(counts.shape[1]):
+            reached = np.flatnonzero(curve[:, i] >= level[i] - 1e-9)
+            if len(reached):
+                first = reached[0]
+                at[i] = shares[first]
+                if first:
+                    low, high = curve[first - 1, i], curve[first, i]
+                    way = (level[i] - low) / (high - low)
+                    at[i] = shares[first - 1] + way * (shares[first] - shares[first - 1])
+        percents[method] = np.exp(at)
+    found = {}
+    for method, each in percents.items():
+        low, high = np.quantile(each[1:], (0.025, 0.975), method="nearest")
+        fewer = (
+            1 - each / percents["cql"] if np.isfinite(percents["cql"]).all() else np.full(len(each), np.nan)
+        )
+        ends = np.quantile(fewer[1:], (0.025, 0.975), method="nearest")
+        found[method] = {
+            "percent": _or_none(each[0]), "ci95": [_or_none(low), _or_none(high)],
+            "fewer": _or_none(fewer[0]), "fewer_ci95": [_or_none(end) for end in ends],
+            "level": float(every.mean()) > random,
+        }  # fmt: skip
+    return found
 
 
 def _or_none(value: float) -> float | None:

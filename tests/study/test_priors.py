@@ -166,14 +166,24 @@ def test_datasets_are_whole_episodes_three_quarters_of_which_succeed(name: str) 
 
 
 def test_rows_that_are_needed_by_hand() -> None:
-    """CQL earns 1 with all; the prior 0.5 with 3 % and 1.5 with 10 %: half way in logarithms."""
-    prior, one = [np.full(4, x) for x in (0.0, 0.5, 1.5, 1.5, 1.5)], np.full(4, 1.0)
-    found = parts.needed(prior, one, 0.0)
-    assert found["percent"] == pytest.approx((3 * 10) ** 0.5) and found["level"]
-    assert found["ci95"] == pytest.approx([(3 * 10) ** 0.5] * 2)
-    assert parts.needed([np.full(4, 0.9)] * 5, one, None)["percent"] is None
-    assert parts.needed([one] * 5, one, None)["percent"] == pytest.approx(1)
-    assert not parts.needed([one] * 5, one, 1.0)["level"]  # CQL learned nothing that a random policy does not
+    """CQL earns 1 with all and 0.95 of it with 30 %; the prior 0.45 with 3 % and 1.45 with 10 %: half way to
+    0.95 in logarithms."""
+
+    def told(cql: list[float], prior: list[float], random: float = 0.0) -> dict[str, Any]:
+        methods = arms.offline_names(["05b"], 1.0)
+        named = zip(methods["cql"] + methods["05b"], cql + prior, strict=True)
+        return parts.needed({name: np.full(4, x) for name, x in named}, methods, random)
+
+    found = told([0.0, 0.0, 0.5, 0.95, 1.0], [0.0, 0.45, 1.45, 1.5, 1.5])
+    assert found["cql"]["percent"] == pytest.approx(30)
+    assert found["05b"]["percent"] == pytest.approx((3 * 10) ** 0.5) and found["05b"]["level"]
+    assert found["05b"]["ci95"] == pytest.approx([(3 * 10) ** 0.5] * 2)
+    assert found["05b"]["fewer"] == pytest.approx(1 - (3 * 10) ** 0.5 / 30)
+    never = told([1.0] * 5, [0.9] * 5)
+    assert never["05b"]["percent"] is None and never["05b"]["fewer"] is None
+    assert never["cql"]["percent"] == pytest.approx(1)
+    assert not told([1.0] * 5, [1.0] * 5, random=1.0)["cql"]["level"]  # no more than a random policy
+    assert told([1.0] * 5, [0.9] * 5, random=-1.0)["05b"]["percent"] == pytest.approx(1)  # 1.9 of 2 is 0.95
     assert [page.percent(x) for x in (None, 1.0, 5.477)] == ["more than all", "1 % or less", "5.48 %"]
 
 
