@@ -22,7 +22,7 @@ from loro_jax.types import Knowledge
 from studies.priors.blocks import BEST, Block
 from studies.priors.worlds import Known
 
-EPISODES = 20
+EPISODES = 100
 """Greedy episodes of each seed."""
 
 
