@@ -366,7 +366,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def in_short(found: Found) -> list[str]:
-    """A row a world: what its best model's answers are worth, in comparisons that were chosen before."""
+    """A row a world: what its best model's answers are worth, in the same comparisons everywhere."""
     rows = []
     for world, kept in having(found, "online").items():
         model = best(kept)
