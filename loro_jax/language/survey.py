@@ -79,7 +79,8 @@ class Settings:
     most: int = 20_000
     """texts that are asked about at most"""
     game: tuple[str, ...] = ()
-    """parameters of the game that is played to find texts, such as games=all"""
+    """parameters of the game that is played to find texts, such as games=all; another game adds its texts to a
+    table that is there"""
     out: pathlib.Path | None = None
     """the table's folder; default results/answers/TASK/MODEL-PROMPT"""
     seed: int = 0
@@ -461,6 +462,7 @@ class Survey:
             and bool(covered)
             and min(covered.values()) >= self.settings.coverage
             and played == self.settings.episodes
+            and card.get("game", []) == list(self.settings.game)
             and self.readable()
         )
 
@@ -617,8 +619,11 @@ class Survey:
         """Writes the table as it stands, with the texts that were met and not asked about."""
         actions = known.actions(self.environment.action_space)
         before = self.kept_card()
-        kept_answers = before.get("answers") == known.answers
-        same = kept_answers and before.get("scored_answers", 0) == known.scored
+        same = (
+            before.get("answers") == known.answers
+            and before.get("scored_answers", 0) == known.scored
+            and before.get("game", []) == list(self.settings.game)
+        )
         if not actions or (backend is None and same and self.readable()):
             return
         met = {tuple(d) for visits in found.values() for d in visits.digits.tolist()} | set(actions)
@@ -640,6 +645,7 @@ class Survey:
             "coverage": covered,
             "coverage_wanted": self.settings.coverage,
             "episodes_of_each_player": self.settings.episodes,
+            **({"game": list(self.settings.game)} if self.settings.game else {}),
             "unreadable_answers": "-1 (NaN where actions are continuous); each seed draws uniformly instead",
             "unreadable_share": sum(a["action"] is None for a in made) / max(len(made), 1),
             "answers": known.answers,

@@ -248,6 +248,24 @@ def test_a_table_only_grows(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert many.card["versions"]["script"] == "1"
 
 
+def test_a_finished_table_is_asked_about_another_game(gguf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The coverage that its card has is of the game that was played for it."""
+    out, short = tmp_path / "out", ("--coverage", "0.9", "--game", "limit=6")
+    assert surveyed(gguf, out, *short) == 0
+    few, calls = table(out), Script.calls
+    assert few.card["game"] == ["limit=6"] and few.card["complete"]
+    assert surveyed(gguf, out, *short) == 0
+    assert Script.calls == calls
+    assert surveyed(gguf, out, "--coverage", "0.9") == 0
+    many, calls = table(out), Script.calls
+    assert "game" not in many.card and many.asked.sum() > few.asked.sum()
+    assert (
+        surveyed(gguf, out, *short) == 0
+    )  # which has no text more; the card is of the game asked about last
+    assert Script.calls == calls and table(out).card["game"] == ["limit=6"]
+    np.testing.assert_array_equal(table(out).actions, many.actions)
+
+
 def test_fewer_samples_shrink_nothing(
     gguf: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
