@@ -79,8 +79,8 @@ class Settings:
     most: int = 20_000
     """texts that are asked about at most"""
     game: tuple[str, ...] = ()
-    """parameters of the game that is played to find texts, such as games=all; another game adds its texts to a
-    table that is there"""
+    """parameters of the game that is played to find texts, such as games=all; another game adds its texts to
+    a table that is there"""
     out: pathlib.Path | None = None
     """the table's folder; default results/answers/TASK/MODEL-PROMPT"""
     seed: int = 0
