@@ -159,6 +159,20 @@ class Among(NamedTuple):
         return self._replace(log_weights=logs)
 
 
+class AdvisedRows(NamedTuple):
+    """Rows of a rollout whose actions a tutor may have taken, and how a policy's loss sees them.
+
+    Attributes:
+        chance: with which the tutor was asked, where the action is its own, and 0 where it is not, (B,).
+        enters: "mixture", "masked" or "cloned" (`training.guidance.Tutor`).
+        weight: of cloning, ().
+    """
+
+    chance: jax.Array
+    enters: str
+    weight: Any
+
+
 class Guided(NamedTuple):
     """What a gradient step on a batch of B transitions is told beside them.
 
@@ -171,6 +185,7 @@ class Guided(NamedTuple):
         discounts: of rows that stand for several steps, what each discounts the value of its next state by,
             unless it terminated, (B,).
         told: what a penalty has a prior say of each row's state, (B, A); None where it asks none.
+        advised: of an agent that learns from its own play, which rows' actions were another's.
     """
 
     now: Among | None = None
@@ -179,6 +194,7 @@ class Guided(NamedTuple):
     learning_rate: jax.Array | None = None
     discounts: jax.Array | None = None
     told: Among | None = None
+    advised: AdvisedRows | None = None
 
 
 class Agent(Interface):

@@ -10,7 +10,7 @@ import pathlib
 import pytest
 
 from loro_jax import agents, protocols
-from loro_jax.agents import AGENTS, DDQN, PPO, SAC
+from loro_jax.agents import A2C, AGENTS, DDQN, PPO, SAC
 from loro_jax.errors import UserError
 from loro_jax.protocols import GROUPS, PAPER, RELEASED, SAC_PAPER, SAC_RELEASED, Protocol
 from loro_jax.spaces import Box, Discrete
@@ -23,8 +23,8 @@ values were compared with those of commit 070b3ef, one by one, when settings got
 SECOND = json.loads((HERE / "protocols_2.json").read_text())
 """And of `standard@2`, where a task has one."""
 EVERY = [(task, name) for task in GOLDEN for name in {**GOLDEN[task], **SECOND.get(task, {})}]
-PPO_PAPER = PAPER.replace(agent=PPO())
-BY_AGENT = {"ddqn": RELEASED, "sac": SAC_RELEASED, "ppo": PPO_PAPER}
+PPO_PAPER, A2C_PAPER = (PAPER.replace(agent=agent) for agent in (PPO(), A2C()))
+BY_AGENT = {"ddqn": RELEASED, "sac": SAC_RELEASED, "ppo": PPO_PAPER, "a2c": A2C_PAPER}
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -49,18 +49,21 @@ def test_replace_finds_the_group_of_every_setting(agent: str) -> None:
                        "normalise_observations": True, "epsilon_start": 0.6, "epsilon_decay_steps": 8,
                        "learning_rate_end": 0.1, "learning_rate_decay_steps": 9, "gradient_steps": 2,
                        "n_step": 4, "reward_scale": 3.0, "layer_norm": True}}  # fmt: skip
-    base = {"ddqn": PAPER, "sac": SAC_PAPER, "ppo": PPO_PAPER}[agent]
+    base = {"ddqn": PAPER, "sac": SAC_PAPER, "ppo": PPO_PAPER, "a2c": A2C_PAPER}[agent]
     own = {
         "ddqn": {"target_network_frequency": 13, "huber_delta": 2.0, "polyak": 0.3},
         "sac": {"polyak": 0.5, "initial_temperature": 2.0, "exploration": "mode", "action_range": "unit"},
         "ppo": {"gae_lambda": 0.5, "games": 4, "rollout": 5, "epochs": 3, "minibatches": 2, "clip": 0.4,
                 "entropy_weight": 0.3, "value_weight": 0.1, "max_gradient_norm": 2.0,
                 "normalise_advantages": False},
+        "a2c": {"gae_lambda": 0.5, "games": 4, "rollout": 25, "entropy_weight": 0.3, "value_weight": 0.1,
+                "max_gradient_norm": 2.0, "normalise_advantages": True, "optimiser": "adam"},
     }  # fmt: skip
-    if agent == "ppo":
-        other["agent"] = {k: v for k, v in other["agent"].items() if k in agents.settings(PPO())}
+    if agent in ("ppo", "a2c"):
+        own_names = agents.settings(agents.AGENTS[agent]())
+        other["agent"] = {k: v for k, v in other["agent"].items() if k in own_names}
     other["agent"] |= own[agent]
-    if agent in ("sac", "ppo"):  # which copy no target network
+    if agent != "ddqn":  # which copy no target network
         del other["departures"]["pretrain_target_frequency"]
     if agent != "sac":  # whose target moves softly
         del other["prior"]["fit_polyak"]

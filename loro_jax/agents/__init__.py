@@ -3,15 +3,17 @@
 To add one, write its file and name it in `AGENTS`.
 """
 
+from loro_jax.agents.a2c import A2C
 from loro_jax.agents.base import OffPolicy, settings
 from loro_jax.agents.ddqn import DDQN
+from loro_jax.agents.on_policy import OnPolicy
 from loro_jax.agents.ppo import PPO
 from loro_jax.agents.sac import SAC
 from loro_jax.errors import UserError
 from loro_jax.spaces import Space
 
-Learner = DDQN | SAC | PPO
-AGENTS: dict[str, type[Learner]] = {agent.name: agent for agent in (DDQN, SAC, PPO)}
+Learner = DDQN | SAC | PPO | A2C
+AGENTS: dict[str, type[Learner]] = {agent.name: agent for agent in (DDQN, SAC, PPO, A2C)}
 
 
 def untuned(actions: Space) -> Learner:
@@ -22,4 +24,4 @@ def untuned(actions: Space) -> Learner:
     raise UserError(f"no agent chooses among {actions}; there are: {', '.join(AGENTS)}")
 
 
-__all__ = ["AGENTS", "DDQN", "PPO", "SAC", "Learner", "OffPolicy", "settings", "untuned"]
+__all__ = ["A2C", "AGENTS", "DDQN", "PPO", "SAC", "Learner", "OffPolicy", "OnPolicy", "settings", "untuned"]

@@ -106,6 +106,10 @@ class DDQN(OffPolicy):
         outputs = params["params"][f"Dense_{len(self.hidden)}"]["bias"].shape[0]
         return self._network(outputs).apply(params, obs)  # type: ignore[return-value]
 
+    def values_of(self, state: DDQNState, obs: jax.Array) -> jax.Array:
+        """What the actions are worth in an observation (*obs,), or the number of one, (): (actions,)."""
+        return self.values(state.params, obs[None])[0]
+
     def act(self, state: DDQNState, obs: jax.Array, among: Among | None = None) -> jax.Array:
         """The best action, ()."""
         return best(self.values(state.params, obs[None])[0], among)

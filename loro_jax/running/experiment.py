@@ -184,7 +184,7 @@ def prepare_experiment(
         if arm.phases:
             _check_rhythm(arm, own.agent, protocol)
         check_doors(arm, table)
-        check_agent(arm, own.agent, env.legal is not None, env.timed)
+        check_agent(arm, own.agent, env.legal is not None, env.timed, env.states)
         most = _most(protocol, plan)
         if opened(arm, "batches") and own.agent.replay_capacity < most:
             raise UserError(f"{arm.name} samples all prior rows: --replay-capacity must be at least {most}")

@@ -6,9 +6,9 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from loro_jax.agents import PPO
+from loro_jax.agents import A2C, PPO, OnPolicy
 from loro_jax.data.answers import Answers
 from loro_jax.departures.arms import depart, loro_chained
 from loro_jax.errors import UserError
@@ -38,6 +38,7 @@ from loro_jax.training.phases import (
 from loro_jax.training.population import parted
 from loro_jax.types import Agent, Arm, Phase
 
+On = TypeVar("On", bound=OnPolicy)
 K = 5
 """Proposals that an arm chooses among, as in arXiv 2410.07927."""
 
@@ -94,15 +95,24 @@ class Plan:
         then = Retarget(getattr(agent, "target_network_frequency"))  # noqa: B009  (SAC has none)
         return (Retarget(prior.fit_target_network_frequency), fit, then)
 
+    def learner(self, kind: type[On]) -> On:
+        """The protocol's own agent of a kind that learns from its own play; where it has none one with common
+        settings and the protocol's discount, whose updates fit into an evaluation interval."""
+        for agent in (self.protocol.agent, *self.protocol.others):
+            if isinstance(agent, kind):
+                return agent
+        fits = kind.within(self.protocol.schedule.eval_interval)
+        return dataclasses.replace(fits, discount=getattr(self.protocol.agent, "discount", fits.discount))
+
     @property
     def ppo(self) -> PPO:
-        """The protocol's own PPO; where it has none PPO with common settings and the protocol's discount,
-        whose updates fit into an evaluation interval."""
-        for agent in (self.protocol.agent, *self.protocol.others):
-            if isinstance(agent, PPO):
-                return agent
-        fits = PPO.within(self.protocol.schedule.eval_interval)
-        return dataclasses.replace(fits, discount=getattr(self.protocol.agent, "discount", fits.discount))
+        """Its PPO (`learner`)."""
+        return self.learner(PPO)
+
+    @property
+    def a2c(self) -> A2C:
+        """Its A2C (`learner`)."""
+        return self.learner(A2C)
 
     @property
     def online(self) -> int:
@@ -205,6 +215,11 @@ def ppo(p: Plan) -> Arm:
     return Arm("ppo", sentence, "PPO, on its own play", agent=p.ppo)
 
 
+def a2c(p: Plan) -> Arm:
+    sentence = (Interact(p.protocol.schedule.budget),)
+    return Arm("a2c", sentence, "A2C, on its own play", agent=p.a2c)
+
+
 def kl_prior(p: Plan) -> Arm:
     penalty = Kl(prior=p.proposals)
     sentence = (Interact(p.protocol.schedule.budget, penalty=penalty),)
@@ -255,6 +270,7 @@ ARMS: dict[str, Sentence] = {
     "cql": cql,
     "cql_prior": cql_prior,
     "ppo": ppo,
+    "a2c": a2c,
     "kl_prior": kl_prior,
 }
 FIRST = tuple(ARMS)[:9]
@@ -345,12 +361,13 @@ def _written(arm: str | Sentence, plan: Plan) -> Arm:
     return found
 
 
-def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = False) -> None:
+def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = False, states: int = 0) -> None:
     """A `UserError` where an arm opens doors that its agent does not know.
 
     Args:
         masked: not all actions of the game are legal everywhere, which an agent is told as a support is.
         timed: steps are of different lengths, which it is told by discounts.
+        states: of a game whose states are numbered, how many; else 0.
     """
     name = getattr(agent, "name", type(agent).__name__)
     told = "guided" in inspect.signature(agent.learn).parameters
@@ -367,8 +384,14 @@ def check_agent(arm: Arm, agent: Agent, masked: bool = False, timed: bool = Fals
                 raise UserError(
                     f"{name} learns from its own play alone: {arm.name} has {type(phase).__name__}"
                 )
-            if phase.override is not None or phase.batches is not None:
-                raise UserError(f"{arm.name}: {name} takes neither an override nor a batch rule")
+            if phase.batches is not None:
+                raise UserError(f"{arm.name}: {name} takes no batch rule")
+            if not getattr(phase.override, "side_by_side", phase.override is None):
+                kind = type(phase.override).__name__
+                raise UserError(f"{arm.name}: {name} plays several games, in which {kind} is not at home")
+    for override in opened(arm, "override"):
+        if why := getattr(override, "unfit", lambda *_: "")(agent, states):
+            raise UserError(f"{arm.name}'s {type(override).__name__} cannot stand beside {name}: {why}")
     if masked and arm.phases and "support" not in takes:
         raise UserError(f"not all actions are legal everywhere, which the agent {name} cannot be told")
     if timed and arm.phases and not told:

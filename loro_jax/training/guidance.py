@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 from typing import Protocol as Interface
 
 import chex
@@ -26,7 +26,7 @@ from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
 from loro_jax.spaces import Discrete
 from loro_jax.training import replay
-from loro_jax.types import Among, Guided, Knowledge, Run, Transition
+from loro_jax.types import AdvisedRows, Among, Guided, Knowledge, Run, Transition
 
 if TYPE_CHECKING:
     from loro_jax.tasks.base import Environment
@@ -411,15 +411,27 @@ class Override(Interface):
     def evaluated(self, memory: Any, run: Run, world: World, known: Knowledge, greedy: Greedy) -> Any:
         """What it remembers after an evaluation; `greedy` is the learner's policy in it."""
 
+    def entered(self, memory: Any) -> AdvisedRows | None:
+        """Which rows of a rollout were not the policy's own, as its loss is to see them. May be left out."""
+
+    def unfit(self, agent: Any, states: int) -> str:
+        """Why it cannot stand beside an agent in a game of so many numbered states; or nothing. May be left
+        out. One that is `side_by_side` may stand beside agents that play several games."""
+
 
 class Advised(NamedTuple):
     """What a tutor's student remembers. *Traced.*
 
     Attributes:
-        advice: the action that was advised last, by text, (T, *action).
-        left: how often it may be taken again, by text, int32 (T,).
+        advice: the action that was advised last, by text or state, (T, *action).
+        left: how often it may be taken again, int32 (T,); with the rule "decay" how often it was taken since
+            it was drawn, with "q_change" whether there is any.
         draws, reuses: advice that was drawn from the answers, and that was taken again, ().
         agreements: advice that was the student's own action, ().
+        values: what advised actions were worth to the student as they were drawn, (T,), of the rule
+            "q_change"; else ().
+        chances: of each row of an on-policy agent's rollout the chance with which the tutor was asked, where
+            its action is the tutor's, and 0 else, (rollout,); () where nothing depends on it.
     """
 
     advice: jax.Array
@@ -427,6 +439,8 @@ class Advised(NamedTuple):
     draws: jax.Array
     reuses: jax.Array
     agreements: jax.Array
+    values: Any = ()
+    chances: Any = ()
 
     @property
     def counts(self) -> dict[str, jax.Array]:
@@ -437,31 +451,65 @@ class Advised(NamedTuple):
         }
 
 
-@swept("first", "last", whole=("decay_steps", "reuses"))
+ENTRIES = ("naive", "mixture", "masked", "cloned")
+RULES = ("budget", "decay", "q_change")
+
+
+@swept("first", "last", "share", "weight", whole=("decay_steps", "reuses"))
 @dataclasses.dataclass(frozen=True)
 class Tutor:
     """An answer replaces the student's action with a probability that falls (arXiv 2509.08329).
 
     P = P0 - (t / theta) (P0 - P1) after t environment steps of learning online, P1 from theta on. Advice
-    about a text is drawn from its answers, and may be taken again `reuses` times before it is drawn anew.
+    about a text is drawn from its answers, and may be taken again before it is drawn anew, by one of three
+    rules: so many times ("budget", the study's); with probability share^n after n times ("decay"), or while
+    the student values it above what it did as it was drawn ("q_change": an action value that grew per step),
+    both after Zhu et al. (2023, doi 10.1007/s10458-022-09595-1), whose formulas were not found.
+
+    Off-policy agents store what was done. In the loss of a policy, which takes its actions for its own,
+    advice enters in one of four ways: "naive", as if the policy had drawn it; "mixture", as drawn from
+    (1 - P) pi + P at what was advised; "masked", it does not enter the policy's objective, the critic's
+    alone; "cloned", masked, and `weight` times its log-probability is made great.
 
     Attributes:
         first: P0. Traced.
         last: P1. Traced.
         decay_steps: theta, in environment steps. Traced.
-        reuses: traced; 0 draws anew at each consultation.
+        reuses: of the rule "budget"; 0 draws anew at each consultation. Traced.
+        rule: when advice is taken again.
+        share: of the rule "decay". Traced.
+        by: whether advice is kept by text, or by the exact state of a game whose states are numbered.
+        enters: how a policy's loss sees advice.
+        weight: of cloning. Traced.
     """
 
     first: Any = 1.0
     last: Any = 0.1
     decay_steps: Any = 5000
     reuses: Any = 0
+    rule: Literal["budget", "decay", "q_change"] = "budget"
+    share: Any = 0.5
+    by: Literal["text", "state"] = "text"
+    enters: Literal["naive", "mixture", "masked", "cloned"] = "naive"
+    weight: Any = 1.0
+
+    side_by_side: ClassVar[bool] = True
+    """It knows what to do where a seed plays several games."""
+
+    def __repr__(self) -> str:
+        """As runs name it: a field that came later is there where it says something."""
+        every = dataclasses.fields(self)
+        said = [f for f in every[:4]] + [f for f in every[4:] if getattr(self, f.name) != f.default]
+        return f"Tutor({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in said)})"
 
     def begin(self, world: World, known: Knowledge) -> Advised:
-        texts, space = known.answers.asked.shape[0], world.environment.action_space
-        zero = jnp.int32(0)
-        advice = jnp.zeros((texts, *space.shape), space.dtype)
-        return Advised(advice, jnp.zeros(texts, jnp.int32), zero, zero, zero)
+        env, agent = world.environment, world.agent
+        many = env.states if self.by == "state" else known.answers.asked.shape[0]
+        zero, space = jnp.int32(0), env.action_space
+        advice = jnp.zeros((many, *space.shape), space.dtype)
+        values = jnp.zeros(many, jnp.float32) if self.rule == "q_change" else ()
+        chances = () if self.enters == "naive" else jnp.zeros(agent.replay_capacity, jnp.float32)
+        return Advised(advice, jnp.zeros(many, jnp.int32), zero, zero, zero, values, chances)
 
     def probability(self, t: jax.Array) -> jax.Array:
         """Of being consulted at step t, ()."""
@@ -472,35 +520,80 @@ class Tutor:
         self, run: Run, world: World, known: Knowledge, action: jax.Array, key: chex.PRNGKey
     ) -> Chosen:
         before: Advised = run.guidance.memory
-        asks = jax.random.uniform(jax.random.fold_in(key, 0)) < self.probability(run.counters.env_steps)
+        env, chance = world.environment, self.probability(run.counters.env_steps)
+        asks = jax.random.uniform(jax.random.fold_in(key, 0)) < chance
         found = world.find(known, run.obs)
-        said = drawn(known.answers, found, world.environment, run.obs, jax.random.fold_in(key, 1))
-        again = before.left[found.row] > 0
+        said = drawn(known.answers, found, env, run.obs, jax.random.fold_in(key, 1))
+        at = found.row
+        if self.by == "state":
+            at = run.obs if env.indexed else run.obs.argmax().astype(jnp.int32)
+        kept, left = before.advice[at], before.left[at]
+        if self.rule == "q_change":
+            now = world.agent.values_of(run.agent, run.obs)  # type: ignore[attr-defined]  # else it is `unfit`
+            again = (left > 0) & (now[kept] > before.values[at])
+        elif self.rule == "decay":
+            lot = jax.random.uniform(jax.random.fold_in(key, 2))
+            times = (left - 1).astype(jnp.float32)
+            again = (left > 0) & (lot < jnp.asarray(self.share, jnp.float32) ** times)
+        else:
+            again = left > 0
         # Texts that nobody asked about share a row: what was advised in one may not be there in another.
-        if (legal := world.environment.allowed(run.obs)) is not None:
-            again &= legal[before.advice[found.row]]
-        advice = jnp.where(again, before.advice[found.row], said.action)
-        left = jnp.where(again, before.left[found.row] - 1, jnp.int32(self.reuses))
+        if (legal := env.allowed(run.obs)) is not None:
+            again &= legal[kept]
+        advice = jnp.where(again, kept, said.action)
+        if self.rule == "budget":
+            left = jnp.where(again, left - 1, jnp.int32(self.reuses))
+        else:
+            left = jnp.where(again, left + 1, 1)
         same = (advice == action).all()
 
         def more(count: jax.Array, which: jax.Array) -> jax.Array:
             return count + which.astype(jnp.int32)
 
-        row = jnp.where(asks, found.row, before.left.shape[0])  # out of range: dropped
+        row = jnp.where(asks, at, before.left.shape[0])  # out of range: dropped
+        values, chances = before.values, before.chances
+        if self.rule == "q_change":
+            values = values.at[row].set(jnp.where(again, values[at], now[advice]), mode="drop")
+        if self.enters != "naive":
+            place = run.counters.env_steps % chances.shape[0]
+            chances = chances.at[place].set(jnp.where(asks, chance, 0.0))
         memory = Advised(
             before.advice.at[row].set(advice, mode="drop"),
             before.left.at[row].set(left, mode="drop"),
             more(before.draws, asks & ~again),
             more(before.reuses, asks & again),
             more(before.agreements, asks & same),
+            values,
+            chances,
         )
         looked_up = consulted(run.guidance.consulted, found, said.readable | again, asks)
         return Chosen(jnp.where(asks, advice, action), Guidance(looked_up, memory))
 
+    def entered(self, memory: Advised) -> AdvisedRows | None:
+        """Which rows of a rollout were advised, as a policy's loss is to see them; None if it is not to."""
+        return None if self.enters == "naive" else AdvisedRows(memory.chances, self.enters, self.weight)
+
     def refuses(self, answers: Answers | None) -> str:
         if not (0 <= self.first <= 1 and 0 <= self.last <= 1):
             return f"first = {self.first} and last = {self.last}, which are no probabilities"
+        if self.rule not in RULES or self.enters not in ENTRIES or self.by not in ("text", "state"):
+            return (
+                f"rule = {self.rule!r}, enters = {self.enters!r}, by = {self.by!r}; there are the rules"
+                f" {', '.join(RULES)}, the ways to enter {', '.join(ENTRIES)}, and text and state"
+            )
+        if not 0 <= self.share <= 1:
+            return f"share = {self.share}, which is no probability"
+        if not 0 <= self.weight < float("inf"):
+            return f"weight = {self.weight}"
         return f"reuses = {self.reuses}" if self.reuses < 0 else _positive("decay_steps", self.decay_steps)
+
+    def unfit(self, agent: Any, states: int) -> str:
+        """Why it cannot stand beside an agent in a game of so many numbered states; or nothing."""
+        if self.rule == "q_change" and not hasattr(agent, "values_of"):
+            return "its rule q_change needs action values (`values_of`)"
+        if self.enters != "naive" and not getattr(agent, "on_policy", False):
+            return f"enters = {self.enters!r} is for agents that learn from their own play"
+        return "by = 'state' is for games of numbered states" if self.by == "state" and not states else ""
 
     def stepped(self, memory: Advised, done: jax.Array) -> Advised:
         return memory
@@ -765,7 +858,7 @@ class Doors:
     """The doors of a phase, as its program has them: looked up once for all of its steps.
 
     Attributes:
-        support, penalty, batches: None where there is none.
+        support, override, penalty, batches: None where there is none.
         learning_rate: in place of the agent's own, (); None for that.
         rows: what the support says about each text; of a world of numbered states, about each state.
         priors: what the penalty's prior says, likewise; () where it has none.
@@ -777,6 +870,7 @@ class Doors:
     learning_rate: Any = None
     rows: Any = ()
     priors: Any = ()
+    override: Any = None
 
     def among(self, world: World, known: Any, obs: jax.Array) -> Among | None:
         """The actions that there are in `obs`, (*obs,): the legal ones, and of them those that the support
@@ -806,13 +900,14 @@ class Doors:
         return guidance._replace(consulted=after)
 
     def guided(
-        self, world: World, known: Any, batch: Transition, discounts: jax.Array | None, env_steps: jax.Array
+        self, run: Run, world: World, known: Any, batch: Transition, discounts: jax.Array | None
     ) -> Guided | None:
-        """What a gradient step on `batch` is told after so many environment steps of learning online, ();
-        `discounts` (B,) if its rows stand for several."""
+        """What a gradient step on `batch` is told; `discounts` (B,) if its rows stand for several."""
+        env_steps = run.counters.env_steps
         rate = schedules(world.agent, env_steps, self.learning_rate).get("learning_rate", self.learning_rate)
-        chooses = self.chooses(world)
-        if not chooses and all(told is None for told in (self.penalty, rate, discounts)):
+        chooses, entered = self.chooses(world), getattr(self.override, "entered", None)
+        advised = None if entered is None else entered(run.guidance.memory)
+        if not chooses and all(told is None for told in (self.penalty, rate, discounts, advised)):
             return None
         each = jax.vmap(lambda obs: self.among(world, known, obs))
         on_policy, prior = getattr(world.agent, "on_policy", False), hasattr(self.penalty, "rows")
@@ -823,6 +918,7 @@ class Doors:
             rate,
             discounts,
             jax.vmap(lambda obs: self.prior(world, known, obs))(batch.obs) if prior else None,
+            advised,
         )
 
     def prior(self, world: World, known: Any, obs: jax.Array) -> Among:
@@ -865,7 +961,8 @@ def keyed(key: chex.PRNGKey) -> Run:
 def opened(phase: Any, run: Run, world: World, known: Knowledge) -> Doors:
     """A phase's doors, for one seed."""
     support = getattr(phase, "support", None)
-    others = {door: getattr(phase, door, None) for door in ("penalty", "batches", "learning_rate")}
+    doors = ("override", "penalty", "batches", "learning_rate")
+    others = {door: getattr(phase, door, None) for door in doors}
 
     def said(by: Any) -> Any:
         """What it says about each text, or each state."""

@@ -22,7 +22,7 @@ from loro_jax.agents.base import schedules
 from loro_jax.errors import UserError
 from loro_jax.keys import Purpose, fold
 from loro_jax.training import replay
-from loro_jax.training.guidance import CLOSED, Doors, Player, Uniform, opened, swept
+from loro_jax.training.guidance import CLOSED, Chosen, Doors, Player, Uniform, opened, swept
 from loro_jax.training.world import World, evaluate, greedy
 from loro_jax.types import Among, Knowledge, Phase, Run, Transition
 
@@ -281,7 +281,7 @@ class Interact:
             def step(run: Run, t: jax.Array) -> tuple[Run, None]:
                 # As they are, but known before the loop: what is drawn by them is drawn ahead.
                 run = run._replace(key=key, counters=run.counters._replace(env_steps=t))
-                return step_environment(run, world, t == steps[-1], known, doors, self.override), None
+                return step_environment(run, world, t == steps[-1], known, doors), None
 
             def block(run: Run, t: jax.Array) -> tuple[Run, None]:
                 run, _ = ahead.scan(step, run, t, unroll=train_frequency == at_once)
@@ -382,11 +382,11 @@ def step_environment(
     interval_ends: jax.Array,
     known: Knowledge | None = None,
     doors: Doors = CLOSED,
-    override: Any = None,
 ) -> Run:
     """One exploring step, of each game if an agent plays several side by side, stored; the next episode
     begins where one ended."""
     env, how, t = world.environment, world.interaction, run.counters.env_steps
+    override = doors.override
     games = getattr(world.agent, "games", 0)
     now = {k: v for k, v in schedules(world.agent, t).items() if k == "epsilon"}
     if (share := getattr(doors.support, "epsilon", None)) is not None:
@@ -403,13 +403,7 @@ def step_environment(
     if doors.asks:
         run = run._replace(guidance=doors.looked_up(world, known, run.guidance, run.obs))
     if override is not None:
-        action, guidance = override.choose(run, world, known, action, fold(run.key, Purpose.GUIDE, t))
-        space, kind = env.action_space, jnp.result_type(action)
-        if jnp.shape(action) != space.shape or kind != space.dtype:
-            raise UserError(
-                f"{type(override).__name__} takes an action of shape {jnp.shape(action)} and type {kind}; the"
-                f" game's have shape {space.shape} and type {jnp.dtype(space.dtype)}"
-            )
+        action, guidance = overridden(run, world, known, override, action)
         run = run._replace(guidance=guidance)
     obs, game, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), run.game, action)
     duration = env.duration(run.game, game)
@@ -424,6 +418,21 @@ def step_environment(
         memory = override.stepped(run.guidance.memory, done)
         run = run._replace(guidance=run.guidance._replace(memory=memory))
     return count(run, env_steps=1, episodes=done)
+
+
+def overridden(run: Run, world: World, known: Any, override: Any, action: jax.Array) -> Chosen:
+    """What is done in `run.obs` in place of the learner's `action`, (*action,)."""
+    found: Chosen = override.choose(
+        run, world, known, action, fold(run.key, Purpose.GUIDE, run.counters.env_steps)
+    )
+    space = world.environment.action_space
+    shape, kind = jnp.shape(found.action), jnp.result_type(found.action)
+    if shape != space.shape or kind != space.dtype:
+        raise UserError(
+            f"{type(override).__name__} takes an action of shape {shape} and type {kind}; the"
+            f" game's have shape {space.shape} and type {jnp.dtype(space.dtype)}"
+        )
+    return found
 
 
 def step_games(
@@ -442,8 +451,7 @@ def step_games(
     env, how = world.environment, world.interaction
     steps = run.counters.env_steps + jnp.arange(len(run.obs))
 
-    def one(obs: jax.Array, game: Any, t: jax.Array) -> Any:
-        action = chosen(obs, t)
+    def one(obs: jax.Array, game: Any, action: jax.Array, t: jax.Array) -> Any:
         after, later, reward, terminated, truncated = env.step(fold(run.key, Purpose.STEP, t), game, action)
         truncated |= interval_ends & how.reset_each_interval & ~terminated
         row = Transition(obs, action, reward, after, terminated, truncated)
@@ -456,7 +464,18 @@ def step_games(
             lambda told, obs: (doors.looked_up(world, known, told, obs), None), run.guidance, run.obs
         )
         run = run._replace(guidance=guidance)
-    rows, durations, (obs, game) = jax.vmap(one)(run.obs, run.game, steps)
+    actions = jax.vmap(chosen)(run.obs, steps)
+    if doors.override is not None:
+
+        def advise(guidance: Any, x: Any) -> tuple[Any, jax.Array]:
+            action, obs, t = x
+            told = run._replace(guidance=guidance, obs=obs, counters=run.counters._replace(env_steps=t))
+            action, guidance = overridden(told, world, known, doors.override, action)
+            return guidance, action
+
+        guidance, actions = jax.lax.scan(advise, run.guidance, (actions, run.obs, steps))
+        run = run._replace(guidance=guidance)
+    rows, durations, (obs, game) = jax.vmap(one)(run.obs, run.game, actions, steps)
     stored = replay.add(run.replay, rows, jnp.ones(len(steps), bool), durations)
     ended = (rows.terminated | rows.truncated).sum(dtype=jnp.int32)
     return count(run._replace(replay=stored, obs=obs, game=game), env_steps=len(steps), episodes=ended)
@@ -475,7 +494,7 @@ def learn(
     A step that is not finite is not taken, nor any after it.
     """
     batch, discounts = doors.sample(run, jax.random.fold_in(key, 0), world.agent)
-    guided = doors.guided(world, known, batch, discounts, run.counters.env_steps)
+    guided = doors.guided(run, world, known, batch, discounts)
     told = () if guided is None else (guided,)
     agent, loss = world.agent.learn(run.agent, batch, jax.random.fold_in(key, 1), *told)
     tells = getattr(world.agent, "loss_tells", False)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from loro_jax import agents
-from loro_jax.agents import AGENTS, DDQN, PPO, SAC
+from loro_jax.agents import A2C, AGENTS, DDQN, PPO, SAC
 from loro_jax.errors import UserError
 from loro_jax.spaces import Box, Discrete
 
@@ -73,7 +73,7 @@ def test_what_follows_from_the_game_is_no_setting() -> None:
 
 
 def test_agents_go_by_their_names_and_an_untuned_one_fits_the_actions() -> None:
-    assert {"ddqn": DDQN, "sac": SAC, "ppo": PPO} == AGENTS
+    assert {"ddqn": DDQN, "sac": SAC, "ppo": PPO, "a2c": A2C} == AGENTS
     for actions, agent in ((Discrete(2), DDQN), (TORQUE, SAC)):
         untuned = agents.untuned(actions)
         assert isinstance(untuned, agent)

@@ -12,7 +12,8 @@ import rlax
 from scipy import stats
 
 from loro_jax.agents import PPO
-from loro_jax.agents.ppo import NEVER, Rollout, advantages, clipped
+from loro_jax.agents.on_policy import NEVER, Rollout, advantages
+from loro_jax.agents.ppo import clipped
 from loro_jax.errors import UserError
 from loro_jax.spaces import Box, Discrete
 from loro_jax.types import Among, Guided, Transition

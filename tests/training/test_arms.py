@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loro_jax.agents import DDQN, PPO
+from loro_jax.agents import A2C, DDQN, PPO
 from loro_jax.departures.arms import shares_pretraining
 from loro_jax.departures.phases import ShiftedCollect
 from loro_jax.errors import UserError
@@ -68,6 +68,7 @@ def test_the_table_of_arms_with_a_model_beside_them() -> None:
         "dqn_prior_softmax": (Interact(30_000, support=Proposals(5, temperature=0.1, epsilon=0.0)),),
         "dqn_prior_both": (Interact(30_000, support=Proposals(5, temperature=0.1, epsilon=0.2)),),
         "ppo": (Interact(30_000),),
+        "a2c": (Interact(30_000),),
         "kl_prior": (Interact(30_000, penalty=Kl(0.1, among, 0.5, "forward")),),
         "soft_prior": (Interact(30_000, support=Soft(0.1, 0.5)),),
         "tutor": (Interact(30_000, override=Tutor(1.0, 0.1, 15_000, 0)),),
@@ -87,6 +88,7 @@ def test_the_table_of_arms_with_a_model_beside_them() -> None:
     told = {"dqn_prior", "dqn_prior_softmax", "dqn_prior_both", "kl_prior", "soft_prior"}
     told |= {"tutor", "tutor_reuse", "jsrl", "cql_prior"}
     assert {arm.name for arm in built if isinstance(arm.agent, PPO)} == {"ppo", "kl_prior"}
+    assert [arm.name for arm in built if isinstance(arm.agent, A2C)] == ["a2c"]
     assert {arm.name for arm in built if arms.consults(arm)} == told
 
 

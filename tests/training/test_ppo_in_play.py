@@ -13,7 +13,7 @@ from loro_jax.agents import PPO
 from loro_jax.errors import UserError
 from loro_jax.tasks import load
 from loro_jax.training.arms import check_agent
-from loro_jax.training.guidance import Tutor
+from loro_jax.training.guidance import HalfPrior, JumpStart, Tutor
 from loro_jax.training.phases import Fit, Interact
 from loro_jax.training.population import Layout, Programs, begin
 from loro_jax.training.world import Interaction, World
@@ -75,7 +75,9 @@ def test_probes(game: type, limit: int, best: int) -> None:
 def test_what_it_cannot_be_told_is_refused() -> None:
     for phases, says in (
         ((Fit(3), Interact(INTERVAL)), "learns from its own play"),
-        ((Interact(INTERVAL, override=Tutor()),), "neither an override nor a batch rule"),
+        ((Interact(INTERVAL, override=JumpStart()),), "several games, in which JumpStart is not at home"),
+        ((Interact(INTERVAL, batches=HalfPrior()),), "takes no batch rule"),
+        ((Interact(INTERVAL, override=Tutor(rule="q_change")),), "needs action values"),
     ):
         with pytest.raises(UserError, match=says):
             check_agent(Arm("mine", phases, ""), AGENT)
