@@ -33,7 +33,8 @@ class Schedule:
     eval_interval: int = 200
     """Environment steps between evaluations."""
     eval_episodes: int = 1
-    """Greedy episodes per evaluation, in an environment of their own."""
+    """Greedy episodes per evaluation, in an environment of their own; 0 takes the policy's expected return,
+    where the game has exact ones (`Environment.exact`)."""
     eval_limit: int = 0
     """Steps after which an evaluation episode is cut; 0 for the task's own limit, at which training and prior
     data are cut whatever this says."""
@@ -42,8 +43,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         checked(self)
-        for name in ("budget", "eval_interval", "eval_episodes"):
+        for name in ("budget", "eval_interval"):
             require(getattr(self, name) >= 1, name, "must be at least 1")
+        require(self.eval_episodes >= 0, "eval_episodes", "must not be negative")
         require(0 <= self.eval_limit < 2**31, "eval_limit", "must lie between 0 and 2**31 - 1")
         require(self.eval_episodes <= 1_000_000, "eval_episodes", "must be at most 1,000,000")
         require(self.budget < 2**31, "budget", "must be less than 2**31, as steps are counted")

@@ -109,6 +109,8 @@ def prepare_experiment(
         raise UserError(f"--proposals is {' or '.join(PROPOSALS)}, not {proposals!r}")
     env = task.under(protocol)
     interval = protocol.schedule.eval_interval
+    if not protocol.schedule.eval_episodes and env.exact is None:
+        raise UserError(f"eval_episodes is 0, and {task.name} has no exact values: name at least 1")
     sketch = build(chosen, Plan(protocol, 1, interval, env.limit))
     prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()

@@ -49,6 +49,8 @@ class Environment:
         indexed: whether such observations are given as the numbers that they are, int32 ().
         legal: of discrete actions, which there are: observation (*obs,) -> a mask, bool (actions,), at least
             one of them true; None for all. A function of JAX, of what the observation tells.
+        exact: a policy, observation (*obs,) -> action, as a function of JAX -> its expected undiscounted
+            return, (); None where only episodes tell.
         timed: values are discounted by the clock of the game's state, `time`, which a step may set forward by
             more than one.
     """
@@ -64,6 +66,7 @@ class Environment:
     indexed: bool = False
     legal: Callable[[jax.Array], jax.Array] | None = None
     timed: bool = False
+    exact: Callable[[Callable[[jax.Array], jax.Array]], jax.Array] | None = None
 
     @property
     def limit(self) -> int:

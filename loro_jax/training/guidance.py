@@ -694,7 +694,7 @@ def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array, gr
         start = (obs, jax.tree.map(jnp.asarray, state), jnp.float32(0), jnp.bool_(False), jnp.int32(1))
         return jax.lax.while_loop(lambda carry: ~carry[3], step, start)[2]
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(world.interaction.eval_episodes))
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(max(world.interaction.eval_episodes, 1)))
     return jax.vmap(episode)(keys).mean()
 
 

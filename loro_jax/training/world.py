@@ -24,7 +24,7 @@ class Interaction:
 
     Attributes:
         eval_interval: environment steps between evaluations.
-        eval_episodes: greedy episodes per evaluation, in an environment of their own.
+        eval_episodes: greedy episodes per evaluation, in an environment of their own; 0 for exact values.
         reset_each_interval: an interval begins with a fresh episode, which cuts the one before.
         drop_cut: the last transition of a cut episode is not stored.
         eval_limit: steps after which an evaluation episode is cut; 0 for the environment's own limit.
@@ -134,11 +134,14 @@ def greedy(world: World, agent: Any, among: Callable[[jax.Array], Any]) -> Calla
 def evaluate(
     world: World, agent: Any, key: chex.PRNGKey, among: Callable[[jax.Array], Any] = lambda _: None
 ) -> jax.Array:
-    """Mean undiscounted return of `eval_episodes` greedy episodes, ().
+    """Mean undiscounted return of `eval_episodes` greedy episodes, or with 0 of them what is expected, ().
 
     `among`: observation (*obs,) -> the actions that there are (`types.Among`), None for all.
     """
     env, act = world.evaluation, greedy(world, agent, among)
+    if not world.interaction.eval_episodes:
+        assert env.exact is not None, "a game that only episodes tell the returns of"
+        return env.exact(act)
 
     def action(obs: jax.Array, key: chex.PRNGKey) -> jax.Array:
         del key
