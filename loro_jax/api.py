@@ -59,6 +59,16 @@ class Result:
     _saved: results.Saved = dataclasses.field(repr=False)
     _folder: pathlib.Path | None = dataclasses.field(default=None, repr=False)  # that it was read from
 
+    @property
+    def counters(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """What was counted of each learning arm, by name, (seeds,): environment and gradient steps, and what
+        was asked of a model's answers."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for name, values in self._saved.group("counters").items():
+            arm, _, counter = name.rpartition("/")
+            found.setdefault(arm, {})[counter] = values
+        return found
+
     def __repr__(self) -> str:
         return f"Result({self.task}, {self.summary['protocol']}, {self.returns.sizes})"
 

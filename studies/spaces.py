@@ -72,6 +72,15 @@ PPO: Space = {
     "reward_scale": (1.0, 5.0),
 }
 
+A2C: Space = {k: v for k, v in PPO.items() if k not in ("epochs", "minibatches", "clip")} | {
+    "rollout": ("8x5", "4x5", "4x10", "8x10", "4x25", "8x25"),
+    "gae_lambda": (0.9, 0.95, 1.0),
+    "normalise_advantages": (False, True),
+    "optimiser": ("rmsprop", "adam"),
+}
+ON_POLICY = {"ppo": PPO, "a2c": A2C}
+"""By the arm, which is the agent's name."""
+
 WIDER: Space = DQN | {"hidden": ("64-64", "256", "128-128")}
 """For all but two inputs, MountainCar's: more of them need more, and where the network sees every state once,
 whatever the batch is, more is cheap as well."""
@@ -102,8 +111,8 @@ LEADS_SAC: tuple[dict[str, Any], ...] = (
 
 def space(protocol: Protocol, arm: str, inputs: int, lean: bool = False) -> Space:
     """What is tried of an arm, where observations have so many numbers; `lean`: what costs little."""
-    if arm == "ppo":
-        found = PPO | {"rollout": rollouts(protocol)}
+    if arm in ON_POLICY:
+        found = ON_POLICY[arm] | {"rollout": rollouts(protocol, arm)}
     elif arm == "loro":
         found = LORO_SOFT if getattr(protocol.agent, "polyak", 1.0) < 1 else LORO_COPIED
     else:
@@ -111,10 +120,10 @@ def space(protocol: Protocol, arm: str, inputs: int, lean: bool = False) -> Spac
     return found | {k: v for k, v in LEAN.items() if lean and k in found}
 
 
-def rollouts(protocol: Protocol) -> Choice:
-    """Games side by side and steps of each between PPO's updates, which fit into an evaluation interval."""
+def rollouts(protocol: Protocol, arm: str) -> Choice:
+    """Games side by side and steps of each between updates, which fit into an evaluation interval."""
     own = f"{protocol.agent.games}x{protocol.agent.rollout}"  # type: ignore[union-attr]
-    wanted = PPO["rollout"]
+    wanted = ON_POLICY[arm]["rollout"]
     assert isinstance(wanted, tuple)
     fitting = [w for w in wanted if protocol.schedule.eval_interval % math.prod(map(int, w.split("x"))) == 0]
     return tuple(fitting if own in fitting else [own, *fitting])
@@ -125,7 +134,7 @@ def first(protocol: Protocol, space: Space) -> list[dict[str, Any]]:
     own = present(protocol, space)
     wanted = LEADS + (LEADS_SAC if protocol.agent.name == "sac" else ())
     leads = [own | {k: v for k, v in lead.items() if k in space} for lead in wanted]
-    leads = [lead for lead in leads if protocol.agent.name != "ppo"]
+    leads = [lead for lead in leads if protocol.agent.name not in ON_POLICY]
     return [own, *(lead for lead in leads if all(_within(lead[k], values) for k, values in space.items()))]
 
 

@@ -29,6 +29,7 @@ import tyro
 from rich.console import Console
 
 from loro_jax import files, progress
+from loro_jax.agents import AGENTS, OnPolicy
 from loro_jax.errors import UserError, arguments, run, within
 from loro_jax.protocols import Protocol
 from loro_jax.running.command import MOST_SEEDS
@@ -42,7 +43,7 @@ KEPT = 25.0
 """Percent of the settings looked at as often that go on."""
 MOST_DRAWN = 10
 """Draws for each setting that is asked for, at most: what was drawn before costs nothing."""
-WHOLE = {"pure_rl": 8, "loro": 5, "ppo": 8}
+WHOLE = {"pure_rl": 8, "loro": 5, "ppo": 8, "a2c": 8}
 """Settings at the start of a search that are looked at to the end, whatever they are."""
 SEARCH_KEY, FINAL_KEY = 201, 202
 
@@ -54,9 +55,9 @@ class Options:
     protocol: str = ""
     """The protocol that the search begins with, such as standard@1; the task's default one where none is
     named."""
-    arm: Literal["pure_rl", "loro", "ppo"] = "pure_rl"
-    """Whose settings: the learner's, for pure RL; what LORO alone has, everything else as it is; or PPO's,
-    from its common ones where the protocol has none."""
+    arm: Literal["pure_rl", "loro", "ppo", "a2c"] = "pure_rl"
+    """Whose settings: the learner's, for pure RL; what LORO alone has, everything else as it is; or PPO's or
+    A2C's, from common ones."""
     trials: int = 60
     """Settings that are tried, those of earlier calls among them; one drawn twice counts once."""
     finalists: int = 6
@@ -128,10 +129,12 @@ def main(argv: list[str] | None = None) -> int:
 def base(options: Options, task: Task) -> Protocol:
     """What the search begins with."""
     protocol = task.protocol(options.protocol)
-    if options.arm == "ppo":
+    if options.arm in spaces.ON_POLICY:
         # It learns from nothing before, and what is said of pretraining may be for agents with targets alone.
         nothing = {"fit_learning_rate": 0.0, "fit_target_network_frequency": 0, "fit_polyak": 0.0}
-        common = Plan(protocol.replace(others=()), 1, 0, 1).ppo
+        kind = AGENTS[options.arm]
+        assert issubclass(kind, OnPolicy)
+        common = Plan(protocol.replace(others=()), 1, 0, 1).learner(kind)
         protocol = protocol.replace(agent=common, others=(), **nothing)
     return protocol.replace(budget=options.budget) if options.budget else protocol
 

@@ -72,6 +72,7 @@ def page(records: Sequence[Mapping[str, Any]], name: str = "standard@2") -> str:
         ("pure_rl", ""),
         ("loro", " --arm loro --trials 20"),
         ("ppo", " --arm ppo --trials 20"),
+        ("a2c", " --arm a2c --trials 20"),
     ):
         first: dict[tuple[bool, str], str] = {}  # of each kind of search one task stands for all
         for r in sorted((r for r in records if r["arm"] == arm), key=_place):
@@ -116,6 +117,7 @@ ARMS = (
         "Begun with common settings, the budget and the evaluations being the protocol's; found as pure RL's"
         " are.",
     ),
+    ("a2c", "A2C", "Found as PPO's settings are."),
 )
 
 

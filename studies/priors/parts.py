@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import loro_jax as lj
-from loro_jax import files
 from loro_jax.analysis import statistics
 from loro_jax.data import answers
 from loro_jax.errors import UserError
@@ -19,31 +16,17 @@ from loro_jax.protocols import Protocol
 from loro_jax.running import experiment
 from loro_jax.training import prior
 from loro_jax.training.arms import Sentence
+from studies import runs
 from studies.priors import arms, datasets
 from studies.priors.blocks import BEST, UNIFORM, WORST, only, without
 from studies.priors.inference import Trained
 from studies.priors.worlds import Known
-
-SEED = 0
+from studies.runs import SEED, Kept, against, curves, described, means
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
-    """What a command says of all parts.
-
-    Attributes:
-        work: where runs are while they are not finished, and their policies.
-        out: where what is kept of them goes.
-        seeds: of each arm; 0 for the world's own number.
-        budget: environment steps; 0 for the protocol's.
-        dry: train nothing.
-    """
-
-    work: pathlib.Path
-    out: pathlib.Path
-    seeds: int = 0
-    budget: int = 0
-    dry: bool = False
+class How(runs.How):
+    """`runs.How`, of a world."""
 
     def of(self, known: Known) -> int:
         return self.seeds or known.world.seeds
@@ -54,10 +37,6 @@ class How:
         interval = known.protocol.schedule.eval_interval
         more = -(-least // interval) * interval + interval if least else 0
         return known.protocol.replace(budget=max(budget, more))
-
-
-Kept = tuple[dict[str, Any], dict[str, np.ndarray]]
-"""What is written as JSON, and arrays by name."""
 
 
 def ran(
@@ -71,61 +50,7 @@ def ran(
 ) -> lj.Result:
     """A run, which goes on where it was interrupted."""
     folder = how.work / known.world.task / part
-    return lj.run(
-        known.task,
-        chosen,
-        protocol=protocol,
-        seeds=how.of(known),
-        seed=seed,
-        out=folder,
-        resume=True,
-        **given,
-    )
-
-
-def curves(result: lj.Result) -> dict[str, np.ndarray]:
-    """Returns of learning arms, (seeds, evaluations), what diverged playing as a random policy from there."""
-    found = {}
-    for name in result.returns.axes["arm"]:
-        values = np.asarray(result.returns.sel(arm=name).values)
-        found[str(name)] = statistics.filled(values, result.summary["random_return"])[0].astype(np.float32)
-    return found
-
-
-def against(values: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Each pair's difference, of values (seeds,) by arm, paired by seed and corrected as one family."""
-    found = [statistics.paired(values[arm], values[base], seed=SEED) for arm, base in pairs]
-    corrected = statistics.holm([c.p_value for c in found])
-    return [
-        {
-            "arm": arm, "baseline": base, "difference": c.difference, "ci95": list(c.difference_ci),
-            "improvement": c.improvement, "improvement_ci95": list(c.improvement_ci), "p": c.p_value,
-            "holm": float(p),
-        }
-        for (arm, base), c, p in zip(pairs, found, corrected, strict=True)
-    ]  # fmt: skip
-
-
-def means(curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean return over all evaluations, (seeds,) by arm: the cumulative return by its number."""
-    return {name: curve.astype(np.float64).mean(axis=1) for name, curve in curves.items()}
-
-
-def described(curves: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Of each arm the IQM of its mean and of its final returns, with intervals over seeds."""
-    from loro_jax.analysis.metrics.final_return import last_mean
-
-    found = {}
-    for name, curve in curves.items():
-        whole, last = curve.astype(np.float64).mean(axis=1), last_mean(curve.astype(np.float64))
-        found[name] = {
-            kind: {
-                "iqm": statistics.iqm(values),
-                "ci95": list(statistics.interval(values, seed=SEED)),
-            }
-            for kind, values in (("mean", whole), ("final", last))
-        }
-    return found
+    return runs.ran(folder, known.task, chosen, protocol, how.of(known), seed, **given)
 
 
 def trained(
@@ -424,20 +349,18 @@ def identity(how: How, known: Known) -> dict[str, Any]:
     """What decides a part's numbers, but for the program."""
     protocol, world = how.protocol(known), dataclasses.asdict(known.world)
     numbers = {name: getattr(arms, name) for name in arms.NUMBERS} | {"ROWS": datasets.ROWS}
-    of = {
+    return {
         "task": known.world.task, "protocol": protocol.name, "settings": protocol.flat(),
-        "others": [repr(agent) for agent in protocol.others], "seeds": how.of(known),
+        "others": runs.others(protocol), "seeds": how.of(known),
         "world": {k: v for k, v in world.items() if not callable(v)}, "numbers": numbers,
         "blocks": answers.digest(known.blocks.table),
         "models": {tag: answers.identity(table) for tag, table in known.models.items()},
     }  # fmt: skip
-    return json.loads(json.dumps(of))  # type: ignore[no-any-return]
 
 
 def there(how: How, known: Known, part: str) -> bool:
     """Whether a part of this very study is finished."""
-    path = how.out / known.world.task / f"{part}.json"
-    return path.exists() and files.read_json(path).get("of") == identity(how, known)
+    return runs.there(how.out / known.world.task / part, identity(how, known))
 
 
 def keep(how: How, known: Known, part: str) -> bool:
@@ -445,10 +368,7 @@ def keep(how: How, known: Known, part: str) -> bool:
     if there(how, known, part):
         return False
     stem, here = how.out / known.world.task / part, identity(how, known)
-    found, arrays = PARTS[part](how, known)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    files.write_npz(stem.with_suffix(".npz"), arrays or {"nothing": np.zeros(0)})
-    files.write_json(stem.with_suffix(".json"), {"of": here, "part": part, **found})
+    runs.keep(stem, here, PARTS[part](how, known))
     return True
 
 

@@ -1,0 +1,1 @@
+"""The study of LLM tutors: `python -m studies.tutors --help`."""
