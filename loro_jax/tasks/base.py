@@ -53,6 +53,8 @@ class Environment:
             return, (); None where only episodes tell.
         timed: values are discounted by the clock of the game's state, `time`, which a step may set forward by
             more than one.
+        again: how an episode begins after one that ended, or was cut, in `state`: key, state -> observation,
+            state, as the game's reset gives them; None for a reset, whatever came before.
     """
 
     game: Any
@@ -67,6 +69,7 @@ class Environment:
     legal: Callable[[jax.Array], jax.Array] | None = None
     timed: bool = False
     exact: Callable[[Callable[[jax.Array], jax.Array]], jax.Array] | None = None
+    again: Callable[[chex.PRNGKey, Any], tuple[jax.Array, Any]] | None = None
 
     @property
     def limit(self) -> int:
@@ -102,6 +105,14 @@ class Environment:
         """-> observation, state of a fresh episode."""
         with jax.numpy_dtype_promotion("standard"):  # which gymnax's games rely on
             obs, state = self.game.reset_env(key, self.params)
+        return _rounded((self._observed(obs), state))
+
+    def anew(self, key: chex.PRNGKey, state: Any) -> tuple[jax.Array, Any]:
+        """-> observation, state of the episode after one that ended, or was cut, in `state`."""
+        if self.again is None:
+            return self.reset(key)
+        with jax.numpy_dtype_promotion("standard"):
+            obs, state = self.again(key, state)
         return _rounded((self._observed(obs), state))
 
     def step(

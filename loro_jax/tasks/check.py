@@ -139,19 +139,30 @@ def _rules(env: Environment) -> Iterator[Finding]:
     for name, value in (("reward", reward), ("terminated", terminated)):
         if value.shape != ():
             yield problem(f"step's {name} has shape {value.shape}; one number is needed, ()")
-    if (different := _structure(state, later)) is not None:
-        yield problem(
-            f"step changes the form of the state: {different}; a compiled loop needs the same parts, shapes"
-            " and types in reset and step (jnp.int32(0), jnp.float32(0.0) where the other gives these)",
-        )
+    try:
+        begun, anew = jax.eval_shape(env.anew, key, state)
+    except Exception as error:
+        yield problem(f"again cannot be compiled: {_why(error)}")
+        return
+    if begun.shape != shape:
+        yield problem(f"again gives an observation of shape {begun.shape}; the game declares {shape}")
+    different = [
+        f"{name} changes the form of the state: {how}; a compiled loop needs the same parts, shapes and types"
+        f" in reset and {name} (jnp.int32(0), jnp.float32(0.0) where the other gives these)"
+        for name, given in (("step", later), ("again", anew))
+        if (how := _structure(state, given, name)) is not None
+    ]
+    if different:
+        yield problem(different[0])
     else:
         yield ok(f"observations {shape}, actions {space}, limit {env.limit}; reset and step compile")
 
 
-def _structure(before: Any, after: Any) -> str | None:
+def _structure(before: Any, after: Any, name: str) -> str | None:
+    """How the state that `name` gives differs from reset's; None where it does not."""
     a, b = (str(jax.tree.structure(x)) for x in (before, after))
     if a != b:
-        return f"its parts are others: {a} in reset, {b} in step"[:300]
+        return f"its parts are others: {a} in reset, {b} in {name}"[:300]
     leaves = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
     for (path, x), y in leaves:
         if (x.shape, x.dtype) != (y.shape, y.dtype):

@@ -62,6 +62,17 @@ class Rules:
         return jnp.asarray(state.time >= params.max_steps_in_episode)
 
 
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """How an episode begins after another, of the game's own state, in the form of `Environment.again`."""
+
+    begins: Callable[[chex.PRNGKey, Any], tuple[jax.Array, Any]]
+
+    def __call__(self, key: chex.PRNGKey, state: Clocked) -> tuple[jax.Array, Clocked]:
+        obs, inner = _parts(self.begins(key, state.inner), "again", ("observation", "state"))
+        return obs, Clocked(inner, jnp.int32(0))
+
+
 def _parts(given: Any, function: str, names: tuple[str, ...]) -> Any:
     """What a function of the game returned; a `TypeError` where it is not as many things as have names."""
     if not isinstance(given, tuple | list) or len(given) != len(names):
@@ -82,6 +93,7 @@ def environment(
     best: float | None = None,
     magnitudes: tuple[float, ...] = (),
     legal: Callable[[jax.Array], jax.Array] | None = None,
+    again: Callable[[chex.PRNGKey, Any], tuple[jax.Array, Any]] | None = None,
 ) -> Environment:
     """A game from its two functions; both are traced by JAX.
 
@@ -97,6 +109,8 @@ def environment(
         best: the best known return; None where none is known.
         magnitudes: typical sizes of an observation's entries, (obs,), for `normalise_observations`.
         legal: observation (*obs,) -> which actions there are, bool (actions,); None for all of them.
+        again: key, the state in which an episode ended -> observation, state of the one after it; None for
+            `reset`, which begins the first one and every evaluation episode in any case.
 
     Raises:
         UserError: neither `observation_shape` nor `states` is given, or both, or `limit` is below 1.
@@ -130,4 +144,7 @@ def environment(
         raise UserError(f"legal is a function, observation -> a mask of the actions; got {legal!r}")
     if legal is not None and not isinstance(actions, Discrete):
         raise UserError(f"legal masks Discrete(n) actions; this game has {actions!r}")
-    return Environment(rules, Limit(limit), "", threshold, best, states, sizes, legal=legal)
+    if again is not None and not callable(again):
+        raise UserError(f"again is a function, key, state -> observation, state; got {again!r}")
+    after = None if again is None else Again(again)
+    return Environment(rules, Limit(limit), "", threshold, best, states, sizes, legal=legal, again=after)

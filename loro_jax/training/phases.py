@@ -214,7 +214,7 @@ class Collect:
             duration = env.duration(before, game)
             transition = Transition(obs, action, reward, next_obs, terminated, truncated)
             done = terminated | truncated
-            fresh = env.reset(jax.random.fold_in(key, 2))
+            fresh = env.anew(jax.random.fold_in(key, 2), game)
             obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (next_obs, game))
             return (obs, game, guidance, ended + done.astype(jnp.int32)), (transition, duration, ended)
 
@@ -411,7 +411,7 @@ def step_environment(
     stored = ~truncated if how.drop_cut else jnp.bool_(True)
     transition = Transition(run.obs, action, reward, obs, terminated, truncated)
     done = terminated | truncated
-    fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
+    fresh = env.anew(fold(run.key, Purpose.RESET, t + 1), game)
     obs, game = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (obs, game))
     run = run._replace(replay=replay.push(run.replay, transition, stored, duration), obs=obs, game=game)
     if override is not None:
@@ -456,7 +456,7 @@ def step_games(
         truncated |= interval_ends & how.reset_each_interval & ~terminated
         row = Transition(obs, action, reward, after, terminated, truncated)
         done, duration = terminated | truncated, env.duration(game, later)
-        fresh = env.reset(fold(run.key, Purpose.RESET, t + 1))
+        fresh = env.anew(fold(run.key, Purpose.RESET, t + 1), later)
         return row, duration, jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (after, later))
 
     if doors.asks:
