@@ -292,7 +292,8 @@ def inference(found: Found, stem: pathlib.Path) -> bool:
                     star = "*" if cell.get("holm", 1) < 0.05 else ""
                     said, colour = f"{cell['mean']:.2f}{star}", "white" if light else "black"
                     axes.text(j, i, said, ha="center", va="center", fontsize=6, color=colour)
-            axes.set_xticks(range(len(columns)), [told_name(c) for c in columns], fontsize=6)
+            said_by = [told_name(c).replace(", ", "\n") for c in columns]
+            axes.set_xticks(range(len(columns)), said_by, fontsize=6)
             labels = [told_name(t.removeprefix("dqn-")) + (f", {g}" if g else "") for t, g in rows]
             axes.set_yticks(range(len(rows)), labels, fontsize=6)
             axes.set(title=f"{title(world)}: trained among (rows), choosing among (columns)")
@@ -392,7 +393,7 @@ def in_short(found: Found) -> list[str]:
     head = [
         "world", "best model", "DQN, mean return [95 %]", f"DQN-Prior, {arms.K} answers, less DQN",
         "all answers", "PPO with a KL term less PPO", "LORO less DQN", "rows CQL needs; CQL-Prior",
-        "P(best among the 4) below which DQN-Prior loses, above which it gains",
+        "highest P(best among the 4) with which DQN-Prior loses, lowest with which it gains",
     ]  # fmt: skip
     return [
         "The best model is the one most of whose first answers are best actions. Differences are of the mean"
