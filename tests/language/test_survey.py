@@ -259,7 +259,9 @@ def test_a_finished_table_is_asked_about_another_game(gguf: pathlib.Path, tmp_pa
     assert surveyed(gguf, out, "--coverage", "0.9") == 0
     many, calls = table(out), Script.calls
     assert "game" not in many.card and many.asked.sum() > few.asked.sum()
-    assert surveyed(gguf, out, *short) == 0  # no text more; the card is of the last game
+    assert (
+        surveyed(gguf, out, *short) == 0
+    )  # no text more; the card is of the last game
     assert Script.calls == calls and table(out).card["game"] == ["limit=6"]
     np.testing.assert_array_equal(table(out).actions, many.actions)
 
