@@ -103,7 +103,7 @@ def test_arms_of_ones_own(given: Any, says: str) -> None:
         ({"charge": "zz"}, "charge must be episodes or steps, got 'zz'"),
         ({"limits_terminal": "yes"}, "limits_terminal must be true or false, got 'yes'"),
         ({"game": 5}, "game must be a dictionary of the game's parameters"),
-        ({"agent": "a2c"}, "no agent is called 'a2c'; there are: ddqn, sac, ppo"),
+        ({"agent": "trpo"}, "no agent is called 'trpo'; there are: ddqn, sac, ppo, a2c"),
         ({"agent": 5}, "agent must be an agent, such as DDQN(), got 5"),
         ({"schedule": 5}, "schedule must be a Schedule, got 5"),
         ({"episodes": 5}, "episodes must be a name or a folder, got 5"),

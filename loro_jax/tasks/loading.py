@@ -18,7 +18,7 @@ from loro_jax.tasks.base import Task
 
 NAMES = (
     "cartpole", "frozen_lake", "cliff_walking", "mountain_car", "pendulum", "pong", "frozen_lake_nonslippery",
-    "overcooked_tomato", "overcooked_salad", "household", "blackjack", "snake",
+    "overcooked_tomato", "overcooked_salad", "household", "blackjack", "snake", "connect_four",
 )  # fmt: skip
 """The suite's own, in the order in which tables show them."""
 SUITE = NAMES[:6]

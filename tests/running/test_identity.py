@@ -239,7 +239,7 @@ def test_what_else_changed_is_named(made: dict[str, Any]) -> None:
     ("group", "values", "says"),
     [
         ("prior", {"patience": 3}, "it has a setting 'patience', which this version does not know"),
-        ("agent", {"name": "a2c"}, "the run is of the agent 'a2c', which this version does not know"),
+        ("agent", {"name": "trpo"}, "the run is of the agent 'trpo', which this version does not know"),
     ],
 )
 def test_what_only_a_later_version_knows_is_refused(

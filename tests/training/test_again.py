@@ -139,6 +139,7 @@ def test_an_evaluation_plays_first_episodes_alone() -> None:
     assert (returns == 0).all() and (lengths == SHORT).all()
 
 
+@pytest.mark.slow
 def test_interact_a_then_b_is_interact_a_plus_b() -> None:
     w, layout = world(), Layout(2, 2)
     programs = Programs(w, layout)
