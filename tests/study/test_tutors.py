@@ -75,6 +75,7 @@ def kept(folder: pathlib.Path, game: str) -> None:
         answers.save(written, texts, folder / game / name)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_whole_study_small(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All parts of Blackjack; a second call has nothing to do; the page's numbers are the curves'."""

@@ -343,6 +343,7 @@ def test_play_meets_few_texts(visited: np.ndarray, prompt: str, most: int) -> No
     assert most / 2 < len(texts(prompt, visited)) < most
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_how_many_texts_play_meets() -> None:
     """docs/games.md."""
