@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 import loro_jax as lj
-from loro_jax import agents, files
+from loro_jax import agents, files, progress
 from loro_jax.analysis import statistics
 from loro_jax.analysis.formats import strict
+from loro_jax.data import answers
+from loro_jax.data.answers import Answers
+from loro_jax.errors import UserError, within
 from loro_jax.protocols import Protocol
+from loro_jax.running import machine
 from loro_jax.training.arms import Sentence
 
 SEED = 0
@@ -32,14 +37,12 @@ class How:
         out: where what is kept of them goes.
         seeds: of each arm; 0 for the study's own number.
         budget: environment steps; 0 for the protocol's.
-        dry: train nothing.
     """
 
     work: pathlib.Path
     out: pathlib.Path
     seeds: int = 0
     budget: int = 0
-    dry: bool = False
 
 
 def ran(
@@ -113,6 +116,24 @@ def others(protocol: Protocol) -> list[dict[str, Any]]:
     return found
 
 
+def identity(
+    task: str, protocol: Protocol, seeds: int, numbers: Mapping[str, Any], blocks: Answers,
+    models: Mapping[str, Answers],
+) -> dict[str, Any]:  # fmt: skip
+    """What decides a part's numbers, but for the program.
+
+    Args:
+        numbers: the study's own, by name.
+        blocks: the tables side by side, and those that are no model's.
+        models: the tables, by tag.
+    """
+    return {
+        "task": task, "protocol": protocol.name, "settings": protocol.flat(), "others": others(protocol),
+        "seeds": seeds, "numbers": numbers, "blocks": answers.digest(blocks),
+        "models": {tag: answers.identity(table) for tag, table in models.items()},
+    }  # fmt: skip
+
+
 def plain(of: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a part's numbers, as JSON has it."""
     return json.loads(json.dumps(of))  # type: ignore[no-any-return]
@@ -130,3 +151,77 @@ def keep(stem: pathlib.Path, of: Mapping[str, Any], kept: Kept) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files.write_npz(stem.with_suffix(".npz"), arrays or {"nothing": np.zeros(0)})
     files.write_json(stem.with_suffix(".json"), strict({"of": plain(of), "part": stem.name, **found}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of a study; `parts`, `out` and `work` are its own."""
+
+    parts: tuple[str, ...] = ()
+    """In this order, and what is finished is not run again."""
+    seeds: int = 0
+    """Of each arm; 0 for the study's own numbers."""
+    budget: int = 0
+    """Environment steps; 0 for each protocol's."""
+    tables: pathlib.Path | None = None
+    """Folder with TASK/NAME of each table of answers; the suite's where none is named."""
+    out: pathlib.Path = pathlib.Path("results")
+    """Folder for TASK/PART.json and .npz, README.md and figures."""
+    work: pathlib.Path = pathlib.Path("build")
+    """Folder for runs, their checkpoints and policies; nothing of it is needed once a task is finished."""
+    dry_run: bool = False
+    """Say what would run and how long it takes; train nothing."""
+    page_only: bool = False
+    """Write the page and the figures of what is finished."""
+
+
+def check(o: Options, parts: Any) -> None:
+    """A `UserError` where numbers mean nothing, or there is no such part."""
+    within("--seeds", o.seeds, 0, 100_000)
+    within("--budget", o.budget, 0, 2**31 - 1)
+    if unknown := [part for part in o.parts if part not in parts.PARTS]:
+        raise UserError(f"the study has no part '{unknown[0]}'; there are: {', '.join(parts.PARTS)}")
+
+
+def carry_out(o: Options, parts: Any, opened: Callable[[], Sequence[Any]], page: Any, besides: str) -> int:
+    """Says what a study would run, runs it, and writes its page; -> the command's exit status.
+
+    Args:
+        parts: the study's module of parts: `How`, `PARTS`, `there`, `keep`, `seconds`.
+        opened: -> what is known of each task: its `task` and `models`.
+        page: the study's module with `write`.
+        besides: what the estimate leaves out, in words.
+    """
+    console, how = Console(stderr=True, highlight=False), parts.How(o.work, o.out, o.seeds, o.budget)
+    if not o.page_only:
+        machine.start()
+        known = opened()
+        announce(how, parts, known, o.parts, besides, console)
+        if o.dry_run:
+            return 0
+        for one in known:
+            with files.claimed(o.out / one.task.name / "study"):
+                for part in o.parts:
+                    made = parts.keep(how, one, part)
+                    console.print(f"{one.task.name}, {part}: {'done' if made else 'there'}", markup=False)
+    print(f"{page.write(o.out)}: the page")
+    return 0
+
+
+def announce(
+    how: Any, parts: Any, known: Sequence[Any], chosen: Sequence[str], besides: str, console: Console
+) -> None:
+    """Says what will run, and about how long it takes."""
+    total = 0.0
+    for one in known:
+        left = [part for part in chosen if not parts.there(how, one, part)]
+        expected = {part: parts.seconds(how, one, part) for part in left}
+        total += sum(expected.values())
+        said = ", ".join(f"{part} {progress.words(s)}" for part, s in expected.items() if s)
+        what = f"left: {', '.join(left) or 'nothing'}; {said or 'no training online'}"
+        console.print(
+            f"{one.task.name}: {how.of(one)} seeds, {how.protocol(one).schedule.budget:,} steps; models"
+            f" {', '.join(one.models)}; {what}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    console.print(f"about {progress.words(total)} of training online; {besides} on top", markup=False)

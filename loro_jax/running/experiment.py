@@ -111,6 +111,8 @@ def prepare_experiment(
     interval = protocol.schedule.eval_interval
     if not protocol.schedule.eval_episodes and env.exact is None:
         raise UserError(f"eval_episodes is 0, and {task.name} has no exact values: name at least 1")
+    if not protocol.schedule.eval_episodes and protocol.schedule.eval_limit:
+        raise UserError("eval_limit cuts evaluation episodes, and eval_episodes is 0: name one of the two")
     sketch = build(chosen, Plan(protocol, 1, interval, env.limit))
     prior, card, folder = None, None, pathlib.Path(dataset)
     warnings: tuple[str, ...] = ()

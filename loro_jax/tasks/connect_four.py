@@ -21,7 +21,7 @@ from loro_jax.spaces import Discrete
 from loro_jax.tasks import rules
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
-from loro_jax.tasks.words import Description, Field
+from loro_jax.tasks.words import Description, Field, arrays_of
 
 ROWS, COLUMNS, FOUR = 6, 7, 4
 LIMIT = ROWS * COLUMNS // 2
@@ -58,24 +58,20 @@ class State(NamedTuple):
     second: jax.Array
 
 
-# Each of these takes arrays of NumPy or of JAX: a text at a time, JAX would take tens of milliseconds.
-
-
-def _xp(array: Any) -> Any:
-    return np if isinstance(array, np.ndarray) else jnp
+# Each of these takes arrays of NumPy or of JAX.
 
 
 def landing(taken: Any) -> Any:
     """The cells that the next stones fall to, one in each column that is not full; bool (6, 7), of the cells
     that are taken."""
-    xp = _xp(taken)
+    xp = arrays_of(taken)
     ground = xp.concatenate([taken[1:], xp.ones((1, COLUMNS), bool)])
     return ~taken & ground
 
 
 def dropped(stones: Any, taken: Any, column: Any) -> Any:
     """The stones with one more, in a column from 0 to 6; the same where it is full. Bool (6, 7)."""
-    return stones | (landing(taken) & (_xp(taken).arange(COLUMNS) == column))
+    return stones | (landing(taken) & (arrays_of(taken).arange(COLUMNS) == column))
 
 
 def has_four(stones: Any) -> Any:
@@ -346,7 +342,7 @@ def _planes(obs: Any) -> tuple[Any, Any]:
 def _middlemost(mask: Any) -> Any:
     """1 and the number of the column nearest to the middle, the left one of two; 0 where the mask (7,) has
     none."""
-    xp = _xp(mask)
+    xp = arrays_of(mask)
     number = xp.asarray(MIDDLE_FIRST, np.int32)[mask[xp.asarray(MIDDLE_FIRST)].argmax()] + 1
     return number * mask.any().astype(np.int32)
 
@@ -372,7 +368,7 @@ def fields() -> tuple[Field, ...]:
     middles = ((3,), (2, 4), (2,), (4,), (1, 5), (1,), (5,), (0, 6), (0,), (6,))
 
     def middle(obs: Any) -> Any:
-        xp, there = _xp(obs), legal(obs)
+        xp, there = arrays_of(obs), legal(obs)
         any_of = xp.stack([there[xp.asarray(columns)].all() for columns in middles])
         return any_of.argmax()
 

@@ -26,7 +26,7 @@ from loro_jax.tasks import rules
 from loro_jax.tasks.actions import Words
 from loro_jax.tasks.base import Environment, Task
 from loro_jax.tasks.planning import Floats
-from loro_jax.tasks.words import Description, Field
+from loro_jax.tasks.words import Description, Field, arrays_of
 
 ACTIONS = ("up", "right", "down", "left")
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -165,15 +165,11 @@ def _environment(
 # What an observation says, by comparisons alone: of NumPy and of JAX alike.
 
 
-def _of(array: Any) -> Any:
-    return np if isinstance(array, np.ndarray) else jnp  # a text at a time, JAX would take 40 ms
-
-
 def _beside(plane: Any) -> Any:
     """What a plane (rows, columns), bool, has where each action leads to from each cell, (4, rows, columns);
     False beyond the walls."""
-    padded = _of(plane).pad(plane, 1)
-    return _of(plane).stack([padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]])
+    padded = arrays_of(plane).pad(plane, 1)
+    return arrays_of(plane).stack([padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]])
 
 
 def _ahead(plane: Any, obs: Any) -> Any:
@@ -200,7 +196,7 @@ def legal(obs: Any) -> Any:
 def ways_out(obs: Any) -> Any:
     """After which actions a way leads from the head over free cells to where the tail then is, or the board
     is full, of an observation (rows, columns, 5), bool (4,)."""
-    xp = _of(obs)
+    xp = arrays_of(obs)
     body, tail = obs[..., BODY] > 0.5, obs[..., TAIL] > 0.5
     rest = body & ~tail
     order = xp.where(rest, obs[..., ORDER], np.float32(2))
@@ -215,7 +211,7 @@ def ways_out(obs: Any) -> Any:
 
 def _flood(start: Any, free: Any) -> Any:
     """The free cells that can be come to from `start`, and `start`, bool (boards, rows, columns) each."""
-    xp = _of(start)
+    xp = arrays_of(start)
 
     def spread(reached: Any) -> Any:
         padded = xp.pad(reached, ((0, 0), (1, 1), (1, 1)))
@@ -259,7 +255,7 @@ def fields() -> tuple[Field, ...]:
 
     def beside(action: int) -> Callable[[Any], Any]:
         def index(obs: Any) -> Any:
-            xp = _of(obs)
+            xp = arrays_of(obs)
             inside = _ahead(xp.ones(obs.shape[:2], bool), obs)[action].astype(np.int32)
             free = survived(obs)[action].astype(np.int32)
             eats = _ahead(obs[..., FRUIT] > 0.5, obs)[action].astype(np.int32)

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from loro_jax.errors import UserError
@@ -90,6 +91,12 @@ class Description:
 
 
 PACES = ("slowly", "steadily", "fast")
+
+
+def arrays_of(array: Any) -> Any:
+    """The module, NumPy or JAX's, that an array is of: of one text at a time, JAX would take 40 ms."""
+    return np if isinstance(array, np.ndarray) else jnp
+
 
 Of = Callable[[Any], Any]
 """An observation (*obs,) -> a number, (), exactly: one of its own, or its size."""

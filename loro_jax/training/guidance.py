@@ -416,7 +416,8 @@ class Override(Interface):
 
     def unfit(self, agent: Any, states: int) -> str:
         """Why it cannot stand beside an agent in a game of so many numbered states; or nothing. May be left
-        out. One that is `side_by_side` may stand beside agents that play several games."""
+        out. One that is `side_by_side` may stand beside agents that play several games: it is asked for each
+        of them in turn, and not told of steps."""
 
 
 class Advised(NamedTuple):
@@ -676,7 +677,8 @@ class JumpStart:
 
 
 def mixed_return(run: Run, world: World, known: Knowledge, guided: jax.Array, greedy: Greedy) -> jax.Array:
-    """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, ()."""
+    """Mean undiscounted return of evaluation episodes whose first `guided` steps the answers play, (); of one
+    where evaluations are exact."""
     env = world.evaluation
     key = fold(run.key, Purpose.EVALUATE_GUIDED, run.counters.env_steps)
 

@@ -347,15 +347,12 @@ PARTS: dict[str, Part] = {
 
 def identity(how: How, known: Known) -> dict[str, Any]:
     """What decides a part's numbers, but for the program."""
-    protocol, world = how.protocol(known), dataclasses.asdict(known.world)
+    world = dataclasses.asdict(known.world)
     numbers = {name: getattr(arms, name) for name in arms.NUMBERS} | {"ROWS": datasets.ROWS}
-    return {
-        "task": known.world.task, "protocol": protocol.name, "settings": protocol.flat(),
-        "others": runs.others(protocol), "seeds": how.of(known),
-        "world": {k: v for k, v in world.items() if not callable(v)}, "numbers": numbers,
-        "blocks": answers.digest(known.blocks.table),
-        "models": {tag: answers.identity(table) for tag, table in known.models.items()},
-    }  # fmt: skip
+    of = runs.identity(
+        known.world.task, how.protocol(known), how.of(known), numbers, known.blocks.table, known.models
+    )
+    return of | {"world": {k: v for k, v in world.items() if not callable(v)}}
 
 
 def there(how: How, known: Known, part: str) -> bool:

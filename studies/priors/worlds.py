@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from loro_jax.data import answers
@@ -121,23 +122,39 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     """
     task = load(world.task)
     protocol = task.protocol()
-    found: dict[str, Answers] = {}
+    decoding = f" --temperature 1 --top-p 1 --out results/answers/{world.task}/NAME-{world.prompt}-t1"
+    found = asked(task, world.prompt, world.table, folder, decoding)
     others: dict[str, Answers] = {}
-    for tag in MODELS:
+    for tag in found:
         path = (folder or answers.SHIPPED) / world.task / world.table(tag)
-        if (path / "card.json").is_file():
-            found[tag] = tables.read(path, task)
-            if isinstance(task.words and task.words.reader, Mentions) and (path / TRANSCRIPT).exists():
-                others[tag] = tables.reread(path, task)
-    if not found:
-        raise UserError(
-            f"{world.task}: no model was asked with the prompt {world.prompt} (python -m"
-            f" loro_jax.language.survey --task {world.task} --prompt {world.prompt} --model NAME"
-            f" --temperature 1 --top-p 1 --out results/answers/{world.task}/NAME-{world.prompt}-t1)"
-        )
+        if isinstance(task.words and task.words.reader, Mentions) and (path / TRANSCRIPT).exists():
+            others[tag] = tables.reread(path, task)
     env, everywhere = task.under(protocol), None
     if world.everything:
         everywhere = task.environment(**dict(protocol.game) | dict(world.everything))
     also = {f"{tag} {RELEASED}": table for tag, table in others.items()}
     blocks = together(task, env, found, also, everywhere, world.worth)
     return Known(world, task, protocol, found, blocks)
+
+
+def asked(
+    task: Task, prompt: str, name: Callable[[str], str], folder: pathlib.Path | None, flags: str = ""
+) -> dict[str, Answers]:
+    """The models' tables of a task that there are, by tag.
+
+    Args:
+        name: the name of a model's table, of its tag.
+        folder: where tables are, TASK/NAME; else those of the suite.
+        flags: of the survey, beside the task, the prompt and the model, for messages.
+
+    Raises:
+        UserError: no model was asked.
+    """
+    paths = {tag: (folder or answers.SHIPPED) / task.name / name(tag) for tag in MODELS}
+    found = {tag: tables.read(p, task) for tag, p in paths.items() if (p / "card.json").is_file()}
+    if not found:
+        raise UserError(
+            f"{task.name}: no model was asked with the prompt {prompt} (python -m loro_jax.language.survey"
+            f" --task {task.name} --prompt {prompt} --model NAME{flags})"
+        )
+    return found

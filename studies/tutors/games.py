@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from loro_jax.data import answers
 from loro_jax.data.answers import Answers
 from loro_jax.errors import UserError
-from loro_jax.language import tables
 from loro_jax.protocols import Protocol
 from loro_jax.tasks import Task, load
 from studies.priors.blocks import BEST, UNIFORM, WORST, Blocks, together
-from studies.priors.worlds import MODELS
+from studies.priors.worlds import MODELS, asked
 
 CONTROLS = (BEST, UNIFORM, WORST)
 """Tutors that are no model's. The uniform one draws an action at each consultation that is not a reuse:
@@ -84,14 +82,5 @@ def opened(game: Game, folder: pathlib.Path | None = None) -> Known:
     """
     task = load(game.task)
     protocol = task.protocol()
-    found: dict[str, Answers] = {}
-    for tag in MODELS:
-        path = (folder or answers.SHIPPED) / game.task / game.table(tag)
-        if (path / "card.json").is_file():
-            found[tag] = tables.read(path, task)
-    if not found:
-        raise UserError(
-            f"{game.task}: no model was asked with the prompt {game.prompt} (python -m"
-            f" loro_jax.language.survey --task {game.task} --prompt {game.prompt} --model NAME)"
-        )
+    found = asked(task, game.prompt, game.table, folder)
     return Known(game, task, protocol, found, together(task, task.under(protocol), found))

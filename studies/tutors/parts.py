@@ -10,7 +10,6 @@ import numpy as np
 
 import loro_jax as lj
 from loro_jax.analysis import statistics
-from loro_jax.data import answers
 from loro_jax.protocols import Protocol
 from loro_jax.running import experiment
 from loro_jax.training import prior
@@ -108,14 +107,10 @@ PARTS: dict[str, Part] = {"alone": alone, "cells": cells, "variants": variants}
 
 def identity(how: How, known: Known) -> dict[str, Any]:
     """What decides a part's numbers, but for the program."""
-    protocol = how.protocol(known)
-    return {
-        "task": known.game.task, "protocol": protocol.name, "settings": protocol.flat(),
-        "others": runs.others(protocol), "seeds": how.of(known),
-        "numbers": {name: getattr(arms, name) for name in arms.NUMBERS},
-        "blocks": answers.digest(known.blocks.table),
-        "models": {tag: answers.identity(table) for tag, table in known.models.items()},
-    }  # fmt: skip
+    numbers = {name: getattr(arms, name) for name in arms.NUMBERS}
+    return runs.identity(
+        known.game.task, how.protocol(known), how.of(known), numbers, known.blocks.table, known.models
+    )
 
 
 def there(how: How, known: Known, part: str) -> bool:

@@ -161,6 +161,12 @@ def test_exact_evaluation_draws_nothing() -> None:
     assert exact[0] == pytest.approx(float(evaluate(played, state, jax.random.key(0))), abs=5 / GAMES**0.5)
 
 
+def test_no_episodes_cannot_be_cut() -> None:
+    protocol = TASK.protocol().replace(eval_limit=5)
+    with pytest.raises(UserError, match="eval_limit cuts evaluation episodes, and eval_episodes is 0"):
+        prepare_experiment(TASK, protocol, ("pure_rl",), 1, 0)
+
+
 def test_a_game_without_exact_values_needs_episodes() -> None:
     task = load("cartpole")
     protocol = task.protocol("standard").replace(eval_episodes=0)
