@@ -20,7 +20,7 @@ from rich.console import Console
 from loro_jax import files, keys, processes
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
-from loro_jax.data.answers import Answers
+from loro_jax.data.answers import Answers, resolve
 from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
@@ -185,8 +185,8 @@ def run(
         episodes: LLM episodes, by name or folder; by default the task's.
         answers: a table of a model's answers, or its name or folder: every seed plays LLM episodes of its
             own, unless `episodes` are named as well, which are then loaded; arms look answers up in it.
-        proposals: which of a text's answers dqn_prior and cql_prior choose among: the "first", or of each
-            seed its "own" draw.
+        proposals: which of a text's answers dqn_prior, its variants and cql_prior choose among, and kl_prior
+            is kept near: the "first", or of each seed its "own" draw.
         out: folder for results, figures and checkpoints; None keeps nothing on disk.
         resume: go on with an interrupted run in `out`.
         save_policies: keep every seed's trained policy in `out` (`load_policy`).
@@ -441,6 +441,11 @@ def _among(
     if support is None and arm not in ARMS:
         raise UserError(f"{arm} chooses among a model's answers and is no arm of the suite: give its support")
     others = tuple(dict.fromkeys(identity.agent_of(ran, name) for name in ran.get("agents") or {}))
+    if not answers:
+        try:
+            resolve(str(told), task.name)
+        except UserError as error:
+            raise UserError(f"{arm}'s answers are not here: give answers= ({error})") from None
     ready = experiment.prepare_experiment(
         task, identity.protocol_of(ran).replace(others=others), (arm if support is None else "pure_rl",),
         1, int(ran["seed"]), str((ran.get("episodes") or {}).get("name") or ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from loro_jax.data.answers import Answers
 from loro_jax.errors import UserError, within
 from loro_jax.protocols import Protocol
 from loro_jax.running import machine
+from loro_jax.running.store import Different
 from loro_jax.training.arms import Sentence
 
 SEED = 0
@@ -54,10 +55,17 @@ def ran(
     seed: int = SEED,
     **given: Any,
 ) -> lj.Result:
-    """A run, which goes on where it was interrupted."""
-    return lj.run(
-        task, chosen, protocol=protocol, seeds=seeds, seed=seed, out=folder, resume=True, **given
-    )  # fmt: skip
+    """A run, which goes on where it was interrupted.
+
+    Raises:
+        UserError: its folder holds another one.
+    """
+    try:
+        return lj.run(
+            task, chosen, protocol=protocol, seeds=seeds, seed=seed, out=folder, resume=True, **given
+        )  # fmt: skip
+    except Different as error:
+        raise UserError(f"{folder} holds {error.holds}: remove it, or name another --work") from None
 
 
 def curves(result: lj.Result) -> dict[str, np.ndarray]:
@@ -140,9 +148,42 @@ def plain(of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def there(stem: pathlib.Path, of: Mapping[str, Any]) -> bool:
-    """Whether a part of this very study is finished."""
+    """Whether a part of this very study is finished.
+
+    Raises:
+        UserError: one of another study is, which nothing replaces.
+    """
     path = stem.with_suffix(".json")
-    return path.exists() and files.read_json(path).get("of") == plain(of)
+    if not path.exists():
+        return False
+    kept = files.read_json(path).get("of")
+    if different := differences(kept, plain(of)):
+        raise UserError(
+            f"{path} is finished with other numbers ({different}): name another --out, or move it away"
+        )
+    return True
+
+
+def differences(kept: Any, here: Mapping[str, Any]) -> str:
+    """In what a finished part's identity differs, by the names of it; empty where in nothing."""
+    if not isinstance(kept, Mapping):
+        return "it does not say of what"
+    return ", ".join(k for k in sorted({*kept, *here}) if kept.get(k) != here.get(k))
+
+
+def kept(folder: pathlib.Path, parts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a task's folder has of each part that is finished, by its name.
+
+    Raises:
+        UserError: a file is not as `keep` writes it.
+    """
+    found = {}
+    for part in parts:
+        if (path := folder / f"{part}.json").exists():
+            found[part] = files.read_json(path)
+            if found[part].get("part") != part or not path.with_suffix(".npz").exists():
+                raise UserError(f"{path}: damaged, not as the study keeps it; move it away")
+    return found
 
 
 def keep(stem: pathlib.Path, of: Mapping[str, Any], kept: Kept) -> None:
@@ -172,7 +213,7 @@ class Options:
     dry_run: bool = False
     """Say what would run and how long it takes; train nothing."""
     page_only: bool = False
-    """Write the page and the figures of what is finished."""
+    """Write the page and the figures of all that is finished in --out; of other flags there are none then."""
 
 
 def check(o: Options, parts: Any) -> None:
@@ -181,6 +222,12 @@ def check(o: Options, parts: Any) -> None:
     within("--budget", o.budget, 0, 2**31 - 1)
     if unknown := [part for part in o.parts if part not in parts.PARTS]:
         raise UserError(f"the study has no part '{unknown[0]}'; there are: {', '.join(parts.PARTS)}")
+    if o.page_only:
+        usual = type(o)(page_only=True, out=o.out)
+        if said := [f.name for f in dataclasses.fields(o) if getattr(o, f.name) != getattr(usual, f.name)]:
+            raise UserError(f"--page-only is of all in --out: leave out --{said[0].replace('_', '-')}")
+    if o.tables is not None and not o.tables.is_dir():
+        raise UserError(f"--tables: {o.tables} is no folder")
 
 
 def carry_out(o: Options, parts: Any, opened: Callable[[], Sequence[Any]], page: Any, besides: str) -> int:
@@ -196,6 +243,9 @@ def carry_out(o: Options, parts: Any, opened: Callable[[], Sequence[Any]], page:
     if not o.page_only:
         machine.start()
         known = opened()
+        for one in known:
+            for part in parts.PARTS:
+                parts.there(how, one, part)  # a page of parts with different numbers would mislead
         announce(how, parts, known, o.parts, besides, console)
         if o.dry_run:
             return 0

@@ -291,6 +291,11 @@ def test_a_policy_chooses_among_what_it_was_trained_among(tmp_path: pathlib.Path
             lambda: lj.load_policy(folder, "dqn_prior", answers=wrong),
             "are not those that dqn_prior was trained",
         ),
+        (lambda: lj.load_policy(folder, "dqn_prior"), "dqn_prior's answers are not here: give answers="),
+        (
+            lambda: lj.run(lake, ("pure_rl",), answers=told, proposals="own", **given),
+            "--proposals own is for arms that choose among a model's answers: not for pure_rl",
+        ),
     ):
         with pytest.raises(lj.UserError, match=says):
             call()

@@ -477,37 +477,46 @@ def _checked(
         raise AnswerError(f"{path}: {why}")
 
     digits, asked, said = arrays["digits"], arrays["asked"], arrays["actions"]
+    scores = arrays.get("log_probs")
+    if why := why_not(coding, digits, asked, said, scores, actions):
+        refuse(why)
+    if arrays["codes"].tolist() != [str(code_of(coding, row)) for row in digits.tolist()]:
+        refuse("its codes are not those of its digits")
+    kind = np.int32 if isinstance(actions, Discrete) else np.float32
+    return Answers(coding, digits.astype(np.int32), said.astype(kind), asked, card, scores)
+
+
+def why_not(
+    coding: Coding, digits: np.ndarray, asked: np.ndarray, said: np.ndarray, scores: np.ndarray | None,
+    space: Space,
+) -> str:  # fmt: skip
+    """Why arrays, as `Answers` has them, cannot be answers about a game with these actions; empty if they
+    can."""
     kinds = digits.dtype.kind == "i" and asked.dtype == np.bool_ and said.dtype.kind in "if"
     if not kinds or digits.ndim != 2 or digits.shape[1] != len(coding.fields) or not len(digits):
-        refuse("digits must be whole numbers, a row for each text, with a place for each field")
+        return "digits must be whole numbers, a row for each text, with a place for each field"
     if (digits < 0).any() or (digits >= np.array(coding.sizes)).any():
-        refuse("digits name values that the fields do not have")
+        return "digits name values that the fields do not have"
     numbers = [code_of(coding, row) for row in digits.tolist()]
     if any(b <= a for a, b in itertools.pairwise(numbers)):
-        refuse("its texts are not in the order of their codes")
-    if arrays["codes"].tolist() != [str(number) for number in numbers]:
-        refuse("its codes are not those of its digits")
+        return "its texts are not in the order of their codes"
     if asked.shape != (len(digits),) or not asked.any():
-        refuse("asked must be a flag for each text, one of them set at least")
-    if said.ndim < 2 or said.shape[0] != len(digits) or said.shape[2:] != actions.shape or not said.shape[1]:
-        refuse(
-            f"actions has shape {said.shape}, expected (texts, answers, {', '.join(map(str, actions.shape))})"
-        )
-    discrete = isinstance(actions, Discrete)
-    unread = unreadable(said, actions)
-    if why := actions.refuses(said[~unread]):
-        refuse(why)
+        return "asked must be a flag for each text, one of them set at least"
+    if said.ndim < 2 or said.shape[0] != len(digits) or said.shape[2:] != space.shape or not said.shape[1]:
+        expected = ", ".join(map(str, ("texts", "answers", *space.shape)))
+        return f"actions has shape {said.shape}, expected ({expected})"
+    unread = unreadable(said, space)
+    if why := space.refuses(said[~unread]):
+        return why
     if not unread[~asked].all():
-        refuse("a text that was not asked about has answers")
-    scores = arrays.get("log_probs")
+        return "a text that was not asked about has answers"
     if scores is not None:
-        each = (len(digits), actions.n) if isinstance(actions, Discrete) else None
+        each = (len(digits), space.n) if isinstance(space, Discrete) else None
         if scores.shape != each or scores.dtype != np.float32 or not _are_log_probs(scores[asked]):
-            refuse("log_probs must be log-probabilities of each action, a row for each text")
+            return "log_probs must be log-probabilities of each action, float32, a row for each text"
         if scores[~asked].any():
-            refuse("a text that was not asked about has log_probs")
-    kind = np.int32 if discrete else np.float32
-    return Answers(coding, digits.astype(np.int32), said.astype(kind), asked, card, scores)
+            return "a text that was not asked about has log_probs"
+    return ""
 
 
 def _are_log_probs(scores: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import chex
@@ -121,12 +122,16 @@ def reference(task: Task) -> Act:
     return act
 
 
-def trained(task: Task, seeds: int = 4) -> Act:
-    """Agents that pure RL trained under the task's first protocol; each plays its share of the episodes."""
+def trained(task: Task, game: Mapping[str, Any] = MappingProxyType({}), seeds: int = 4) -> Act:
+    """Agents that pure RL trained under the task's first protocol; each plays its share of the episodes.
+
+    Where the game, by its parameters, tells observations of another shape, they are trained in it."""
     from loro_jax import api
 
     # Whatever is newest, a table grows by the same players.
     first = next(iter(task.settings().values()))
+    if task.environment(**game).observation_shape != task.under(first).observation_shape:
+        first = first.replace(game=dict(game))
     with tempfile.TemporaryDirectory(prefix="loro_jax-survey-") as folder:
         api.run(
             task, ("pure_rl",), protocol=first, seeds=seeds, out=f"{folder}/run", save_policies=True,

@@ -314,6 +314,7 @@ class Survey:
     def __post_init__(self) -> None:
         self.environment = self.task.environment(**parameters(self.settings.game))
         assert self.task.words is not None
+        tables.check_told(self.task, self.environment)
         self.reader: Reader = tables.ruled(self.task, self.settings.rules == "released")
 
     def run(self, record: journal.Journal, opened: Any) -> int:
@@ -477,7 +478,10 @@ class Survey:
 
     def standing(self) -> dict[str, players.Act]:
         """Those whose play does not depend on the answers."""
-        found = {"uniform": players.uniform(self.environment), "trained": players.trained(self.task)}
+        found = {
+            "uniform": players.uniform(self.environment),
+            "trained": players.trained(self.task, parameters(self.settings.game)),
+        }
         if self.task.reference is not None:
             found["reference"] = players.reference(self.task)
         return found

@@ -150,18 +150,24 @@ def from_policy(
     return dataclasses.replace(found, card=card)
 
 
+def check_told(task: Task, env: Environment) -> None:
+    """A `UserError` where a task's words do not read the observations of this game of it."""
+    usual = task.environment()
+    anywhere = task.words is not None and task.words.any_shape
+    if env.observation_shape != usual.observation_shape and not anywhere:
+        raise UserError(
+            f"{task.name}'s words read observations of shape {usual.observation_shape}, not"
+            f" {env.observation_shape} as this game has: no answers can be looked up in it"
+        )
+
+
 def checked(table: Answers, task: Task, env: Environment) -> Answers:
     """The table, which is about this task, and says something of this form of its game.
 
     Raises:
         UserError: it is about another one, or about other words, or its answers are no actions of the game.
     """
-    usual = task.environment()
-    if env.observation_shape != usual.observation_shape:
-        raise UserError(
-            f"{task.name}'s words tell observations of shape {usual.observation_shape}, not"
-            f" {env.observation_shape} as this game has: its answers say nothing here"
-        )
+    check_told(task, env)
     about = table.card.get("environment", task.name)
     if about != task.name:
         raise UserError(f"answers about '{about}', not about '{task.name}'")
@@ -218,12 +224,6 @@ def _typed(table: Answers, space: Space) -> Answers:
 
 def _check(table: Answers, space: Space, who: str) -> None:
     """A `UserError` where answers are no actions of the game, or texts none of the fields."""
-    if ((table.digits < 0) | (table.digits >= np.array(table.coding.sizes))).any():
-        raise UserError(f"{who}: digits name values that the fields do not have")
-    if len(table.actions) != len(table.digits) or table.actions.ndim < 2 or not table.actions.shape[1]:
-        raise UserError(f"{who}: {len(table.digits)} texts need actions of shape (texts, answers, ...)")
-    if table.actions.shape[2:] != space.shape:
-        raise UserError(f"{who}'s actions have shape {table.actions.shape[2:]}, the game's {space.shape}")
-    unread = answers.unreadable(table.actions, space)
-    if why := space.refuses(table.actions[~unread]):
+    t = table
+    if why := answers.why_not(t.coding, t.digits, t.asked, t.actions, t.log_probs, space):
         raise UserError(f"{who}: {why}")

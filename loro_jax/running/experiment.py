@@ -31,6 +31,7 @@ from loro_jax.training.arms import (
     consults,
     opened,
     plays_answers,
+    proposes,
 )
 from loro_jax.training.prior import Prior, played, prepare
 from loro_jax.training.world import Interaction, World
@@ -176,6 +177,9 @@ def prepare_experiment(
         warnings = tuple(dict.fromkeys((*warnings, *_of_another_game(task, protocol, "answers were given"))))
         plan = dataclasses.replace(plan, samples=table.samples, own_proposals=proposals == "own")
     arms = build(chosen, plan)
+    if proposals == "own" and not any(map(proposes, arms)):
+        named = ", ".join(arm.name for arm in arms)
+        raise UserError(f"--proposals own is for arms that choose among a model's answers: not for {named}")
     whose = None if table is None else told_of(table)
     if whose is not None and plan.own_proposals:
         whose["proposals"] = proposals

@@ -47,8 +47,8 @@ class Options:
     episodes of its own, instead of loading the same ones as all others. With --episodes as well these are
     loaded, and the table is for the arms that look answers up."""
     proposals: Literal["first", "own"] = "first"
-    """Which of a text's answers dqn_prior and cql_prior choose among: the first of them, or each seed its own
-    draw, so that intervals over seeds cover the draw of the proposals as well."""
+    """Which of a text's answers dqn_prior, its variants and cql_prior choose among, and kl_prior is kept
+    near: the first, or each seed its own draw, so that intervals over seeds cover the draw as well."""
     out: pathlib.Path | None = None
     """Folder for the results; results/<task>/<protocol> when not given."""
     resume: bool = False

@@ -35,6 +35,14 @@ another layout."""
 IDENTITY = "identity.json"
 
 
+class Different(UserError):
+    """A folder holds something else than the run that was to go on there: what it `holds`, in words."""
+
+    def __init__(self, message: str, holds: str) -> None:
+        super().__init__(message)
+        self.holds = holds
+
+
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over arrays' names, types, shapes and numbers."""
     h = hashlib.sha256()
@@ -272,9 +280,10 @@ class Store:
         if not isinstance(before, dict):
             raise UserError(f"{path}: damaged; delete {self.folder} to train anew")
         if other := machine.differences(before, now):
-            raise UserError(
+            raise Different(
                 f"{self.out} was begun on another machine or setup ({other}), whose numbers differ: go on"
-                " there, or choose another --out"
+                " there, or choose another --out",
+                f"a run of another machine or setup ({other})",
             )
         if before.get("processor") != now.get("processor"):
             print(
@@ -294,9 +303,10 @@ class Store:
             self._refuse(different, ", or leave out --resume to run this one in its place")
         before = run.get("computed_on")  # which older runs do not say
         if isinstance(before, dict) and (other := machine.differences(before, self._record["computed_on"])):
-            raise UserError(
+            raise Different(
                 f"{self.out} holds this run, computed on another machine or setup ({other}); choose another"
-                " --out, or leave out --resume to run it anew"
+                " --out, or leave out --resume to run it anew",
+                f"this run of another machine or setup ({other})",
             )
         results.verify(self.out, run)
         return True
@@ -313,9 +323,10 @@ class Store:
 
     def _refuse(self, different: list[str], otherwise: str = "") -> None:
         named = "; ".join(different[:2]) + ("; ..." if len(different) > 2 else "")
-        raise UserError(
+        raise Different(
             f"{self.out} holds another configuration ({named}); resume with the same options, or choose"
-            f" another --out{otherwise}"
+            f" another --out{otherwise}",
+            f"another configuration ({named})",
         )
 
     @contextlib.contextmanager

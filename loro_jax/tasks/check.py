@@ -13,6 +13,7 @@ import numpy as np
 
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
+from loro_jax.tasks.actions import Spoken
 from loro_jax.tasks.base import Environment, Task, legal_of
 from loro_jax.tasks.rollout import Recorded, recorded, uniform
 from loro_jax.tasks.words import Description
@@ -284,7 +285,7 @@ def _words(task: Task, env: Environment, p: Played) -> Iterator[Finding]:
     yield ok(f"{len(texts)} different descriptions in {min(len(p.visited), STEPS)} steps")
     yield from _fields(words, list(p.visited[:STEPS]))
     yield from _listed(words, env, p.visited[:STEPS])
-    yield from _reader(words.reader, env)
+    yield from _reader(words, env)
     names = prompts.available(task)
     if not names:
         yield problem("no prompts: give Task(prompts={'cot': TEXT}), or a folder of .txt files")
@@ -343,14 +344,22 @@ def _listed(words: Description, env: Environment, observations: np.ndarray) -> I
                 break
 
 
-def _reader(reader: Any, env: Environment) -> Iterator[Finding]:
-    space = env.action_space
+def _reader(words: Description, env: Environment) -> Iterator[Finding]:
+    reader, space = words.reader, env.action_space
     numbers = np.random.default_rng(0).integers(0, 2**31, 1000)
-    drawn = np.array([reader.random(int(n)) for n in numbers])
-    drawn = drawn.reshape(-1, *space.shape).astype(space.dtype)
+    try:
+        drawn = np.array([reader.random(int(n)) for n in numbers])
+        drawn = drawn.reshape(-1, *space.shape).astype(space.dtype)
+    except Exception as error:
+        yield problem(f"words.reader draws no action with random(n): {_why(error)}")
+        return
+    if any(field.legal for field in words.fields) and not hasattr(reader, "among"):
+        yield problem(
+            "words.reader has no among(legal), by which answers are read where texts list the actions"
+        )
     if why := space.refuses(drawn):
         yield problem(f"words.reader names actions that the game does not have: {why}")
-    if isinstance(space, Discrete) and hasattr(reader, "words"):
+    if isinstance(space, Discrete) and isinstance(reader, Spoken):
         for i, word in enumerate(reader.words):
             if reader.read(f"Action: {word}") != reader.action(i):
                 yield problem(f"words.reader does not read its own word '{word}'")

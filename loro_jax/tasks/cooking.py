@@ -30,6 +30,8 @@ from loro_jax.tasks.words import Description, Field
 
 LIMIT = 200
 """Primitive steps of an episode."""
+LONGEST = 10_000
+"""Of one, at most: what there is to earn is found step by step."""
 DISCOUNT = 0.99
 """Per primitive step, by which the reference policy is found.
 
@@ -90,9 +92,9 @@ def environment(
         masked: macro actions that could do nothing but pass time are not legal, else all are.
         limit: primitive steps after which an episode is truncated.
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1_000_000:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST:
         raise UserError(
-            f"{map_.name}: limit is {limit!r}; an episode has from 1 to 1,000,000 primitive steps"
+            f"{map_.name}: limit is {limit!r}; an episode has from 1 to {LONGEST:,} primitive steps"
         )
     return Environment(
         game=Cooking(map_, full),
@@ -375,11 +377,11 @@ def best_return(map_: Kitchen, limit: int = LIMIT) -> float:
     """The largest undiscounted return within `limit` primitive steps, by backward induction."""
     s = solved(map_)
     states, most = len(s.after), int(s.duration.max())
-    value = np.zeros((limit + most + 1, states))  # of so many steps left, less `most`; none left: 0
+    value = np.zeros((most + 1, states))  # of the last numbers of steps left, by turns; none left: 0
     for left in range(1, limit + 1):
-        then = value[left - s.duration + most, s.after]
-        value[left + most] = (s.reward + np.where(s.terminated, 0.0, then)).max(axis=1)
-    return round(float(value[limit + most, 0]), 6)
+        then = value[(left - s.duration) % len(value), s.after]
+        value[left % len(value)] = (s.reward + np.where(s.terminated, 0.0, then)).max(axis=1)
+    return round(float(value[limit % len(value), 0]), 6)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -39,6 +40,8 @@ THINGS = ("apple", "mug", "book", "soap")
 START = 1
 """The room in which an episode begins."""
 LIMIT = 30
+FURTHEST = 8
+"""Steps of the shortest way to the goal in the game where it is longest."""
 HAND = len(RECEPTACLES)
 """The place of a thing that is carried."""
 ABSENT = HAND + 1
@@ -199,6 +202,9 @@ def household(
 
 @functools.cache
 def _environment(which: tuple[int, ...], full: bool, limit: int) -> Environment:
+    if not (best := best_return(which, limit)):
+        raise UserError(f"household: no goal is reached within {limit} steps; give more")
+
     def reset(key: chex.PRNGKey) -> tuple[jax.Array, State]:
         state = begin(jax.random.choice(key, jnp.asarray(which, jnp.int32)))
         return observe(state, full), state
@@ -216,10 +222,21 @@ def _environment(which: tuple[int, ...], full: bool, limit: int) -> Environment:
         observation_shape=(SIZE + full * (ABSENT + 1) * len(THINGS),),
         actions=Discrete(ACTIONS),
         limit=limit,
-        threshold=0.95,
-        best=1.0,
+        threshold=0.95 * best,
+        best=best,
         legal=legal,
     )
+
+
+def best_return(which: tuple[int, ...], limit: int) -> float:
+    """The share of games whose goal can be reached within the limit."""
+    return sum(ways()[game] <= limit for game in which) / len(which) if limit < FURTHEST else 1.0
+
+
+@functools.cache
+def ways() -> tuple[int, ...]:
+    """Steps of the shortest way to the goal, of each game."""
+    return tuple(1 + round(math.log(q.max()) / math.log(0.99)) for q in values(0.99)[: len(GAMES)])
 
 
 def _part(obs: Any, place: int) -> Any:
@@ -435,7 +452,7 @@ TASK = Task(
     name="household",
     game=household,
     protocols=by_name([STANDARD, COMMON]),
-    words=Description(fields=fields(), reader=Mentions(PHRASES)),
+    words=Description(fields=fields(), reader=Mentions(PHRASES), any_shape=True),
     answers="qwen2.5-coder-0.5b-instruct-shots",
     reference=reference,
     reference_episodes=64,

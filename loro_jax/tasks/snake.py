@@ -376,7 +376,7 @@ TASK = Task(
     name="snake",
     game=snake,
     protocols=by_name([COMMON]),
-    words=Description(fields=fields(), reader=Words(ACTIONS)),
+    words=Description(fields=fields(), reader=Words(ACTIONS), any_shape=True),
     reference=reference,
     reference_episodes=200,
 )

@@ -70,6 +70,8 @@ class Description:
         history_names: the names of those texts.
         remembers: whether a life outlasts an episode, so that prompts tell what earlier episodes saw.
         samples: answers for each prompt that are reused where nothing else is asked for; 0 asks anew.
+        any_shape: whether the fields read observations of whatever shape the game's parameters make, else
+            only of the shape that the task's own game has.
     """
 
     fields: tuple[Field, ...]
@@ -78,6 +80,7 @@ class Description:
     history_names: tuple[str, ...] = ()
     remembers: bool = False
     samples: int = 0
+    any_shape: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -301,6 +301,12 @@ def consults(arm: Arm) -> bool:
     return bool(opened(arm, "support") or opened(arm, "override") or priors)
 
 
+def proposes(arm: Arm) -> bool:
+    """Whether the arm chooses among a model's answers, or is kept near them."""
+    doors = [*opened(arm, "support"), *(getattr(x, "prior", None) for x in opened(arm, "penalty"))]
+    return any(hasattr(door, "own") for door in doors)
+
+
 def plays_answers(arm: Arm) -> bool:
     """Whether a phase of the arm plays by answers."""
     return any(isinstance(getattr(phase, "player", None), Answering) for phase in arm.phases)

@@ -327,7 +327,7 @@ class Proposals:
 
     def refuses(self, answers: Answers | None) -> str:
         n = 0 if answers is None else answers.samples
-        if not 1 <= self.k <= n:
+        if self.k is None or not 1 <= self.k <= n:
             return f"k = {self.k}, of {n} answers about each text"
         if self.epsilon is not None and not 0 <= self.epsilon <= 1:
             return f"epsilon = {self.epsilon}, which is no probability"
@@ -814,6 +814,8 @@ class Kl:
             return f"estimator = {self.estimator!r}; there are: forward, reverse"
         if not callable(getattr(self.prior, "rows", None)):
             return f"prior = {self.prior!r}, which proposes nothing"
+        if isinstance(self.prior, Proposals) and (self.prior.temperature, self.prior.epsilon) != (None, None):
+            return f"prior = {self.prior!r}, whose temperature or epsilon no penalty explores by"
         refuses = getattr(self.prior, "refuses", lambda _: "")
         return refuses(answers) or _positive("smoothing", self.smoothing)
 

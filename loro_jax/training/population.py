@@ -140,6 +140,9 @@ def parted(phase: Phase) -> tuple[Phase, list[np.ndarray]]:
     found, structure = jax.tree_util.tree_flatten_with_path(phase)
     if jax.tree_util.treedef_is_leaf(structure):  # a phase that has no such numbers
         return phase, []
+    if strange := [path for path, _ in found if not all(hasattr(key, "name") for key in path)]:
+        name = next(key.name for key in reversed(strange[0]) if hasattr(key, "name"))
+        raise UserError(f"{type(phase).__name__}: {name} is one number, not several")
     numbers = [_number(phase, [key.name for key in path], value) for path, value in found]
     return jax.tree.unflatten(structure, [0] * len(numbers)), numbers
 

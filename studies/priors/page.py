@@ -13,6 +13,7 @@ from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH, footer, page
 from loro_jax.analysis.formats import between, significant
 from loro_jax.errors import UserError
+from studies import runs
 from studies.priors import arms
 from studies.priors.blocks import BEST, UNIFORM, WORST
 from studies.priors.parts import PARTS, SAME, needed
@@ -37,8 +38,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     """
     found: Found = {}
     for world in WORLDS:
-        paths = {part: folder / world.task / f"{part}.json" for part in PARTS}
-        kept = {part: files.read_json(path) for part, path in paths.items() if path.exists()}
+        kept = runs.kept(folder / world.task, PARTS)
         if "offline" in kept and kept.get("online", {}).get("random_return") is not None:
             told, values = kept["offline"], files.read_npz(folder / world.task / "offline.npz")
             methods = arms.offline_names([m for m in told["values"] if m != "cql"], told["weight"])
@@ -391,14 +391,14 @@ def in_short(found: Found) -> list[str]:
     if not rows:
         return []
     head = [
-        "world", "best model", "DQN, mean return [95 %]", f"DQN-Prior, {arms.K} answers, less DQN",
+        "world", "best model", "DQN, mean return, IQM [95 %]", f"DQN-Prior, {arms.K} answers, less DQN",
         "all answers", "PPO with a KL term less PPO", "LORO less DQN", "rows CQL needs; CQL-Prior",
         "highest P(best among the 4) with which DQN-Prior loses, lowest with which it gains",
     ]  # fmt: skip
     return [
         "The best model is the one most of whose first answers are best actions. Differences are of the mean"
-        " return over all evaluations, paired by seed; bold where Holm's p is below 0.05. The KL term is"
-        " forward, with weight 0.1; rows are those with which a learner comes"
+        " return over all evaluations, plain means over seeds, paired by seed; bold where Holm's p is below"
+        " 0.05. The KL term is forward, with weight 0.1; rows are those with which a learner comes"
         f" {SAME:.0%} of the way from a uniform policy to where CQL comes with all.", "",
         *table(head, rows),
     ]  # fmt: skip

@@ -122,7 +122,8 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     """
     task = load(world.task)
     protocol = task.protocol()
-    decoding = f" --temperature 1 --top-p 1 --out results/answers/{world.task}/NAME-{world.prompt}-t1"
+    out = f"{folder or 'results/answers'}/{world.task}/NAME-{world.prompt}-t1"
+    decoding = f" --temperature 1 --top-p 1 --out {out}"
     found = asked(task, world.prompt, world.table, folder, decoding)
     others: dict[str, Answers] = {}
     for tag in found:

@@ -13,6 +13,7 @@ from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH, footer, page
 from loro_jax.analysis.formats import between, significant
 from loro_jax.errors import UserError
+from studies import runs
 from studies.priors.blocks import BEST, UNIFORM, WORST
 from studies.priors.page import COLOURS, MOST, folded, legend, panels, sized, table, title
 from studies.priors.worlds import MODELS
@@ -55,8 +56,7 @@ def read(folder: pathlib.Path) -> Found:
     found: Found = {}
     for game in GAMES:
         where = folder / game.task
-        paths = {part: where / f"{part}.json" for part in parts.PARTS}
-        kept = {part: files.read_json(path) for part, path in paths.items() if path.exists()}
+        kept = runs.kept(where, parts.PARTS)
         if "alone" not in kept:
             continue
         curves = {part: files.read_npz(where / f"{part}.npz") for part in kept}

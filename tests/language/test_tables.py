@@ -54,7 +54,7 @@ def test_a_table_is_given_to_a_run_as_it_is() -> None:
         (lambda obs: np.full(len(obs), 4), "the policy: "),
         (lambda obs: 1, "the policy gives int64 of shape .* observations"),
         (lambda obs: np.zeros(3, int), "the policy gives int64 of shape"),
-        (lambda obs: np.zeros((len(obs), 0), int), "texts need actions of shape"),
+        (lambda obs: np.zeros((len(obs), 0), int), "the policy: actions has shape"),
         (lambda obs: np.full(len(obs), 2**32), "the policy: actions must be whole numbers"),
         (lambda obs: np.full(len(obs), 0.5), "the policy: actions must be whole numbers"),
         (lambda obs: np.full(len(obs), np.nan), "the policy: actions must be whole numbers"),
@@ -62,7 +62,7 @@ def test_a_table_is_given_to_a_run_as_it_is() -> None:
         (lambda obs: np.zeros(len(obs), complex), "the policy gives complex128 of shape"),
         (lambda obs: None, "the policy gives object of shape"),
         (lambda obs: [[1], [1, 2]], "the policy gives no actions for observations"),
-        (lambda obs: np.zeros((len(obs), 3, 2)), "the policy's actions have shape"),
+        (lambda obs: np.zeros((len(obs), 3, 2)), "the policy: actions has shape"),
     ],
 )
 def test_a_policy_of_another_game_is_refused(policy: object, says: str) -> None:
@@ -101,10 +101,31 @@ def test_a_field_that_uniform_play_leaves_is_refused(index: Callable[[Any], Any]
         tables.from_policy(lambda obs: np.zeros(len(obs), int), task, "cell")
 
 
-def test_texts_that_the_fields_do_not_have_are_refused() -> None:
+EVEN = np.full(4, np.log(0.25), np.float32)
+
+
+@pytest.mark.parametrize(
+    "changed, says",
+    [
+        (lambda t: {"digits": t.digits + 4}, "digits name values that the fields do not have"),
+        (lambda t: {"digits": t.digits[::-1]}, "its texts are not in the order of their codes"),
+        (lambda t: {"digits": t.digits[:0], "actions": t.actions[:0]}, "digits must be whole numbers"),
+        (lambda t: {"asked": ~t.asked}, "asked must be a flag for each text, one of them set"),
+        (lambda t: {"asked": t.asked[1:]}, "asked must be a flag for each text"),
+        (lambda t: {"actions": t.actions[1:]}, "actions has shape"),
+        (lambda t: {"log_probs": np.tile(EVEN, (3, 1))}, "log_probs must be log-probabilities"),
+        (lambda t: {"log_probs": np.full((len(t.digits), 4), np.nan, np.float32)}, "log_probs must be"),
+        (lambda t: {"log_probs": np.tile(EVEN[:3], (len(t.digits), 1))}, "log_probs must be"),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_no_table_are_refused(changed: Callable[[Any], Any], says: str) -> None:
+    """A table from Python as one from a file."""
     table = tables.from_policy(best, LAKE, "cell")
-    wrong = dataclasses.replace(table, digits=table.digits + 4)
-    with pytest.raises(lj.UserError, match="the answers: digits name values that the fields do not have"):
+    tables.checked(
+        dataclasses.replace(table, log_probs=np.tile(EVEN, (len(table.digits), 1))), LAKE, LAKE.environment()
+    )
+    wrong = dataclasses.replace(table, **changed(table))
+    with pytest.raises(lj.UserError, match=f"the answers: {says}"):
         tables.checked(wrong, LAKE, LAKE.environment())
 
 

@@ -302,10 +302,15 @@ def test_the_whole_study_small(
     for part in ("Online", "Offline", "Coverage", "Another model at inference", "Free answers and scores"):
         assert f"## {part}" in told
     assert "drawn by scores (p_dist)" in told
-    # Of another budget: nothing of it is there, nor are policies of it.
-    assert main([*argv[:4], "--budget", "800", *argv[6:], "--dry-run"]) == 0
+    # Of another budget: what is finished is not replaced, policies are not of it, nor is what was run.
+    other = [*argv[:4], "--budget", "800", *argv[6:]]
+    with pytest.raises(UserError, match=r"online.json is finished with other numbers \(settings\): name"):
+        main([*other, "--dry-run"])
+    other[other.index("--out") + 1] = str(tmp_path / "other")
     with pytest.raises(UserError, match="or of another run; run the part online first"):
-        main([*argv[:4], "--budget", "800", *argv[6:], "--parts", "inference"])
+        main([*other, "--parts", "inference"])
+    with pytest.raises(UserError, match=r"online holds another configuration .*: remove it, or name another"):
+        main([*other, "--parts", "online"])
     assert {p.name for p in (tmp_path / "out" / "figures").iterdir()} >= {
         "online.png",
         "offline.pdf",

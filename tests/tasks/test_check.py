@@ -48,6 +48,30 @@ def words(describe: Any = lambda obs, life: {"place": str(int(obs[0]))}, **more:
 SIDED = lj.Field("place", ("here", "there"), lambda obs: 1 if obs[0] > 1 else 0)
 
 
+LISTED = lj.Field("place", ("left, right",), lambda obs: obs[0].astype(np.int32) * 0, ((0, 1),))
+
+
+class Own:
+    """A reader of a stranger's own, which has words of its own kind, and no `among`."""
+
+    words = ("left", "right")
+
+    def __init__(self, drawn: Any) -> None:
+        self.drawn = drawn
+
+    def read(self, answer: str) -> int | None:
+        return None
+
+    def grammar(self, begun: str) -> str:
+        return ""
+
+    def settle(self, actions: Any) -> int:
+        return 0
+
+    def random(self, number: int) -> Any:
+        return self.drawn
+
+
 def problems(found: lj.Task) -> list[str]:
     return [f.says for f in check_task(found) if f.kind == "problem"]
 
@@ -126,6 +150,12 @@ def two_rewards(key: Any, place: Any, action: Any) -> Any:
         (
             task(words=words(reader=lj.Words(("a", "b", "c"))), prompts={"cot": PROMPT}),
             "words.reader names actions that the game does not have: actions must be whole numbers from 0",
+        ),
+        (task(words=words(reader=None), prompts={"cot": PROMPT}), "words.reader draws no action"),
+        (task(words=words(reader=Own(None)), prompts={"cot": PROMPT}), "words.reader draws no action"),
+        (
+            task(words=lj.Description((LISTED,), Own(0)), prompts={"cot": PROMPT}),
+            "words.reader has no among(legal)",
         ),
         (task(reference=lambda obs: np.zeros(3)), "the reference gives (3,)"),
         (

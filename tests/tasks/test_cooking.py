@@ -110,7 +110,7 @@ def test_the_limit_counts_primitive_steps() -> None:
 
 
 def test_a_limit_that_is_none_is_refused() -> None:
-    with pytest.raises(UserError, match="1,000,000 primitive steps"):
+    with pytest.raises(UserError, match="1 to 10,000 primitive steps"):
         load(TOMATO.name).environment(limit=0)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from loro_jax.data import answers
 from loro_jax.errors import UserError
+from loro_jax.language import tables
 from loro_jax.tasks import household, load, planning, reference
 from loro_jax.tasks.household import (
     ACTIONS,
@@ -101,7 +102,27 @@ def test_the_best_play_reaches_every_goal() -> None:
     best = household.values()[:16].max(axis=1)
     steps = np.log(best) / np.log(0.99) + 1
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-6)
-    assert set(np.round(steps)) == {5, 6, 7, 8}
+    assert set(np.round(steps)) == {5, 6, 7, 8} and household.FURTHEST == 8
+    assert household.ways() == tuple(np.round(steps).astype(int))
+
+
+def test_a_short_limit_leaves_goals_out_of_reach() -> None:
+    short = household.household("trained", limit=5)
+    share = np.mean([household.ways()[game] <= 5 for game in TRAINED])
+    assert short.best == share and 0 < share < 1 and short.threshold == pytest.approx(0.95 * share)
+    assert household.household("trained", limit=household.FURTHEST).best == 1
+    with pytest.raises(UserError, match="no goal is reached within 4 steps"):
+        household.household(limit=4)
+
+
+def test_answers_are_looked_up_where_everything_is_seen() -> None:
+    """The words read the beginning of an observation, which is the same with `full`."""
+    task = load("household")
+    tables.check_told(task, task.environment(full=True))
+    coding = answers.Coding(household.fields())
+    partly, whole, *_ = STATES
+    told = [np.asarray(answers.digits_of(coding)(x[:500].astype(np.float32))) for x in (partly, whole)]
+    np.testing.assert_array_equal(*told)
 
 
 @pytest.mark.parametrize("games", ["trained", "unseen"])

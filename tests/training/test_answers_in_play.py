@@ -335,7 +335,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake: pathlib.Path) -> None:
         strange = dataclasses.replace(table, coding=answers.Coding((rows, *table.coding.fields[1:])))
         prepare_experiment(task, protocol, ("loro",), SEEDS, 0, answers=strange)
     large = task.protocol("standard").replace(game={"layout": "8x8"})
-    with pytest.raises(UserError, match="frozen_lake's words tell observations of shape"):
+    with pytest.raises(UserError, match="frozen_lake's words read observations of shape"):
         prepare_experiment(task, large, ("tutor",), SEEDS, 0, answers=str(lake))
     still = task.protocol("standard").replace(game={"slippery": False})
     told = prepare_experiment(task, still, ("pure_rl", "tutor"), SEEDS, 0, answers=str(lake)).warnings

@@ -26,6 +26,7 @@ from loro_jax.training.guidance import (
     Conservative,
     HalfPrior,
     JumpStart,
+    Kl,
     Proposals,
     Soft,
     Tutor,
@@ -384,6 +385,8 @@ def test_a_door_that_is_not_marked_is_one_line() -> None:
     [
         (Interact(INTERVAL, support=Proposals(k=0)), "Proposals has k = 0, of 4 answers about each text"),
         (Interact(INTERVAL, support=Proposals(k=5)), "Proposals has k = 5, of 4 answers about each text"),
+        (Interact(INTERVAL, support=Proposals(k=None)), "Proposals has k = None, of 4 answers"),  # type: ignore
+        (Interact(INTERVAL, penalty=Kl(prior=Proposals(k=2, temperature=0.1))), "no penalty explores by"),
         (Interact(INTERVAL, support=Proposals(k=1, temperature=0.0)), "temperature = 0.0, which must be"),
         (Interact(INTERVAL, support=Soft(temperature=-1.0)), "temperature = -1.0, which must be positive"),
         (Interact(INTERVAL, support=Soft(smoothing=0)), "smoothing = 0, which must be positive"),
@@ -422,6 +425,7 @@ def test_what_is_no_door_is_refused(phase: Phase, says: str) -> None:
     [
         (Fit(4, learning_rate="1e-3"), "learning_rate = '1e-3' is no number"),
         (Fit(4, support=Proposals(k="3")), "k = '3' is no number"),
+        (Fit(4, support=Proposals(k=[1])), "Fit: k is one number, not several"),
         (Fit(4, learning_rate=1e-60), "learning_rate = 1e-60 is beyond what float32 holds"),
         (Fit(4, penalty=Conservative(float("nan"))), "Conservative: weight is a finite number, not nan"),
         (Interact(INTERVAL, override=Tutor(decay_steps=2**40)), "decay_steps is a whole number that 32 bits"),
