@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from loro_jax.data.answers import Answers as Answers
     from loro_jax.errors import UserError as UserError
     from loro_jax.language.tables import from_policy as answers_from_policy
+    from loro_jax.language.tables import save as save_answers
     from loro_jax.protocols import Protocol as Protocol
     from loro_jax.spaces import Box as Box
     from loro_jax.spaces import Discrete as Discrete
@@ -52,14 +53,14 @@ WHERE = {
     "Protocol": "protocols", "Result": "api", "SAC": "agents", "Task": "tasks", "UserError": "errors",
     "Words": "tasks.actions", "answers_from_policy": "language.tables:from_policy",
     "check_task": "tasks.check", "environment": "tasks.rules", "load_policy": "api",
-    "load_task": "tasks.loading:load", "read": "api", "run": "api",
+    "load_task": "tasks.loading:load", "read": "api", "run": "api", "save_answers": "language.tables:save",
 }  # fmt: skip
 """Public names, and the modules that hold them."""
 
 __all__ = [
     "DDQN", "SAC", "Answers", "Arm", "Box", "Description", "Discrete", "Environment", "Field", "NamedArray",
     "Number", "Plan", "Policy", "Protocol", "Result", "Task", "UserError", "Words", "answers_from_policy",
-    "check_task", "environment", "load_policy", "load_task", "read", "run",
+    "check_task", "environment", "load_policy", "load_task", "read", "run", "save_answers",
 ]  # fmt: skip
 
 importing(__name__)

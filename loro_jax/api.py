@@ -20,6 +20,7 @@ from rich.console import Console
 from loro_jax import files, keys, processes
 from loro_jax.analysis import figures, outputs, statistics, tables
 from loro_jax.analysis.named import NamedArray
+from loro_jax.analysis.summary import POLICIES
 from loro_jax.data.answers import Answers, resolve
 from loro_jax.data.answers import identity as told_of
 from loro_jax.errors import UserError
@@ -84,9 +85,11 @@ class Result:
     ) -> statistics.Contrast:
         """One arm against another, paired by seed: difference, probability of improvement, their 95 %
         intervals, and the p-value of a sign-flip test, not corrected. With `free`, prior data costs nothing.
+        Two arms that learn offline are compared by their returns, whatever the metric.
 
         Raises:
-            UserError: an arm or a metric that the run does not have.
+            UserError: an arm or a metric that the run does not have, or one that learns offline beside one
+                that does not.
 
         >>> short = run("frozen_lake", ("pure_rl", "mix"), seeds=2, budget=2000, progress=False)
         >>> 0 <= short.compare("mix", "pure_rl").improvement <= 1
@@ -95,7 +98,15 @@ class Result:
         from loro_jax.analysis.metrics import METRICS
 
         arms = self._saved.group("llm_free") if free else self._saved.curves
+        offline = {name: x for name, x in self.flat.items() if name not in POLICIES}
+        if arm in offline and baseline in offline:
+            level = self.summary["random_return"] or 0.0  # None where nothing diverged
+            pair = [np.where(np.isnan(offline[n]), level, offline[n]) for n in (arm, baseline)]
+            return statistics.paired(*pair, seed=0)
         for name in (arm, baseline):
+            if name in offline:
+                others = ", ".join(n for n in offline if n != name) or "none in this run"
+                raise UserError(f"{name} learns offline: compare it with another arm that does ({others})")
             if name not in arms:
                 raise UserError(f"no learning arm is called '{name}'; there are: {', '.join(arms)}")
         known = {m.name: m for m in METRICS if not m.needs_threshold or self.summary["threshold"] is not None}

@@ -216,6 +216,15 @@ class Options:
     """Write the page and the figures of all that is finished in --out; of other flags there are none then."""
 
 
+def listed(names: Sequence[str]) -> tuple[str, ...]:
+    """Names, separated by spaces or commas.
+
+    >>> listed(["frozen_lake,household", "cartpole"])
+    ('frozen_lake', 'household', 'cartpole')
+    """
+    return tuple(name for one in names for name in one.split(",") if name)
+
+
 def check(o: Options, parts: Any) -> None:
     """A `UserError` where numbers mean nothing, or there is no such part."""
     within("--seeds", o.seeds, 0, 100_000)

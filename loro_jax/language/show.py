@@ -88,9 +88,14 @@ def meet(task: Task, table: Answers, episodes: int) -> Met:
     return Met(np.concatenate(seen), shares)
 
 
-def said(actions: np.ndarray, reader: Reader, space: Any) -> str:
-    """The answers about one text (n, *action) in words, the commonest first."""
+def said(actions: np.ndarray, reader: Reader, space: Any, listed: np.ndarray | None = None) -> str:
+    """The answers about one text (n, *action) in words, the commonest first; and how many name none of the
+    actions (A,) that the text lists, where it lists any."""
     unread = answers.unreadable(actions, space)
+    if listed is not None:
+        absent = np.array([not gone and not listed[a] for a, gone in zip(actions, unread, strict=True)])
+        told = said(actions[~absent], reader, space)
+        return ", ".join([told] * bool(told) + [f"none of the options {absent.sum()}"] * bool(absent.any()))
     if isinstance(space, Discrete):
         words = words_of(reader)
         counted = collections.Counter(words.get(int(a), str(int(a))) for a in actions[~unread])
@@ -108,10 +113,11 @@ def words_of(reader: Reader) -> dict[int, str]:
     return {reader.action(i): word for i, word in enumerate(reader.words)}
 
 
-def scored(log_probs: np.ndarray, reader: Reader) -> str:
-    """The model's probability of each action (A,) in words, the likeliest first."""
+def scored(log_probs: np.ndarray, reader: Reader, listed: np.ndarray | None = None) -> str:
+    """The model's probability of each action (A,) in words, the likeliest first; of those that the text lists
+    where it lists any, among which they are not made to sum to 1."""
     words = words_of(reader)
-    order = np.argsort(-log_probs, kind="stable")
+    order = [a for a in np.argsort(-log_probs, kind="stable") if listed is None or listed[a]]
     return ", ".join(f"{words.get(int(a), str(int(a)))} {np.exp(log_probs[a]):.0%}" for a in order)
 
 
@@ -205,9 +211,17 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
 
     times = np.bincount(rows, met.shares, minlength=len(table.digits))
     columns = {"met": [f"{share:.2%}" for share in times]}
-    columns["answers"] = [said(actions, reader, space) for actions in table.actions]
+    listed, theirs_listed = (
+        [None] * len(t.digits) if t is None or t.legal is None else list(t.legal)
+        for t in (table, other or table)
+    )
+    columns["answers"] = [
+        said(actions, reader, space, mask) for actions, mask in zip(table.actions, listed, strict=True)
+    ]
     if table.log_probs is not None:
-        columns["scores"] = [scored(each, reader) for each in table.log_probs]
+        columns["scores"] = [
+            scored(each, reader, mask) for each, mask in zip(table.log_probs, listed, strict=True)
+        ]
     console.print(f"{table.name}: {heading(table, space)}", markup=False, soft_wrap=True)
     agreed = agreements(task, table, met, rows)
     if agreed is not None:
@@ -217,7 +231,6 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
     if other is not None:
         there = met.rows(other)
         pairs, place = np.unique(np.stack([rows, there]), axis=1, return_inverse=True)
-        listed: Any = [None] * len(table.digits) if table.legal is None else table.legal
         distances = np.array(
             [apart(table.actions[a], other.actions[b], space, listed[a]) for a, b in pairs.T]
         )
@@ -230,7 +243,7 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
             a, b = pairs[:, pair].tolist()
             several = int((pairs[0] == a).sum())
             of = f" (in the commonest of {several} texts)" if several > 1 else ""
-            theirs[a] = said(other.actions[b], reader, space) + of
+            theirs[a] = said(other.actions[b], reader, space, theirs_listed[b]) + of
         columns["the other's"] = [theirs.get(row, "-") for row in range(len(times))]
         columns["apart"] = [f"{distance:.2f}" for distance in mean(far)]
     order = [row for row in np.lexsort((np.arange(len(by)), -by)) if table.asked[row]]
@@ -254,6 +267,10 @@ def heading(table: Answers, space: Any) -> str:
     says = [f"{int(table.asked.sum())} texts, {table.samples} answers about each"]
     unread = answers.unreadable(table.actions[table.asked], space).mean()
     says.append(f"{unread:.1%} unreadable")
+    if table.legal is not None:
+        named = np.take_along_axis(table.legal, np.maximum(table.actions, 0), axis=1) | (table.actions < 0)
+        if absent := float((~named[table.asked]).mean()):
+            says.append(f"{absent:.1%} name none of the options")
     if least is not None:
         says.append(f"least covered player: {least}, {covered[least]:.1%} of its steps")
     return "; ".join(says)

@@ -184,8 +184,10 @@ def checked(table: Answers, task: Task, env: Environment) -> Answers:
     return _typed(table, space)
 
 
-def save(table: Answers, task: Task, folder: pathlib.Path) -> None:
-    """Writes a table of `from_policy` as a survey would, so that `--answers FOLDER` finds it."""
+def save(table: Answers, task: str | Task, folder: str | pathlib.Path) -> None:
+    """Writes a table of `from_policy` as a survey would, so that `--answers FOLDER` finds it, and `--answers
+    NAME` where FOLDER is results/answers/TASK/NAME."""
+    task, folder = load(task) if isinstance(task, str) else task, pathlib.Path(folder)
     prompt = prompts.parse(
         table.card["prompt"]["text"], table.card["prompt"]["name"], _names(task), f"{task.name}'s prompt"
     )

@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m studies.priors"
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
+    o = dataclasses.replace(o, parts=runs.listed(o.parts), worlds=runs.listed(o.worlds))
     runs.check(o, parts)
     worlds = [named(name) for name in o.worlds]
     besides = "LORO, learning offline and compiling"

@@ -19,10 +19,12 @@ from studies.priors.blocks import BEST, UNIFORM, WORST
 from studies.priors.parts import PARTS, SAME, needed
 from studies.priors.worlds import MODELS, WORLDS
 
-COLOURS = {"135m": "#56B4E9", "05b": "#0072B2", "15b": "#332288", BEST: "#009E73", UNIFORM: "#7f7f7f",
+COLOURS = {"135m": "#56B4E9", "05b": "#E69F00", "15b": "#CC79A7", BEST: "#009E73", UNIFORM: "#7f7f7f",
            WORST: "#D55E00", "pure_rl": "#000000", "cql": "#000000", "ppo": "#8B4513"}  # fmt: skip
 SAYS = {"135m": "135 M", "05b": "0.5 B", "15b": "1.5 B", BEST: "reference", UNIFORM: "uniform",
         WORST: "adversary", "pure_rl": "DQN", "cql": "CQL", "ppo": "PPO"}  # fmt: skip
+HOLDS = 0.05
+"""Holm's p below which a difference is said to be one."""
 MOST = 200
 """Points of a curve that are drawn."""
 
@@ -43,6 +45,8 @@ def write(folder: pathlib.Path) -> pathlib.Path:
             told, values = kept["offline"], files.read_npz(folder / world.task / "offline.npz")
             methods = arms.offline_names([m for m in told["values"] if m != "cql"], told["weight"])
             told["needed"] = needed(values, methods, kept["online"]["random_return"])
+        if {"online", "coverage"} <= kept.keys():
+            kept["online"]["against_uniform"] = against_uniform(folder / world.task)
         if kept:
             found[world.task] = kept
     if not found:
@@ -59,6 +63,18 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     path = folder / "README.md"
     files.write_text(path, markdown(found, drawn))
     return path
+
+
+EVEN = f"on-{BEST}-{UNIFORM}-1"
+"""The arm of the coverage part all of whose proposals are uniform actions."""
+
+
+def against_uniform(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """DQN-Prior on each model's answers, each seed's own draw, less DQN-Prior on as many uniform actions."""
+    both = files.read_npz(folder / "coverage.npz") | files.read_npz(folder / "online.npz")
+    pairs = [(f"dqn-{model}-own", EVEN) for model in MODELS if f"dqn-{model}-own" in both]
+    chosen = {name: both[name] for name in {name for pair in pairs for name in pair}}
+    return runs.against(runs.means(chosen), pairs)
 
 
 def having(found: Found, part: str) -> dict[str, dict[str, Any]]:
@@ -92,7 +108,7 @@ def title(world: str) -> str:
 
 
 def first_answers(found: Found, stem: pathlib.Path) -> bool:
-    """How often a best action is among the first k answers, for every k."""
+    """How often a best action is among k answers, for every k: of any k of a table's, and of the first k."""
     here = having(found, "online")
     if not here:
         return False
@@ -101,10 +117,15 @@ def first_answers(found: Found, stem: pathlib.Path) -> bool:
             for name in (*MODELS, UNIFORM):
                 if name not in told["policies"]:
                     continue
-                among = told["policies"][name]["best_among_first"]
-                line = "-" if name in MODELS else (0, (1, 1))
-                axes.plot(range(1, len(among) + 1), among, color=COLOURS[name], ls=line, label=SAYS[name])
-            axes.set(title=title(world), xlabel="k", ylabel="P(best among the first k)", ylim=(0, 1.03))
+                one, colour = told["policies"][name], COLOURS[name]
+                ks = range(1, len(one["best_among_any"]) + 1)
+                line = "-" if name in MODELS else (0, (4, 1.5))
+                axes.plot(ks, one["best_among_any"], color=colour, ls=line, label=f"{SAYS[name]}, any k")
+                if name in MODELS:
+                    label = f"{SAYS[name]}, first k"
+                    axes.plot(ks, one["best_among_first"], color=colour, ls=(0, (1, 1)), lw=0.9, label=label)
+            label = "P(a best action is among k)" if axes.get_subplotspec().is_first_col() else ""
+            axes.set(title=title(world), xlabel="k", ylabel=label, ylim=(0, 1.03))
             axes.set_xticks((1, 4, 8, 12, 16))
         legend(figure, 4)
         footer(figure, "Of play: uniform, the reference's and each table's own, a like share of each.")
@@ -112,7 +133,7 @@ def first_answers(found: Found, stem: pathlib.Path) -> bool:
 
 
 def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
-    """Learning curves: IQM and 95 % band, of the best model's proposals beside DQN and PPO."""
+    """Learning curves: IQM and 95 % band, of each model's proposals beside DQN, PPO and LORO."""
     here = having(found, "online")
     if not here:
         return False
@@ -125,12 +146,13 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
                 ("ppo", "PPO", "#8B4513", (0, (1, 1))),
             ]
             for tag in MODELS:
-                k = f"dqn-{tag}-k{arms.K}"
-                lines += [(k, f"DQN-Prior, {arms.K} of {SAYS[tag]}", COLOURS[tag], (0, (5, 1.5)))]
-            most = len(told["policies"][best(told)]["best_among_first"])
-            for many, how_many, line in ((1, "1", (0, (1, 1))), (most, "all", (0, (8, 1)))):
-                name = f"dqn-{best(told)}-k{many}"
-                lines += [(name, f"DQN-Prior, {how_many} of the best model's", "#CC79A7", line)]
+                label = f"DQN-Prior, {arms.K} of {SAYS[tag]}, own draws"
+                lines += [(f"dqn-{tag}-own", label, COLOURS[tag], "-")]
+            model = best(told)
+            most = len(told["policies"][model]["best_among_first"])
+            lines += [(f"dqn-{model}-k{most}", "DQN-Prior, all of the best model", "#0072B2", (0, (5, 1.5)))]
+            lines += [(f"kl-{model}-forward", "PPO with a KL term, best model", "#8B4513", (0, (5, 1.5)))]
+            lines += [(f"loro-{model}", "LORO, best model", "#009E73", (0, (3, 1, 1, 1)))]
             for name, label, colour, line in lines:
                 if name not in kept:
                     continue
@@ -138,8 +160,9 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
                 centre, low, high = statistics.band(kept[name][:, which], seed=0, resamples=500)
                 axes.plot(steps[which], centre, color=colour, ls=line, label=label)
                 axes.fill_between(steps[which], low, high, color=colour, alpha=0.15, lw=0)
-            which_best = f"{title(world)} (best: {SAYS[best(told)]})"
-            axes.set(title=which_best, xlabel="environment steps", ylabel="return, IQM")
+            which_best = f"{title(world)} (best: {SAYS[model]})"
+            label = "return, IQM" if axes.get_subplotspec().is_first_col() else ""
+            axes.set(title=which_best, xlabel="environment steps", ylabel=label)
         legend(figure, 3)
         footer(figure, "Greedy evaluations; bands are 95 % bootstrap intervals over seeds.")
     return True
@@ -167,7 +190,13 @@ def offline(found: Found, stem: pathlib.Path) -> bool:
                     x, [row["mean"] for row in rows], color=colour, ls=line, marker="o", ms=2.5, label=label
                 )
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-            axes.axhline(told["data_return"], color="#999999", lw=0.8, ls=(0, (1, 2)), label="the data's own")
+            axes.axhline(
+                told["data_return"],
+                color="#999999",
+                lw=0.8,
+                ls=(0, (1, 2)),
+                label="mean return of the dataset",
+            )
             axes.set(xscale="log", title=title(world), xlabel="rows, % of the dataset", ylabel="return, mean")
             axes.set_xticks(list(arms.PERCENT), [str(p) for p in arms.PERCENT])
             axes.minorticks_off()
@@ -197,30 +226,29 @@ def coverage(found: Found, stem: pathlib.Path) -> bool:
             for (base, other), points in kinds.items():
                 # In the order of the shares: by where they lie a line would jump between them.
                 points = sorted(points, key=lambda point: point[0])
-                x = [among for _, among, _ in points]
+                x = [1 - among for _, among, _ in points]
+                y = [c["difference"] for *_, c in points]
                 low, high = np.array([c["ci95"] for *_, c in points]).T
-                colour = COLOURS[base]
+                colour = COLOURS[base] if base == BEST else "#332288"
                 line, mark = ("-", "o") if other == UNIFORM else ((0, (2, 1.5)), "v")
-                label = f"{SAYS[base]}, {SAYS[other]} instead"
-                axes.plot(
-                    x,
-                    [c["difference"] for *_, c in points],
-                    color=colour,
-                    ls=line,
-                    marker=mark,
-                    ms=3,
-                    label=label,
-                )
+                label = f"{'the reference' if base == BEST else 'the best model'}, {SAYS[other]} instead"
+                axes.plot(x, y, color=colour, ls=line, marker=mark, ms=3, label=label)
+                axes.plot(x[:1], y[:1], ls="none", marker="s", ms=5, mfc="none", color=colour)
                 axes.vlines(x, low, high, color=colour, lw=0.8)
             axes.axhline(0, color="#000000", lw=0.8)
-            axes.set(
-                title=title(world), xlabel="P(a best action among the 4)", ylabel="gain on DQN, mean return"
-            )
+            axes.set_xscale("symlog", linthresh=0.01, linscale=0.5)
+            axes.set_xlim(1.1, -0.003)
+            ticks = (1, 0.3, 0.1, 0.03, 0.01, 0)
+            axes.set_xticks(ticks, [f"{1 - x:g}" for x in ticks])
+            axes.minorticks_off()
+            label = "gain on DQN, mean return" if axes.get_subplotspec().is_first_col() else ""
+            model = SAYS[told["model"]]
+            axes.set(title=f"{title(world)} ({model})", xlabel="P(a best action among the 4)", ylabel=label)
         legend(figure, 2)
         footer(
             figure,
-            "Mean return over all evaluations less DQN's, paired by seed; bars are 95 % intervals."
-            " Lines go from no answer replaced to all of them.",
+            "Mean return over all evaluations less DQN's, paired by seed; bars are 95 % intervals. Lines"
+            " begin at the squares, where no answer is replaced.",
         )
     return True
 
@@ -239,16 +267,21 @@ def sweeps(found: Found, stem: pathlib.Path) -> bool:
             series(
                 left, numbers, [(t, f"temperature-{arms.tag(t)}") for t in arms.TEMPERATURES], "#0072B2", "o"
             )
-            level(left, numbers["pure_rl"], "DQN")
+            level(left, numbers["pure_rl"], "DQN alone", "#000000")
             label = "mean return, IQM" if 2 * i % columns == 0 else ""
-            left.set(xscale="log", title=title(world), xlabel="temperature", ylabel=label)
+            said = f"{title(world)} ({SAYS[told['model']]})"
+            left.set(xscale="log", title=said, xlabel="temperature", ylabel=label)
             for estimator, colour in (("forward", "#D55E00"), ("reverse", "#009E73")):
                 points = [(j, f"{estimator}-{arms.tag(w)}") for j, w in enumerate(arms.WEIGHTS)]
                 series(right, numbers, points, colour, "o", f"KL, {estimator}")
-            level(right, numbers["ppo"], "PPO")
+            level(right, numbers["ppo"], "PPO alone", COLOURS["ppo"])
             right.set_xticks(range(len(arms.WEIGHTS)), [f"{w:g}" for w in arms.WEIGHTS])
-            right.set(title=title(world), xlabel="weight of the KL term")
-        legend(figure, 4)
+            right.set(title=said, xlabel="weight of the KL term")
+        legend(figure, 5)
+        footer(
+            figure,
+            "IQM of mean returns, 95 % intervals. Each panel has its own scale; weights at equal distances.",
+        )
     return True
 
 
@@ -264,11 +297,11 @@ def series(
     axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def level(axes: Any, told: Mapping[str, Any], label: str) -> None:
+def level(axes: Any, told: Mapping[str, Any], label: str, colour: str) -> None:
     """A learner without a prior as a band across."""
     low, high = told["mean"]["ci95"]
-    axes.axhspan(low, high, color="#000000", alpha=0.12, lw=0)
-    axes.axhline(told["mean"]["iqm"], color="#000000", ls=(0, (1, 1)), label=label)
+    axes.axhspan(low, high, color=colour, alpha=0.12, lw=0)
+    axes.axhline(told["mean"]["iqm"], color=colour, ls=(0, (1, 1)), label=label)
 
 
 def inference(found: Found, stem: pathlib.Path) -> bool:
@@ -276,6 +309,8 @@ def inference(found: Found, stem: pathlib.Path) -> bool:
     here = having(found, "inference")
     if not here:
         return False
+    from matplotlib.patches import Rectangle
+
     with page(stem, WIDTH * 2.1, 1.5 * len(here) + 0.3) as figure:
         for axes, (world, told) in zip(
             np.atleast_1d(figure.subplots(len(here), 1)), here.items(), strict=True
@@ -292,13 +327,15 @@ def inference(found: Found, stem: pathlib.Path) -> bool:
                     star = "*" if cell.get("holm", 1) < 0.05 else ""
                     said, colour = f"{cell['mean']:.2f}{star}", "white" if light else "black"
                     axes.text(j, i, said, ha="center", va="center", fontsize=6, color=colour)
+                    if "p" not in cell:  # what the others of its row are held against
+                        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="#D55E00", lw=1.2))
             said_by = [told_name(c).replace(", ", "\n") for c in columns]
             axes.set_xticks(range(len(columns)), said_by, fontsize=6)
-            labels = [told_name(t.removeprefix("dqn-")) + (f", {g}" if g else "") for t, g in rows]
+            labels = [told_name(t.removeprefix("dqn-")) + (f", {g} games" if g else "") for t, g in rows]
             axes.set_yticks(range(len(rows)), labels, fontsize=6)
             axes.set(title=f"{title(world)}: trained among (rows), choosing among (columns)")
             axes.grid(visible=False)
-        footer(figure, "Mean returns; * differs from the diagonal's own proposals, Holm's p below 0.05.")
+        footer(figure, "Mean returns; boxed: its own proposals; * differs from these, Holm's p below 0.05.")
     return True
 
 
@@ -355,7 +392,7 @@ def markdown(found: Found, drawn: Mapping[str, bool]) -> str:
             body = told(kept)
             if body:
                 lines += [f"### {world}", "", *body, ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *FILES]).rstrip() + "\n"
 
 
 def row(cells: Sequence[str]) -> str:
@@ -370,47 +407,69 @@ def in_short(found: Found) -> list[str]:
     """A row a world: what its best model's answers are worth, in the same comparisons everywhere."""
     rows = []
     for world, kept in having(found, "online").items():
-        model = best(kept)
+        model, spread = best(kept), found[world].get("coverage")
         gains = {c["arm"]: c for c in kept["contrasts"]}
+        gains |= {c["arm"]: c for c in ([] if spread is None else spread["contrasts"])}
         most = len(kept["policies"][model]["best_among_first"])
-
-        def gain(arm: str, gains: Mapping[str, Any] = gains) -> str:
-            c = gains.get(arm)
-            if c is None:
-                return "-"
-            said = between(c["difference"], c["ci95"], sign="+")
-            return f"**{said}**" if c["holm"] < 0.05 else said
-
         need = found[world].get("offline", {}).get("needed", {})
         percents = [percent(need[m]["percent"]) if need and need[m]["level"] else "-" for m in ("cql", model)]
         rows.append([
             world, SAYS[model], between(*(kept["arms"]["pure_rl"]["mean"][k] for k in ("iqm", "ci95"))),
-            gain(f"dqn-{model}-own"), gain(f"dqn-{model}-k{most}"), gain(f"kl-{model}-forward"),
-            gain(f"loro-{model}"), f"{percents[0]}; {percents[1]}", breaks_even(found[world].get("coverage")),
+            *(gain(gains.get(arm)) for arm in (f"dqn-{model}-own", EVEN, f"dqn-{model}-k{most}")),
+            gain(gains.get(f"kl-{model}-forward")), gain(gains.get(f"loro-{model}")),
+            f"{percents[0]}; {percents[1]}", breaks_even(spread),
         ])  # fmt: skip
     if not rows:
         return []
     head = [
-        "world", "best model", "DQN, mean return, IQM [95 %]", f"DQN-Prior, {arms.K} answers, less DQN",
-        "all answers", "PPO with a KL term less PPO", "LORO less DQN", "rows CQL needs; CQL-Prior",
-        "highest P(best among the 4) with which DQN-Prior loses, lowest with which it gains",
+        "world", "best model", "DQN, mean return, IQM [95 %]",
+        f"DQN-Prior, own {arms.K} answers, less DQN", f"the same, {arms.K} uniform actions",
+        "the same, all answers", "PPO with a KL term less PPO", "LORO less DQN", "rows CQL needs; CQL-Prior",
+        f"highest P(best among the {arms.K}) with which DQN-Prior loses, lowest with which it gains",
     ]  # fmt: skip
-    return [
-        "The best model is the one most of whose first answers are best actions. Differences are of the mean"
-        " return over all evaluations, plain means over seeds, paired by seed; bold where Holm's p is below"
-        " 0.05. The KL term is forward, with weight 0.1; rows are those with which a learner comes"
+    lines = [
+        "The best model is the one most of whose first answers are best actions, be they fewer than by"
+        " chance. Differences are of the mean return over all evaluations, plain means over seeds, which need"
+        " not agree with IQMs, paired by seed; bold where Holm's p is below 0.05, by which the last column"
+        " goes as well. The KL term is forward, with weight 0.1; rows are those with which a learner comes"
         f" {SAME:.0%} of the way from a uniform policy to where CQL comes with all.", "",
         *table(head, rows),
     ]  # fmt: skip
+    return [*lines, "", *beside_uniform(found)]
+
+
+def gain(c: Mapping[str, Any] | None) -> str:
+    """A contrast with its interval, bold where it holds."""
+    if c is None:
+        return "-"
+    said = between(c["difference"], c["ci95"], sign="+")
+    return f"**{said}**" if c["holm"] < HOLDS else said
+
+
+def beside_uniform(found: Found) -> list[str]:
+    """Whether a model's answers are worth more than as many uniform actions."""
+    rows = []
+    for world, kept in having(found, "online").items():
+        told = {c["arm"]: c for c in kept.get("against_uniform", ())}
+        if told:
+            cells = [told.get(f"dqn-{model}-own") for model in MODELS]
+            rows.append([world, *(gain(c) for c in cells)])
+    if not rows:
+        return []
+    lines = [
+        f"DQN-Prior on {arms.K} answers of a model less DQN-Prior on {arms.K} uniform actions, each seed with"
+        " a draw of its own of either; bold where Holm's p over a world's models is below 0.05:", "",
+    ]  # fmt: skip
+    return [*lines, *table(["world", *(SAYS[model] for model in MODELS)], rows)]
 
 
 def breaks_even(kept: Mapping[str, Any] | None) -> str:
-    """The largest coverage of a cell that loses to DQN, and the smallest of one that gains, by intervals."""
+    """The largest coverage of a cell that loses to DQN, and the smallest of one that gains, by Holm's p."""
     if kept is None:
         return "-"
-    gains = {c["arm"]: c["ci95"] for c in kept["contrasts"]}
-    loses = [cell["best_among"] for name, cell in kept["cells"].items() if gains[name][1] < 0]
-    wins = [cell["best_among"] for name, cell in kept["cells"].items() if gains[name][0] > 0]
+    gains = {c["arm"]: c["difference"] for c in kept["contrasts"] if c["holm"] < HOLDS}
+    loses = [cell["best_among"] for name, cell in kept["cells"].items() if gains.get(name, 0) < 0]
+    wins = [cell["best_among"] for name, cell in kept["cells"].items() if gains.get(name, 0) > 0]
     return (
         f"{max(loses):.2f}, {min(wins):.2f}"
         if loses and wins
@@ -427,8 +486,9 @@ def policies(found: Found) -> list[str]:
     """How often a best action is among the first k, and the return of play by the answers."""
     lines = [
         "Share of play (uniform, the reference's and each table's own, a like share of each) in texts whose"
-        " best action is among the first k answers, and the mean return of play that takes one of the answers"
-        " at each step (2,000 episodes). An unreadable answer stands for a uniform action.", "",
+        " best action is among k answers: the first k of the table, which are one draw, or any k of it, which"
+        " is the mean over all draws of k. And the mean return of play that takes one of the answers at each"
+        " step (2,000 episodes). An unreadable answer stands for a uniform action.", "",
     ]  # fmt: skip
     ks = (1, 2, 4, 8, 16)
     rows = []
@@ -436,6 +496,7 @@ def policies(found: Found) -> list[str]:
         for name, told in kept.get("online", {}).get("policies", {}).items():
             among = told["best_among_first"]
             cells = [f"{among[k - 1]:.2f}" if k <= len(among) else "-" for k in ks]
+            cells += [f"{told['best_among_any'][k - 1]:.2f}" for k in (1, arms.K)]
             rows.append(
                 [
                     world,
@@ -445,7 +506,8 @@ def policies(found: Found) -> list[str]:
                     between(told["return"], told["ci95"]),
                 ]
             )
-    head = ["world", "answers of", *(f"k = {k}" for k in ks), "unreadable", "return [95 %]"]
+    head = ["world", "answers of", *(f"first {k}" for k in ks), "any 1", f"any {arms.K}", "unreadable",
+            "return [95 %]"]  # fmt: skip
     return [*lines, *table(head, rows)]
 
 
@@ -563,7 +625,7 @@ def of_projection(kept: Mapping[str, Any]) -> list[str]:
     for model, kinds in kept["policies"].items():
         tokens = kept["tokens"][model]
         for kind, told in kinds.items():
-            among, c = told["best_among_first"], gains.get(f"dqn-{model}-{kind}")
+            among, c = told["best_among_any"], gains.get(f"dqn-{model}-{kind}")
             cost = tokens.get(kind)
             said = "" if kind == "released" else "not known" if cost is None else f"{cost:.0f}"
             rows.append([
@@ -572,7 +634,7 @@ def of_projection(kept: Mapping[str, Any]) -> list[str]:
                 *(contrast(c) if c else ["", "", ""]), said,
             ])  # fmt: skip
     head = [
-        "model", "answers become actions", "P(best), k = 1", "k = 4", "unreadable", "play by them [95 %]",
+        "model", "answers become actions", "P(best), any 1", "any 4", "unreadable", "play by them [95 %]",
         "DQN-Prior less that on answers [95 %]", "P(improvement) [95 %]", "p (Holm)", "tokens a text",
     ]  # fmt: skip
     return table(head, rows)
@@ -583,3 +645,35 @@ PROJECTIONS = {
     "released": "p_map by the scripts' rules",
     "dist": "drawn by scores (p_dist)",
 }
+
+
+FILES = [
+    "## Files", "",
+    "`WORLD/PART.npz` has the learning curves of each arm of a part by its name, float32 (seeds, evaluations)"
+    " (*offline*: returns, (seeds,); *inference*: returns, (seeds,) by trained, proposals and game);"
+    " `WORLD/PART.json` the numbers above, `env_steps`, the budget at each evaluation, and under `of` all"
+    " that decides the numbers. Arms' names:", "",
+    *table(
+        ["name", "arm"],
+        [
+            ["`pure_rl`, `ppo`, `cql-30-0p2`", "DQN; PPO; CQL on 30 % of the rows, its penalty times 0.2"],
+            ["`dqn-05b-k4`, `-own`", "DQN-Prior on the first 4 answers of the 0.5 B model, the same for all"
+             " seeds; on 4 of its answers about each text, each seed's own draw"],
+            ["`dqn-05b-softmax`, `-both`", "on the first 4, acting by a softmax of the values at 0.1; so, and"
+             " in a fifth of the steps uniform"],
+            ["`kl-05b-forward`, `-reverse`", "PPO with a KL term to all answers of the model, weight 0.1"],
+            ["`loro-05b`", "LORO on episodes that each seed plays by the table"],
+            ["`on-05b-uniform-0p1`, `on-reference-adversary-1`", "DQN-Prior on each seed's own 4 answers of"
+             " the model, a tenth of them replaced by uniform actions; of the reference, all replaced by the"
+             " adversary's"],
+            ["`temperature-0p1`, `forward-0p05`", "DQN-Prior on the first 4 of the best model, softmax at"
+             " 0.1; PPO with a forward KL term of weight 0.05 to all of its answers"],
+            ["`prior-05b-30`", "CQL-Prior on each seed's own 4 answers and 30 % of the rows"],
+            ["`dqn-05b-map`, `-dist`, `-released`", "DQN-Prior on each seed's own 4 answers, on 4 draws by"
+             " the model's scores, on 4 answers read by the scripts' rules"],
+        ],
+    ), "",
+    "    import numpy as np",
+    '    curves = np.load("results/priors/overcooked_tomato/online.npz")',
+    '    (curves["dqn-05b-own"].mean(axis=1) - curves["pure_rl"].mean(axis=1)).mean()',
+]  # fmt: skip

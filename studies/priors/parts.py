@@ -103,6 +103,7 @@ def of_policy(known: Known, name: str) -> dict[str, Any]:
         "return": float(played.mean()),
         "ci95": [float(end) for end in np.quantile(means, (0.025, 0.975))],
         "best_among_first": [known.blocks.covered(name, k) for k in range(1, said.shape[1] + 1)],
+        "best_among_any": [known.blocks.covered(name, k, own=True) for k in range(1, said.shape[1] + 1)],
         "unreadable": float(known.blocks.weights @ (said < 0).mean(axis=1)),
     }
 

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; -> its exit status."""
     prog = "python -m studies.tutors"
     o = arguments(lambda: tyro.cli(Options, prog=prog, description=__doc__, args=argv))
+    o = dataclasses.replace(o, parts=runs.listed(o.parts), games=runs.listed(o.games))
     runs.check(o, parts)
     games = [named(name) for name in o.games]
     besides = "compiling"

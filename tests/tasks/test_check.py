@@ -18,6 +18,7 @@ from loro_jax.tasks.check import check_task
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LADDER = f"{ROOT / 'examples' / 'ladder.py'}:TASK"
+KEY = f"{ROOT / 'examples' / 'key.py'}:TASK"
 PROMPT = 'You are in {place}.\nWrite "Action: left" or "Action: right".'
 
 
@@ -84,6 +85,20 @@ QUICK = ("frozen_lake",)
 )
 def test_the_suites_own_tasks_are_sound(name: str) -> None:
     assert problems(load(name)) == []
+
+
+def test_the_example_with_legal_moves_is_sound() -> None:
+    """Nothing wrong, its reference among the legal actions, and with a table the arms that take one run."""
+    key = load(KEY)
+    assert problems(key) == []
+    seen = np.array([(place, carried) for place in range(6) for carried in (0, 1)], np.float32)
+    assert key.reference is not None
+    wanted, masks = np.asarray(key.reference(seen)), legal_of(key.environment(), seen)
+    assert (wanted <= masks).all() and wanted.any(axis=1).all()
+    options = next(f for f in key.words.fields if f.name == "options")  # type: ignore[union-attr]
+    assert [set(options.legal[options.index(obs)]) for obs in seen] == [
+        set(np.flatnonzero(mask)) for mask in masks
+    ]
 
 
 def test_a_sound_task_with_words_has_no_problem() -> None:
