@@ -301,6 +301,20 @@ def test_a_policy_chooses_among_what_it_was_trained_among(tmp_path: pathlib.Path
             call()
 
 
+def test_arms_that_learn_offline_are_compared_with_each_other() -> None:
+    """By their returns: a perfect prior's walks to the goal."""
+    lake = lj.load_task("frozen_lake_nonslippery")
+    assert lake.reference is not None
+    told = lj.answers_from_policy(lambda obs: lake.reference(obs).argmax(axis=1), lake)  # type: ignore[misc]
+    given: dict[str, Any] = {"seeds": 2, "budget": 400, "fit_steps": 2, "tau": 2, "progress": False}
+    result = lj.run(lake, ("pure_rl", "cql", "cql_prior"), answers=told, **given)
+    found = result.compare("cql_prior", "cql")
+    assert result.flat["cql_prior"].tolist() == [1.0, 1.0]
+    assert found.difference == pytest.approx(1 - result.flat["cql"].mean())
+    with pytest.raises(lj.UserError, match=r"cql_prior learns offline: compare it with another arm .*cql"):
+        result.compare("cql_prior", "pure_rl")
+
+
 def test_a_discount_is_everybodys() -> None:
     """What is to be learned is the same for PPO, its own settings or common ones."""
     for name in ("frozen_lake_nonslippery", "cartpole"):

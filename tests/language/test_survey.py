@@ -516,6 +516,12 @@ def test_a_table_is_shown(
 
 def test_scores_are_told_in_words() -> None:
     """An action without a word by its number."""
+    said = np.array([0, 1, 1, 2, -1])
+    assert show.said(said, Words(("left", "right")), Discrete(3)) == "right 2, 2 1, left 1, unreadable 1"
+    only = np.array([True, False, False])
+    told = show.said(said, Words(("left", "right")), Discrete(3), only)
+    assert told == "left 1, unreadable 1, none of the options 3"
+    assert show.scored(np.log([0.25, 0.7, 0.05]), Words(("left", "right")), only) == "left 25%"
     told = show.scored(np.log([0.25, 0.7, 0.05]), Words(("left", "right")))
     assert told == "right 70%, left 25%, 2 5%"
 

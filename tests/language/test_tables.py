@@ -24,7 +24,7 @@ def best(obs: np.ndarray) -> np.ndarray:
 
 def test_a_policys_table_is_saved_and_read_like_a_models(tmp_path: pathlib.Path) -> None:
     perfect = tables.from_policy(best, LAKE, "map", "perfect")
-    tables.save(perfect, LAKE, tmp_path / "perfect")
+    lj.save_answers(perfect, "frozen_lake", str(tmp_path / "perfect"))
     read = tables.read(tmp_path / "perfect", LAKE)
     assert answers.digest(read) == answers.digest(perfect) and read.name == "perfect"
     texts = np.load(tmp_path / "perfect/answers.npz")["texts"]

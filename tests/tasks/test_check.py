@@ -14,6 +14,7 @@ import pytest
 import loro_jax as lj
 from loro_jax import check
 from loro_jax.tasks import NAMES, load
+from loro_jax.tasks.base import legal_of
 from loro_jax.tasks.check import check_task
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
