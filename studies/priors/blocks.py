@@ -1,9 +1,9 @@
 """Several tables as one: blocks of answers side by side, so that models, their corruption and known policies
 stand in one comparison, and one program serves them all.
 
-A block is n answers about every text that any of the tables has. The texts are those of all the task's
-fields, so that tables of different prompts fit; a text that a table was not asked about has its nearest one's
-answers there.
+A block is n answers about every text that play meets. The texts are those of all the task's fields, so that
+tables of different prompts fit, or of some of them; a text that a table was not asked about has its nearest
+one's answers there.
 """
 
 from __future__ import annotations
@@ -179,6 +179,7 @@ def together(
     also: Mapping[str, Answers] | None = None,
     everywhere: Environment | None = None,
     worth: Worth | None = None,
+    coding: Coding | None = None,
 ) -> Blocks:
     """The tables as blocks; those of their scores, "NAME p_dist", where they have scores; `also` other
     readings of them; and the reference's, its adversary's and the uniform one.
@@ -188,6 +189,7 @@ def together(
         everywhere: a game that has more texts, which weigh nothing.
         worth: observations (N, *obs) -> what each action is worth, (N, A), of which the adversary takes the
             least; without it, the first action that the reference would not take.
+        coding: of the texts, where they are not those of all the task's fields.
 
     Raises:
         UserError: the task has no words or no reference, or its actions are continuous.
@@ -197,7 +199,7 @@ def together(
         raise UserError(
             f"{task.name}: priors are compared where actions are discrete, with words and a reference"
         )
-    coding = Coding(task.words.fields)
+    coding = coding or Coding(task.words.fields)
     seen, shares = met(task, env, tables)
     if everywhere is not None:
         more, _ = met(task, everywhere, tables)

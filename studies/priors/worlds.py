@@ -43,6 +43,7 @@ class World:
             worst; None where there are two actions.
         unseen: parameters of a game that nothing was trained on; () for none.
         everything: of a game that has its texts as well.
+        by_prompt: texts are those of the prompt's fields, where all the task's would tell too many apart.
     """
 
     task: str
@@ -53,6 +54,7 @@ class World:
     worth: Worth | None = None
     unseen: tuple[tuple[str, Any], ...] = ()
     everything: tuple[tuple[str, Any], ...] = ()
+    by_prompt: bool = False
 
     def table(self, tag: str) -> str:
         """The name of a model's table, drawn at temperature 1 from the whole distribution, as in the study of
@@ -75,7 +77,7 @@ WORLDS = (
         "household", "shots", success=1.0, worth=household.worth, unseen=(("games", "unseen"),),
         everything=(("games", "all"),),
     ),
-    World("cartpole", "rate", success=195.0, seeds=64),
+    World("cartpole", "rate", success=195.0, seeds=64, by_prompt=True),
 )  # fmt: skip
 
 
@@ -134,7 +136,8 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     if world.everything:
         everywhere = task.environment(**dict(protocol.game) | dict(world.everything))
     also = {f"{tag} {RELEASED}": table for tag, table in others.items()}
-    blocks = together(task, env, found, also, everywhere, world.worth)
+    coding = next(iter(found.values())).coding if world.by_prompt else None
+    blocks = together(task, env, found, also, everywhere, world.worth, coding)
     return Known(world, task, protocol, found, blocks)
 
 
