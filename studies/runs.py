@@ -277,10 +277,10 @@ def announce(
         expected = {part: parts.seconds(how, one, part) for part in left}
         total += sum(expected.values())
         said = ", ".join(f"{part} {progress.words(s)}" for part, s in expected.items() if s)
-        what = f"left: {', '.join(left) or 'nothing'}; {said or 'no training online'}"
+        what = f"left: {', '.join(left) or 'nothing'}; {said or 'nothing to train'}"
         console.print(
             f"{one.task.name}: {how.of(one)} seeds, {how.protocol(one).schedule.budget:,} steps; models"
             f" {', '.join(one.models)}; {what}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
-    console.print(f"about {progress.words(total)} of training online; {besides} on top", markup=False)
+    console.print(f"about {progress.words(total)} of training; {besides} on top", markup=False)

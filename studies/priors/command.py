@@ -38,5 +38,5 @@ def main(argv: list[str] | None = None) -> int:
     o = dataclasses.replace(o, parts=runs.listed(o.parts), worlds=runs.listed(o.worlds))
     runs.check(o, parts)
     worlds = [named(name) for name in o.worlds]
-    besides = "LORO, learning offline and compiling"
+    besides = "play and compiling"
     return runs.carry_out(o, parts, lambda: [opened(world, o.tables) for world in worlds], page, besides)

@@ -371,17 +371,21 @@ def keep(how: How, known: Known, part: str) -> bool:
 
 
 def seconds(how: How, known: Known, part: str) -> float:
-    """What a part will take here, roughly, without compiling."""
+    """What a part will take here, roughly, without compiling; of inference, which only plays, nothing."""
     protocol = how.protocol(known)
-    chosen = {
-        "online": arms.online,
-        "sweeps": arms.sweeps,
-        "coverage": arms.coverage,
-        "projection": arms.projection,
+    chosen: dict[str, list[list[str | Sentence]]] = {
+        "online": [arms.online(known), *([["loro"]] * len(known.models))],
+        "sweeps": [arms.sweeps(known)],
+        "coverage": [arms.coverage(known)],
+        "projection": [arms.projection(known)],
+        "offline": [[*arms.cql(datasets.ROWS), *arms.cql_prior(known, datasets.ROWS, 1.0)]],
     }
-    if part not in chosen:
-        return 0.0
-    e = experiment.prepare_experiment(
-        known.task, protocol, chosen[part](known), how.of(known), SEED, answers=known.blocks.table
-    )
-    return experiment.expected_seconds(e, [a for a in e.arms if a.phases])
+    if part == "offline":
+        protocol = _roomy(known).replace(fit_steps=known.world.fit_steps)
+    total = 0.0
+    for sentences in chosen.get(part, ()):
+        e = experiment.prepare_experiment(
+            known.task, protocol, sentences, how.of(known), SEED, answers=known.blocks.table
+        )
+        total += experiment.expected_seconds(e, [a for a in e.arms if a.phases])
+    return total

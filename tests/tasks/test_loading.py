@@ -13,7 +13,7 @@ import pytest
 
 from loro_jax.errors import UserError
 from loro_jax.spaces import Discrete
-from loro_jax.tasks import NAMES, SUITE, Task, load
+from loro_jax.tasks import NAMES, SUITE, Task, load, loading
 
 CORRIDOR = """\
 \"\"\"A corridor: action 1 goes to its end.\"\"\"
@@ -234,3 +234,9 @@ def test_a_protocol_names_the_games_parameters() -> None:
         dropped = {"drop_first_half": True} if name == "pong" else {}
         assert given.pop("standard@2", {}) == {}
         assert given == {"standard@1": {}, "paper@1": {}, "released@1": dropped}
+
+
+def test_a_task_that_was_an_object_is_found_by_nobody() -> None:
+    with pytest.raises(UserError, match="the task mine was given from Python as an object"):
+        loading.recorded("mine", None, None)
+    assert loading.recorded("cartpole", None, None).name == "cartpole"
