@@ -81,8 +81,8 @@ def recorded(name: str, source: object, sha256: object) -> Task:
     where = source if isinstance(source, str) and source else name
     if where == name and sha256 is None and name not in NAMES and not name.startswith("gymnax:"):
         raise UserError(
-            f"the task {name} was given from Python as an object, of which no file is known: give it again, as"
-            " the task of lj.run or lj.load_policy"
+            f"the task {name} was given from Python as an object, of which no file is known: give it again,"
+            " to lj.run or lj.load_policy"
         )
     if where not in NAMES and not where.startswith("gymnax:"):
         path = _file(where)
