@@ -26,8 +26,8 @@ def reset(key):
 def step(key, state, action):
     """Left, right, take the key at place 0, open the door at the other end."""
     place, carried = state
-    place = jnp.clip(place + (action == RIGHT) - (action == LEFT), 0, END)
-    state = jnp.stack([place, jnp.maximum(carried, action == TAKE)]).astype(jnp.float32)
+    moved = jnp.select([action == LEFT, action == RIGHT], [-1.0, 1.0], 0.0)
+    state = jnp.stack([jnp.clip(place + moved, 0, END), jnp.where(action == TAKE, 1.0, carried)])
     return state, state, jnp.where(action == OPEN, 1.0, -0.02), action == OPEN
 
 
@@ -43,8 +43,8 @@ SETS = ((RIGHT, TAKE), (RIGHT,), (LEFT, RIGHT), (LEFT,), (LEFT, OPEN))
 
 
 def options(obs):
-    between = (obs[0] > 0) & (obs[0] < END)
-    return (2 * between + (3 + obs[1]) * (obs[0] == END) + obs[1] * (obs[0] == 0)).astype("int32")
+    first, last, key = (x.astype("int32") for x in (obs[0] == 0, obs[0] == END, obs[1] == 1))
+    return first * key + 2 * (1 - first) * (1 - last) + last * (3 + key)
 
 
 WORDS = lj.Description(

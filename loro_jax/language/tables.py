@@ -186,7 +186,12 @@ def checked(table: Answers, task: Task, env: Environment) -> Answers:
 
 def save(table: Answers, task: str | Task, folder: str | pathlib.Path) -> None:
     """Writes a table of `from_policy` as a survey would, so that `--answers FOLDER` finds it, and `--answers
-    NAME` where FOLDER is results/answers/TASK/NAME."""
+    NAME` where FOLDER is results/answers/TASK/NAME.
+
+    >>> import tempfile
+    >>> always_left = from_policy(lambda obs: np.zeros(len(obs), int), "frozen_lake", "cell")
+    >>> save(always_left, "frozen_lake", tempfile.mkdtemp() + "/left")
+    """
     task, folder = load(task) if isinstance(task, str) else task, pathlib.Path(folder)
     prompt = prompts.parse(
         table.card["prompt"]["text"], table.card["prompt"]["name"], _names(task), f"{task.name}'s prompt"

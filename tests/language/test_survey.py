@@ -89,7 +89,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Script, "asked", [])
     monkeypatch.setattr(Script, "scored", [])
     monkeypatch.setattr(Script, "calls", 0)
-    monkeypatch.setattr(players, "trained", lambda task: players.uniform(task.environment()))
+    monkeypatch.setattr(players, "trained", lambda task, game: players.uniform(task.environment(**game)))
     monkeypatch.setattr(survey, "ROUND", 4)
 
 

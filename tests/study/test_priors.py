@@ -188,19 +188,20 @@ def test_rows_that_are_needed_by_hand() -> None:
 
 
 def test_where_a_prior_breaks_even_by_hand() -> None:
-    """The largest coverage whose interval lies below 0, and the smallest whose lies above."""
+    """The largest coverage that loses with Holm's p below 0.05, and the smallest that gains so."""
     told = {
-        "a": (0.2, [-2.0, -1.0]),
-        "b": (0.6, [-1.0, -0.1]),
-        "c": (0.8, [-0.1, 0.2]),
-        "d": (0.9, [0.1, 1.0]),
+        "a": (0.2, -1.5, 0.01),
+        "b": (0.6, -0.5, 0.04),
+        "c": (0.7, -0.4, 0.06),
+        "d": (0.8, 0.1, 0.9),
+        "e": (0.9, 0.5, 0.01),
     }
     kept: dict[str, Any] = {
-        "cells": {name: {"best_among": among} for name, (among, _) in told.items()},
-        "contrasts": [{"arm": name, "ci95": ends} for name, (_, ends) in told.items()],
+        "cells": {name: {"best_among": among} for name, (among, *_) in told.items()},
+        "contrasts": [{"arm": name, "difference": x, "holm": p} for name, (_, x, p) in told.items()],
     }
     assert page.breaks_even(kept) == "0.60, 0.90"
-    kept["contrasts"] = [{"arm": name, "ci95": [-1.0, 1.0]} for name in told]
+    kept["contrasts"] = [{"arm": name, "difference": 1.0, "holm": 0.05} for name in told]
     assert page.breaks_even(kept) == "none, none" and page.breaks_even(None) == "-"
 
 
