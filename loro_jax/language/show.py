@@ -106,6 +106,11 @@ def said(actions: np.ndarray, reader: Reader, space: Any, listed: np.ndarray | N
     return ", ".join(parts + [f"unreadable {int(unread.sum())}"] * bool(unread.any()))
 
 
+def options_of(table: Answers) -> list[np.ndarray | None]:
+    """The actions that each text lists, bool (A,); None where texts list none."""
+    return [None] * len(table.digits) if table.legal is None else list(table.legal)
+
+
 def words_of(reader: Reader) -> dict[int, str]:
     """The word of each action that has one."""
     if not isinstance(reader, Spoken):
@@ -211,10 +216,7 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
 
     times = np.bincount(rows, met.shares, minlength=len(table.digits))
     columns = {"met": [f"{share:.2%}" for share in times]}
-    listed, theirs_listed = (
-        [None] * len(t.digits) if t is None or t.legal is None else list(t.legal)
-        for t in (table, other or table)
-    )
+    listed = options_of(table)
     columns["answers"] = [
         said(actions, reader, space, mask) for actions, mask in zip(table.actions, listed, strict=True)
     ]
@@ -238,12 +240,13 @@ def print_table(task: Task, table: Answers, other: Answers | None, met: Met, mos
         by = times * mean(far)
         console.print(f"against {other.name}: {heading(other, space)}", markup=False, soft_wrap=True)
         console.print(f"The two differ by {by.sum():.3f} on average ({unit(space)}).")
+        their_options = options_of(other)
         theirs: dict[int, str] = {}  # of its texts that stand for the same, the one that is met most
         for pair in np.argsort(np.bincount(place.ravel(), met.shares), kind="stable"):
             a, b = pairs[:, pair].tolist()
             several = int((pairs[0] == a).sum())
             of = f" (in the commonest of {several} texts)" if several > 1 else ""
-            theirs[a] = said(other.actions[b], reader, space, theirs_listed[b]) + of
+            theirs[a] = said(other.actions[b], reader, space, their_options[b]) + of
         columns["the other's"] = [theirs.get(row, "-") for row in range(len(times))]
         columns["apart"] = [f"{distance:.2f}" for distance in mean(far)]
     order = [row for row in np.lexsort((np.arange(len(by)), -by)) if table.asked[row]]

@@ -370,14 +370,11 @@ def keep(how: How, known: Known, part: str) -> bool:
     return True
 
 
-LORO: list[str | Sentence] = ["loro"]
-
-
 def seconds(how: How, known: Known, part: str) -> float:
     """What a part will take here, roughly, without compiling; of inference, which only plays, nothing."""
-    protocol = how.protocol(known)
+    protocol, loro = how.protocol(known), list[str | Sentence](["loro"])
     chosen: dict[str, list[list[str | Sentence]]] = {
-        "online": [arms.online(known), *([LORO] * len(known.models))],
+        "online": [arms.online(known), *([loro] * len(known.models))],
         "sweeps": [arms.sweeps(known)],
         "coverage": [arms.coverage(known)],
         "projection": [arms.projection(known)],

@@ -89,7 +89,7 @@ def test_the_suites_own_tasks_are_sound(name: str) -> None:
 
 
 def test_the_example_with_legal_moves_is_sound() -> None:
-    """Nothing wrong, its reference among the legal actions, and with a table the arms that take one run."""
+    """Nothing wrong, its reference among the legal actions, and its options those of the mask."""
     key = load(KEY)
     assert problems(key) == []
     seen = np.array([(place, carried) for place in range(6) for carried in (0, 1)], np.float32)
@@ -100,6 +100,18 @@ def test_the_example_with_legal_moves_is_sound() -> None:
     assert [set(options.legal[options.index(obs)]) for obs in seen] == [
         set(np.flatnonzero(mask)) for mask in masks
     ]
+
+
+@pytest.mark.slow
+def test_arms_with_a_prior_run_on_the_example() -> None:
+    """With a perfect table one answer is enough, untrained: every seed fetches the key and opens the door."""
+    key = load(KEY)
+    perfect = lj.answers_from_policy(lambda obs: key.reference(obs).argmax(axis=1), key)  # type: ignore[misc]
+    arms = ("dqn_prior", "kl_prior", "cql_prior")
+    result = lj.run(key, arms, answers=perfect, proposals="own", seeds=2, budget=400, tau=1, fit_steps=2,
+                    learning_starts=50, progress=False)  # fmt: skip
+    assert (result.returns.sel(arm="dqn_prior").values > 0.75).all()
+    assert (result.flat["cql_prior"] > 0.75).all()
 
 
 def test_a_sound_task_with_words_has_no_problem() -> None:
