@@ -295,7 +295,7 @@ DESCRIPTION = Description(
 TASK = Task(
     name="blackjack",
     game=blackjack,
-    protocols=by_name([common(budget=100_000, eval_interval=1000, eval_episodes=0)]),
+    protocols=by_name([common(budget=100_000, eval_interval=1000, eval_episodes=0, train_frequency=4)]),
     words=DESCRIPTION,
     reference=reference,
     reference_episodes=20_000,

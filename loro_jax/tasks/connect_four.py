@@ -383,7 +383,7 @@ def fields() -> tuple[Field, ...]:
     )
 
 
-COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=20)
+COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=20, train_frequency=4)
 
 TASK = Task(
     name="connect_four",

@@ -370,7 +370,7 @@ def reference(observations: Floats) -> np.ndarray:
     return found
 
 
-COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=5)
+COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=5, train_frequency=4)
 
 TASK = Task(
     name="snake",

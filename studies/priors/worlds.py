@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from loro_jax.data import answers
@@ -27,6 +26,12 @@ MODELS = {
 """Tags of arms, and the names that tables begin with."""
 RELEASED = "released"
 """Of blocks whose answers are read as the study's scripts read them."""
+
+
+def drawn(model: str, prompt: str) -> str:
+    """The name of a model's table, drawn at temperature 1 from the whole distribution, as in the study of LLM
+    priors; what the suite's protocols play by is not."""
+    return f"{model}-{prompt}-t1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +60,6 @@ class World:
     unseen: tuple[tuple[str, Any], ...] = ()
     everything: tuple[tuple[str, Any], ...] = ()
     by_prompt: bool = False
-
-    def table(self, tag: str) -> str:
-        """The name of a model's table, drawn at temperature 1 from the whole distribution, as in the study of
-        LLM priors; what the suite's protocols play by is not."""
-        return f"{MODELS[tag]}-{self.prompt}-t1"
 
 
 WORLDS = (
@@ -124,12 +124,10 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     """
     task = load(world.task)
     protocol = task.protocol()
-    out = f"{folder or 'results/answers'}/{world.task}/NAME-{world.prompt}-t1"
-    decoding = f" --temperature 1 --top-p 1 --out {out}"
-    found = asked(task, world.prompt, world.table, folder, decoding)
+    found = asked(task, world.prompt, folder)
     others: dict[str, Answers] = {}
     for tag in found:
-        path = (folder or answers.SHIPPED) / world.task / world.table(tag)
+        path = (folder or answers.SHIPPED) / world.task / drawn(MODELS[tag], world.prompt)
         if isinstance(task.words and task.words.reader, Mentions) and (path / TRANSCRIPT).exists():
             others[tag] = tables.reread(path, task)
     env, everywhere = task.under(protocol), None
@@ -141,24 +139,22 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     return Known(world, task, protocol, found, blocks)
 
 
-def asked(
-    task: Task, prompt: str, name: Callable[[str], str], folder: pathlib.Path | None, flags: str = ""
-) -> dict[str, Answers]:
-    """The models' tables of a task that there are, by tag.
+def asked(task: Task, prompt: str, folder: pathlib.Path | None = None) -> dict[str, Answers]:
+    """The models' tables of a task that there are, by tag (`drawn`).
 
     Args:
-        name: the name of a model's table, of its tag.
         folder: where tables are, TASK/NAME; else those of the suite.
-        flags: of the survey, beside the task, the prompt and the model, for messages.
 
     Raises:
         UserError: no model was asked.
     """
-    paths = {tag: (folder or answers.SHIPPED) / task.name / name(tag) for tag in MODELS}
+    where = (folder or answers.SHIPPED) / task.name
+    paths = {tag: where / drawn(model, prompt) for tag, model in MODELS.items()}
     found = {tag: tables.read(p, task) for tag, p in paths.items() if (p / "card.json").is_file()}
     if not found:
+        out = f"{folder or 'results/answers'}/{task.name}/{drawn('NAME', prompt)}"
         raise UserError(
             f"{task.name}: no model was asked with the prompt {prompt} (python -m loro_jax.language.survey"
-            f" --task {task.name} --prompt {prompt} --model NAME{flags})"
+            f" --task {task.name} --prompt {prompt} --model NAME --temperature 1 --top-p 1 --out {out})"
         )
     return found

@@ -10,7 +10,7 @@ from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.tasks import Task, load
 from studies.priors.blocks import BEST, UNIFORM, WORST, Blocks, together
-from studies.priors.worlds import MODELS, asked
+from studies.priors.worlds import asked
 
 CONTROLS = (BEST, UNIFORM, WORST)
 """Tutors that are no model's. The uniform one draws an action at each consultation that is not a reuse:
@@ -30,10 +30,6 @@ class Game:
     task: str
     prompt: str
     seeds: int = 32
-
-    def table(self, tag: str) -> str:
-        """The name of a model's table."""
-        return f"{MODELS[tag]}-{self.prompt}"
 
 
 GAMES = (Game("blackjack", "hint", seeds=64), Game("snake", "hint"), Game("connect_four", "hint"))
@@ -82,5 +78,5 @@ def opened(game: Game, folder: pathlib.Path | None = None) -> Known:
     """
     task = load(game.task)
     protocol = task.protocol()
-    found = asked(task, game.prompt, game.table, folder)
+    found = asked(task, game.prompt, folder)
     return Known(game, task, protocol, found, together(task, task.under(protocol), found))

@@ -268,7 +268,7 @@ def hasten(replace: Callable[[Any, str, Any], None]) -> None:
 
     replace(trainer, "CHECKPOINT_SECONDS", 0.0)
     replace(figures, "draw_all", drawn)
-    replace(players, "trained", lambda task: players.uniform(task.environment()))
+    replace(players, "trained", lambda task, game: players.uniform(task.environment(**game)))
 
 
 def _main() -> None:

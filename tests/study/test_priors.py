@@ -26,7 +26,7 @@ from loro_jax.types import Knowledge
 from studies.priors import arms, blocks, datasets, page, parts
 from studies.priors.blocks import BEST, UNIFORM, WORST, Block, N
 from studies.priors.command import main
-from studies.priors.worlds import MODELS, named, opened
+from studies.priors.worlds import MODELS, drawn, named, opened
 
 LAKE = "frozen_lake_nonslippery"
 
@@ -48,7 +48,7 @@ def kept(task: Task, folder: pathlib.Path) -> None:
     """Tables of two models, in the form that a survey leaves."""
     for tag, right, n in (("05b", 0.7, 16), ("15b", 0.9, 8)):
         table = of_chance(task, right, n)
-        name = named(task.name).table(tag)
+        name = drawn(MODELS[tag], named(task.name).prompt)
         prompt = prompts.load(task, named(task.name).prompt)
         texts = [prompt.tail(table.coding.texts(d)) for d in table.digits.tolist()]
         model = {"name": MODELS[tag]}

@@ -14,7 +14,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import prompts, tables
 from loro_jax.tasks import load
 from loro_jax.tasks.reference import preferences
-from studies.priors.worlds import MODELS
+from studies.priors.worlds import MODELS, drawn
 from studies.tutors import measures, parts
 from studies.tutors.command import main
 from studies.tutors.games import named
@@ -67,7 +67,7 @@ def kept(folder: pathlib.Path, game: str) -> None:
             return np.where(rng.random(said.shape) < right, best[:, None], said)
 
         table = tables.from_policy(policy, task, named(game).prompt)
-        name = named(game).table(tag)
+        name = drawn(MODELS[tag], named(game).prompt)
         prompt = prompts.load(task, named(game).prompt)
         texts = [prompt.tail(table.coding.texts(d)) for d in table.digits.tolist()]
         card = table.card | {"name": name, "model": {"name": MODELS[tag]}, "complete": True}
