@@ -9,7 +9,7 @@ from loro_jax.training.arms import Plan, Sentence
 from loro_jax.training.guidance import Conservative, Kl
 from loro_jax.training.phases import Evaluate, Interact, Keep
 from loro_jax.types import Arm
-from studies.priors.blocks import BEST, UNIFORM, WORST, Block, N
+from studies.blocks import BEST, UNIFORM, WORST, Block, N
 from studies.priors.worlds import RELEASED, Known
 
 KS = (1, 4, 16)

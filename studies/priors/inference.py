@@ -19,7 +19,7 @@ from loro_jax.training.guidance import keyed, opened
 from loro_jax.training.phases import Evaluate
 from loro_jax.training.world import Interaction, World, evaluate
 from loro_jax.types import Knowledge
-from studies.priors.blocks import BEST, Block
+from studies.blocks import BEST, Block
 from studies.priors.worlds import Known
 
 EPISODES = 100

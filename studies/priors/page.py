@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from loro_jax import files
-from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH, footer, page
 from loro_jax.analysis.formats import between, significant
 from loro_jax.errors import UserError
 from studies import runs
+from studies.blocks import BEST, UNIFORM, WORST
+from studies.models import MODELS
+from studies.pages import curve, folded, legend, panels, sized, table, title
 from studies.priors import arms
-from studies.priors.blocks import BEST, UNIFORM, WORST
 from studies.priors.parts import PARTS, SAME, needed
-from studies.priors.worlds import MODELS, WORLDS
+from studies.priors.worlds import WORLDS
 
 COLOURS = {"135m": "#56B4E9", "05b": "#E69F00", "15b": "#CC79A7", BEST: "#009E73", UNIFORM: "#7f7f7f",
            WORST: "#D55E00", "pure_rl": "#000000", "cql": "#000000", "ppo": "#8B4513"}  # fmt: skip
@@ -25,8 +26,6 @@ SAYS = {"135m": "135 M", "05b": "0.5 B", "15b": "1.5 B", BEST: "reference", UNIF
         WORST: "adversary", "pure_rl": "DQN", "cql": "CQL", "ppo": "PPO"}  # fmt: skip
 HOLDS = 0.05
 """Holm's p below which a difference is said to be one."""
-MOST = 200
-"""Points of a curve that are drawn."""
 
 Found = dict[str, dict[str, dict[str, Any]]]
 """By world and part."""
@@ -82,31 +81,6 @@ def having(found: Found, part: str) -> dict[str, dict[str, Any]]:
     return {world: kept[part] for world, kept in found.items() if part in kept}
 
 
-def panels(figure: Any, many: int, columns: int = 3) -> list[Any]:
-    """Axes of so many panels, in rows of `columns`."""
-    columns = min(columns, many)
-    grid = np.atleast_1d(figure.subplots(-(-many // columns), columns)).ravel()
-    for axes in grid[many:]:
-        axes.set_axis_off()
-    return list(grid[:many])
-
-
-def sized(many: int, columns: int = 3) -> tuple[float, float]:
-    # One panel alone would be too narrow for the legend.
-    return WIDTH * min(2.1, max(1.6, 0.75 * many)), 1.9 * -(-many // columns) + 0.5
-
-
-def legend(figure: Any, columns: int) -> None:
-    """Every label of the panels' lines once, above them."""
-    lines = {line.get_label(): line for axes in figure.axes if axes.axison for line in axes.get_lines()}
-    named = [line for label, line in lines.items() if not str(label).startswith("_")]
-    figure.legend(handles=named, loc="outside upper center", ncols=columns)
-
-
-def title(world: str) -> str:
-    return world.replace("_", " ")
-
-
 def first_answers(found: Found, stem: pathlib.Path) -> bool:
     """How often a best action is among k answers, for every k: of any k of a table's, and of the first k."""
     here = having(found, "online")
@@ -154,12 +128,8 @@ def online(found: Found, folder: pathlib.Path, stem: pathlib.Path) -> bool:
             lines += [(f"kl-{model}-forward", "PPO with a KL term, best model", "#8B4513", (0, (5, 1.5)))]
             lines += [(f"loro-{model}", "LORO, best model", "#009E73", (0, (3, 1, 1, 1)))]
             for name, label, colour, line in lines:
-                if name not in kept:
-                    continue
-                which = np.unique(np.linspace(0, len(steps) - 1, MOST).astype(int))
-                centre, low, high = statistics.band(kept[name][:, which], seed=0, resamples=500)
-                axes.plot(steps[which], centre, color=colour, ls=line, label=label)
-                axes.fill_between(steps[which], low, high, color=colour, alpha=0.15, lw=0)
+                if name in kept:
+                    curve(axes, steps, kept[name], label, colour, line)
             which_best = f"{title(world)} (best: {SAYS[model]})"
             label = "return, IQM" if axes.get_subplotspec().is_first_col() else ""
             axes.set(title=which_best, xlabel="environment steps", ylabel=label)
@@ -395,14 +365,6 @@ def markdown(found: Found, drawn: Mapping[str, bool]) -> str:
     return "\n".join([*lines, *FILES]).rstrip() + "\n"
 
 
-def row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [row(head), row(["---"] * len(head)), *(row(r) for r in rows)]
-
-
 def in_short(found: Found) -> list[str]:
     """A row a world: what its best model's answers are worth, in the same comparisons everywhere."""
     rows = []
@@ -475,11 +437,6 @@ def breaks_even(kept: Mapping[str, Any] | None) -> str:
         if loses and wins
         else (f"{max(loses):.2f}, none" if loses else f"none, {min(wins):.2f}" if wins else "none, none")
     )
-
-
-def folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Lines that a reader opens."""
-    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def policies(found: Found) -> list[str]:

@@ -17,8 +17,8 @@ from loro_jax.running import experiment
 from loro_jax.training import prior
 from loro_jax.training.arms import Sentence
 from studies import runs
+from studies.blocks import BEST, UNIFORM, WORST, only, without
 from studies.priors import arms, datasets
-from studies.priors.blocks import BEST, UNIFORM, WORST, only, without
 from studies.priors.inference import Trained
 from studies.priors.worlds import Known
 from studies.runs import SEED, Kept, against, curves, described, means

@@ -16,22 +16,11 @@ from loro_jax.protocols import Protocol
 from loro_jax.tasks import Environment, Task, cooking, frozen_lake, household, load
 from loro_jax.tasks.actions import Mentions
 from loro_jax.tasks.kitchen import SALAD, TOMATO
-from studies.priors.blocks import Blocks, Worth, together
+from studies.blocks import Blocks, Worth, together
+from studies.models import MODELS, asked, drawn
 
-MODELS = {
-    "135m": "smollm2-135m-instruct",
-    "05b": "qwen2.5-coder-0.5b-instruct",
-    "15b": "qwen2.5-coder-1.5b-instruct",
-}
-"""Tags of arms, and the names that tables begin with."""
 RELEASED = "released"
 """Of blocks whose answers are read as the study's scripts read them."""
-
-
-def drawn(model: str, prompt: str) -> str:
-    """The name of a model's table, drawn at temperature 1 from the whole distribution, as in the study of LLM
-    priors; what the suite's protocols play by is not."""
-    return f"{model}-{prompt}-t1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,24 +126,3 @@ def opened(world: World, folder: pathlib.Path | None = None) -> Known:
     coding = next(iter(found.values())).coding if world.by_prompt else None
     blocks = together(task, env, found, also, everywhere, world.worth, coding)
     return Known(world, task, protocol, found, blocks)
-
-
-def asked(task: Task, prompt: str, folder: pathlib.Path | None = None) -> dict[str, Answers]:
-    """The models' tables of a task that there are, by tag (`drawn`).
-
-    Args:
-        folder: where tables are, TASK/NAME; else those of the suite.
-
-    Raises:
-        UserError: no model was asked.
-    """
-    where = (folder or answers.SHIPPED) / task.name
-    paths = {tag: where / drawn(model, prompt) for tag, model in MODELS.items()}
-    found = {tag: tables.read(p, task) for tag, p in paths.items() if (p / "card.json").is_file()}
-    if not found:
-        out = f"{folder or 'results/answers'}/{task.name}/{drawn('NAME', prompt)}"
-        raise UserError(
-            f"{task.name}: no model was asked with the prompt {prompt} (python -m loro_jax.language.survey"
-            f" --task {task.name} --prompt {prompt} --model NAME --temperature 1 --top-p 1 --out {out})"
-        )
-    return found

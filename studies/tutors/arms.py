@@ -9,7 +9,7 @@ from loro_jax.training.arms import Plan, Sentence
 from loro_jax.training.guidance import Tutor
 from loro_jax.training.phases import Interact
 from loro_jax.types import Agent, Arm
-from studies.priors.blocks import BEST
+from studies.blocks import BEST
 
 THETA = 0.5
 """Of the budget: while P falls from 1 to 0.1."""

@@ -9,8 +9,8 @@ from loro_jax.data.answers import Answers
 from loro_jax.errors import UserError
 from loro_jax.protocols import Protocol
 from loro_jax.tasks import Task, load
-from studies.priors.blocks import BEST, UNIFORM, WORST, Blocks, together
-from studies.priors.worlds import asked
+from studies.blocks import BEST, UNIFORM, WORST, Blocks, together
+from studies.models import asked
 
 CONTROLS = (BEST, UNIFORM, WORST)
 """Tutors that are no model's. The uniform one draws an action at each consultation that is not a reuse:

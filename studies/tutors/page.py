@@ -14,9 +14,10 @@ from loro_jax.analysis.figures.style import WIDTH, footer, page
 from loro_jax.analysis.formats import between, significant
 from loro_jax.errors import UserError
 from studies import runs
-from studies.priors.blocks import BEST, UNIFORM, WORST
-from studies.priors.page import COLOURS, MOST, folded, legend, panels, sized, table, title
-from studies.priors.worlds import MODELS
+from studies.blocks import BEST, UNIFORM, WORST
+from studies.models import MODELS
+from studies.pages import curve, folded, legend, panels, sized, table, title
+from studies.priors.page import COLOURS
 from studies.tutors import arms, measures, parts
 from studies.tutors.games import GAMES
 
@@ -139,10 +140,7 @@ def learning(found: Found, stem: pathlib.Path) -> bool:
                     lines += [(curves[f"{agent}-{tutor}"], label, colour, "-")]
                     lines += [(curves[f"{agent}-{tutor}-reuse"], f"{label}, reuse", colour, (0, (4, 1.5)))]
                 for values, label, colour, line in lines:
-                    which = np.unique(np.linspace(0, len(steps) - 1, MOST).astype(int))
-                    centre, low, high = statistics.band(values[:, which], seed=0, resamples=500)
-                    axes.plot(steps[which], centre, color=colour, ls=line, label=label)
-                    axes.fill_between(steps[which], low, high, color=colour, alpha=0.12, lw=0)
+                    curve(axes, steps, values, label, colour, line)
                 axes.set(title=f"{title(game)}, {agent.upper()}", xlabel="environment steps")
                 if not j:
                     axes.set_ylabel("return, IQM")

@@ -15,7 +15,7 @@ from loro_jax.running import experiment
 from loro_jax.training import prior
 from loro_jax.training.arms import Sentence
 from studies import runs
-from studies.priors.blocks import only
+from studies.blocks import only
 from studies.runs import SEED, Kept, curves, described, finals, means
 from studies.tutors import arms, measures
 from studies.tutors.games import Known

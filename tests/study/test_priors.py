@@ -23,10 +23,12 @@ from loro_jax.tasks.reference import preferences
 from loro_jax.training.guidance import keyed
 from loro_jax.training.world import Interaction, World
 from loro_jax.types import Knowledge
-from studies.priors import arms, blocks, datasets, page, parts
-from studies.priors.blocks import BEST, UNIFORM, WORST, Block, N
+from studies import blocks
+from studies.blocks import BEST, UNIFORM, WORST, Block, N
+from studies.models import MODELS, drawn
+from studies.priors import arms, datasets, page, parts
 from studies.priors.command import main
-from studies.priors.worlds import MODELS, drawn, named, opened
+from studies.priors.worlds import named, opened
 
 LAKE = "frozen_lake_nonslippery"
 

@@ -19,7 +19,9 @@ from loro_jax.protocols import PAPER, SAC_PAPER
 from loro_jax.tasks import NAMES, load
 from studies import goals, spaces, tune, tuned
 
-WORLDS = pathlib.Path(__file__).parents[2] / "results/tuning/worlds"
+TUNING = pathlib.Path(__file__).parents[2] / "results/tuning"
+SEARCHED = sorted(path for name in ("worlds", "games") for path in (TUNING / name).glob("*.json"))
+"""The searches of tasks whose protocols are `common@1` and what was found from it."""
 
 
 def test_settings_are_read_as_the_space_names_them() -> None:
@@ -83,16 +85,16 @@ def test_a_search_of_ppo_begins_with_common_settings(name: str) -> None:
     assert began.agent == dataclasses.replace(PPO.within(interval), discount=discount) and began.others == ()
 
 
-@pytest.mark.parametrize("path", sorted(WORLDS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_worlds_protocol_is_what_its_searches_found(path: pathlib.Path) -> None:
+@pytest.mark.parametrize("path", SEARCHED, ids=lambda path: path.stem)
+def test_a_protocol_is_what_its_searches_found(path: pathlib.Path) -> None:
     found = files.read_json(path)
     task = load(found["task"])
     began = task.protocol(found["from"])
     standard = began if began.name.startswith("standard") else task.protocol("standard@1")
     won = {k: tuple(v) if isinstance(v, list) else v for k, v in found["winner"]["settings"].items()}
-    if found["arm"] == "ppo":
-        fits = tune.base(tune.Options(task=task.name, arm="ppo", protocol=began.name), task).agent
-        assert standard.others == (dataclasses.replace(fits, **won),)
+    if (arm := found["arm"]) in spaces.ON_POLICY:
+        fits = tune.base(tune.Options(task=task.name, arm=arm, protocol=began.name), task).agent
+        assert [one for one in standard.others if one.name == arm] == [dataclasses.replace(fits, **won)]
     else:
         assert began != standard and standard.replace(others=()) == began.replace(name="standard@1", **won)
 

@@ -14,7 +14,7 @@ from loro_jax.errors import UserError
 from loro_jax.language import prompts, tables
 from loro_jax.tasks import load
 from loro_jax.tasks.reference import preferences
-from studies.priors.worlds import MODELS, drawn
+from studies.models import MODELS, drawn
 from studies.tutors import measures, parts
 from studies.tutors.command import main
 from studies.tutors.games import named
