@@ -79,4 +79,7 @@ def opened(game: Game, folder: pathlib.Path | None = None) -> Known:
     task = load(game.task)
     protocol = task.protocol()
     found = asked(task, game.prompt, folder)
-    return Known(game, task, protocol, found, together(task, task.under(protocol), found))
+    # A text is the prompt's: by it a model was asked, and its advice is kept.
+    coding = next(iter(found.values())).coding
+    blocks = together(task, task.under(protocol), found, coding=coding)
+    return Known(game, task, protocol, found, blocks)
