@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.agents import A2C, PPO
 from loro_jax.errors import UserError
 from loro_jax.protocols import by_name, common
 from loro_jax.spaces import Discrete
@@ -385,10 +386,41 @@ def fields() -> tuple[Field, ...]:
 
 COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=20, train_frequency=4)
 
+# The winners of 20 settings each (results/tuning/games).
+STANDARD = COMMON.replace(
+    name="standard@1",
+    learning_rate=0.00123,
+    discount=0.995,
+    epsilon=0.05,
+    others=(
+        PPO(
+            hidden=(256,),
+            learning_rate=0.000426,
+            learning_rate_end=4.26e-05,
+            learning_rate_decay_steps=100_000,
+            discount=0.97,
+            rollout=5,
+            entropy_weight=0.03,
+            minibatches=2,
+            clip=0.1,
+        ),
+        A2C(
+            hidden=(256,),
+            learning_rate=0.00208,
+            discount=0.95,
+            gae_lambda=0.95,
+            games=4,
+            rollout=10,
+            entropy_weight=0.1,
+            reward_scale=5.0,
+        ),
+    ),
+)
+
 TASK = Task(
     name="connect_four",
     game=connect_four,
-    protocols=by_name([COMMON]),
+    protocols=by_name([STANDARD, COMMON]),
     words=Description(fields=fields(), reader=Words(NAMES)),
     reference=reference,
     reference_episodes=500,
