@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.agents import A2C, PPO
 from loro_jax.errors import UserError
 from loro_jax.protocols import by_name, common
 from loro_jax.spaces import Discrete
@@ -372,10 +373,47 @@ def reference(observations: Floats) -> np.ndarray:
 
 COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=5, train_frequency=4)
 
+# The winners of 20 settings each (results/tuning/games).
+STANDARD = COMMON.replace(
+    name="standard@1",
+    learning_rate=0.00275,
+    discount=0.97,
+    epsilon=0.05,
+    epsilon_decay_steps=10_000,
+    learning_rate_end=0.000275,
+    learning_rate_decay_steps=100_000,
+    n_step=3,
+    layer_norm=True,
+    learning_starts=1000,
+    target_network_frequency=1,
+    polyak=0.05,
+    others=(
+        PPO(
+            hidden=(256,),
+            learning_rate=0.00247,
+            discount=0.97,
+            gae_lambda=0.8,
+            entropy_weight=0.03,
+            epochs=2,
+            minibatches=2,
+            clip=0.3,
+        ),
+        A2C(
+            hidden=(256,),
+            learning_rate=0.00143,
+            discount=0.95,
+            gae_lambda=0.95,
+            entropy_weight=0.1,
+            normalise_advantages=True,
+            optimiser="adam",
+        ),
+    ),
+)
+
 TASK = Task(
     name="snake",
     game=snake,
-    protocols=by_name([COMMON]),
+    protocols=by_name([STANDARD, COMMON]),
     words=Description(fields=fields(), reader=Words(ACTIONS), any_shape=True),
     reference=reference,
     reference_episodes=200,
