@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loro_jax.agents import A2C, PPO
 from loro_jax.errors import UserError
 from loro_jax.protocols import by_name, common
 from loro_jax.spaces import Discrete
@@ -292,10 +293,49 @@ DESCRIPTION = Description(
     reader=Words(("stick", "hit")),
 )
 
+COMMON = common(budget=100_000, eval_interval=1000, eval_episodes=0, train_frequency=4)
+
+# The winners of 20 settings each (results/tuning/games).
+STANDARD = COMMON.replace(
+    name="standard@1",
+    learning_rate=0.000154,
+    discount=0.97,
+    epsilon=0.01,
+    epsilon_decay_steps=40_000,
+    learning_rate_end=1.54e-05,
+    learning_rate_decay_steps=50_000,
+    learning_starts=100,
+    target_network_frequency=1,
+    polyak=0.02,
+    huber_delta=100.0,
+    others=(
+        PPO(
+            learning_rate=0.000361,
+            learning_rate_decay_steps=100_000,
+            gae_lambda=0.8,
+            games=4,
+            rollout=50,
+            entropy_weight=0.1,
+            reward_scale=5.0,
+            epochs=8,
+            clip=0.1,
+        ),
+        A2C(
+            learning_rate=0.000676,
+            discount=0.95,
+            gae_lambda=0.95,
+            games=4,
+            entropy_weight=0.03,
+            normalise_advantages=True,
+            optimiser="adam",
+        ),
+    ),
+)
+
 TASK = Task(
     name="blackjack",
     game=blackjack,
-    protocols=by_name([common(budget=100_000, eval_interval=1000, eval_episodes=0, train_frequency=4)]),
+    protocols=by_name([STANDARD, COMMON]),
     words=DESCRIPTION,
     reference=reference,
     reference_episodes=20_000,
