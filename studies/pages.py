@@ -9,7 +9,12 @@ import numpy as np
 
 from loro_jax.analysis import statistics
 from loro_jax.analysis.figures.style import WIDTH
+from studies.blocks import BEST, UNIFORM, WORST
 
+COLOURS = {"135m": "#56B4E9", "05b": "#E69F00", "15b": "#CC79A7", BEST: "#009E73", UNIFORM: "#7f7f7f",
+           WORST: "#D55E00", "pure_rl": "#000000", "cql": "#000000", "ppo": "#8B4513"}  # fmt: skip
+HOLDS = 0.05
+"""Holm's p below which a difference is said to be one."""
 MOST = 200
 """Points of a curve that are drawn."""
 

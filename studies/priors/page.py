@@ -15,17 +15,13 @@ from loro_jax.errors import UserError
 from studies import runs
 from studies.blocks import BEST, UNIFORM, WORST
 from studies.models import MODELS
-from studies.pages import curve, folded, legend, panels, sized, table, title
+from studies.pages import COLOURS, HOLDS, curve, folded, legend, panels, sized, table, title
 from studies.priors import arms
 from studies.priors.parts import PARTS, SAME, needed
 from studies.priors.worlds import WORLDS
 
-COLOURS = {"135m": "#56B4E9", "05b": "#E69F00", "15b": "#CC79A7", BEST: "#009E73", UNIFORM: "#7f7f7f",
-           WORST: "#D55E00", "pure_rl": "#000000", "cql": "#000000", "ppo": "#8B4513"}  # fmt: skip
 SAYS = {"135m": "135 M", "05b": "0.5 B", "15b": "1.5 B", BEST: "reference", UNIFORM: "uniform",
         WORST: "adversary", "pure_rl": "DQN", "cql": "CQL", "ppo": "PPO"}  # fmt: skip
-HOLDS = 0.05
-"""Holm's p below which a difference is said to be one."""
 
 Found = dict[str, dict[str, dict[str, Any]]]
 """By world and part."""

@@ -16,8 +16,7 @@ from loro_jax.errors import UserError
 from studies import runs
 from studies.blocks import BEST, UNIFORM, WORST
 from studies.models import MODELS
-from studies.pages import curve, folded, legend, panels, sized, table, title
-from studies.priors.page import COLOURS
+from studies.pages import COLOURS, HOLDS, curve, folded, legend, panels, sized, table, title
 from studies.tutors import arms, measures, parts
 from studies.tutors.games import GAMES
 
@@ -29,8 +28,6 @@ SAYS = {
     UNIFORM: "uniform",
     WORST: "adversary",
 }
-CLAIMS = 0.05
-"""Holm's p below which a cell holds."""
 
 Found = dict[str, dict[str, Any]]
 """By game: what is kept of each part, its curves, and what follows from them (`read`)."""
@@ -105,7 +102,7 @@ def speed(found: Found, stem: pathlib.Path) -> bool:
             for j, c in enumerate(columns):
                 if (cell := cells[r, c]) is None:
                     continue
-                star = "*" if cell["speed_up"]["holm"] < CLAIMS else ""
+                star = "*" if cell["speed_up"]["holm"] < HOLDS else ""
                 dark = abs(grid[i, j]) > 0.6 * most
                 axes.text(j, i, f"{ratio[i][j]:.2g}{star}", ha="center", va="center", fontsize=6,
                           color="white" if dark else "black")  # fmt: skip
@@ -191,13 +188,13 @@ def claims(found: Found) -> list[str]:
     def held(kind: str, sign: int) -> int:
         value = "ratio" if kind == "speed_up" else "difference"
         usual = 1.0 if kind == "speed_up" else 0.0
-        return sum(c[kind]["holm"] < CLAIMS and sign * (c[kind][value] - usual) > 0 for _, _, c, _ in cells)
+        return sum(c[kind]["holm"] < HOLDS and sign * (c[kind][value] - usual) > 0 for _, _, c, _ in cells)
 
     n = len(cells)
     again = [x for told in found.values() for arm, x in told.get("reused", {}).items()
              if arm.removesuffix("-reuse").partition("-")[2] in MODELS]  # fmt: skip
-    faster = sum(x["speed_up"]["holm"] < CLAIMS and x["speed_up"]["ratio"] > 1 for x in again)
-    slower = sum(x["speed_up"]["holm"] < CLAIMS and x["speed_up"]["ratio"] < 1 for x in again)
+    faster = sum(x["speed_up"]["holm"] < HOLDS and x["speed_up"]["ratio"] > 1 for x in again)
+    slower = sum(x["speed_up"]["holm"] < HOLDS and x["speed_up"]["ratio"] < 1 for x in again)
     spreads = [x["spread"] for x in again if x["spread"]["ci95"] is not None]
     less = sum(s["ci95"][0] > 0 for s in spreads)
     more = sum(s["ci95"][1] < 0 for s in spreads)
